@@ -1,0 +1,15 @@
+//! The ground every room stands on: ids, time, errors, pages and secrets.
+//!
+//! Nothing here does IO, and nothing here knows a noun of the product beyond its id.
+
+pub mod clock;
+pub mod error;
+pub mod id;
+pub mod json;
+pub mod page;
+pub mod secret;
+
+pub use clock::{Clock, SharedClock, SystemClock, Timestamp};
+pub use error::{Code, Effect, Error, Result};
+pub use json::Json;
+pub use secret::Secret;

@@ -1,0 +1,1 @@
+//! The built-in scripted agent: it speaks the protocol of a real agent and needs no account.

@@ -1,0 +1,1 @@
+//! Live daemon links: registry, epochs, outbox delivery, command tracking.

@@ -1,0 +1,1 @@
+//! One file a gRPC service: authenticate, convert in, one `app` call, convert out.

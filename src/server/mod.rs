@@ -1,0 +1,1 @@
+//! Options, the one-port accept loop, tower layers, background jobs, drain.

@@ -1,0 +1,1 @@
+//! The only room where protobuf types and domain types meet.
