@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// How an agent is allowed to act without being asked about. Ordered from the narrowest to the widest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PermissionMode {
     /// Every permission is refused without asking.

@@ -36,13 +36,14 @@ impl Scope {
     /// Whether a caller with this scope may do what asks for `needed`. Daemons and join tokens open only
     /// their own doors.
     pub const fn allows(self, needed: Scope) -> bool {
-        match (self, needed) {
-            (Scope::Admin, Scope::Admin | Scope::Operator | Scope::Viewer) => true,
-            (Scope::Operator, Scope::Operator | Scope::Viewer) => true,
-            (Scope::Viewer, Scope::Viewer) => true,
-            (Scope::Daemon, Scope::Daemon) | (Scope::Join, Scope::Join) => true,
-            _ => false,
-        }
+        matches!(
+            (self, needed),
+            (Scope::Admin, Scope::Admin | Scope::Operator | Scope::Viewer)
+                | (Scope::Operator, Scope::Operator | Scope::Viewer)
+                | (Scope::Viewer, Scope::Viewer)
+                | (Scope::Daemon, Scope::Daemon)
+                | (Scope::Join, Scope::Join)
+        )
     }
 }
 
@@ -93,7 +94,11 @@ mod tests {
         ];
         for (has, opens) in table {
             for needed in all {
-                assert_eq!(has.allows(needed), opens.contains(&needed), "{has:?} {needed:?}");
+                assert_eq!(
+                    has.allows(needed),
+                    opens.contains(&needed),
+                    "{has:?} {needed:?}"
+                );
             }
         }
     }

@@ -285,7 +285,12 @@ pub trait Journal: Send + Sync + 'static {
     /// Entries after `after_seq`, oldest first, in whole runs: at least one if there is one, and no more
     /// once `max_bytes` is reached. Empty at the end.
     /// [`Error::Truncated`] if `after_seq + 1` was trimmed, [`Error::Future`] if `after_seq` is beyond the end.
-    fn read(&self, stream: &Stream, after_seq: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Chunk>>>;
+    fn read(
+        &self,
+        stream: &Stream,
+        after_seq: u64,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<Chunk>>>;
 
     /// Wakes when the stream grows: the value is its last seq. Only a wake-up; `read` has the entries.
     fn watch(&self, stream: &Stream) -> watch::Receiver<u64>;
@@ -300,14 +305,29 @@ pub trait Records: Send + Sync + 'static {
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Record>>>;
 
     /// Records whose key starts with `prefix`, in key order, after `after`, at most `limit`.
-    fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>>;
+    fn scan(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>>;
 
     /// The same, in descending key order, before `before`.
-    fn scan_back(&self, prefix: &str, before: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>>;
+    fn scan_back(
+        &self,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>>;
 
     /// Changes after `revision` of keys that start with `prefix`, each key's newest only, oldest first, at
     /// most `limit` keys (a commit's changes are not split). Deletions are remembered for the last 10,000.
-    fn changes(&self, prefix: &str, revision: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RecordChange>>>;
+    fn changes(
+        &self,
+        prefix: &str,
+        revision: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<RecordChange>>>;
 
     /// Wakes with the revision of the newest commit that changed records.
     fn watch_revision(&self) -> watch::Receiver<u64>;
@@ -330,7 +350,12 @@ pub struct Lease {
 pub trait Leases: Send + Sync + 'static {
     /// Takes a lease, or takes it over when it has expired or is `owner`'s own; a fence higher than any
     /// before. `Ok(None)`: somebody else has it.
-    fn acquire(&self, name: &str, owner: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>>>;
+    fn acquire(
+        &self,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Result<Option<Lease>>>;
     /// Renews a lease. `Ok(None)`: it is no longer held under that fence.
     fn renew(&self, lease: &Lease, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>>>;
     /// Gives a lease back; nothing happens if it is no longer held.
@@ -344,7 +369,12 @@ pub trait Outbox: Send + Sync + 'static {
     /// The change that removes an entry.
     fn remove_op(&self, daemon: &str, order: &str) -> RecordOp;
     /// A daemon's entries in order after `after`, at most `limit`; each `Record::key` is reduced to its order.
-    fn pending(&self, daemon: &str, after: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>>;
+    fn pending(
+        &self,
+        daemon: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>>;
 }
 
 /// Large content beside the log, named by its SHA-256 (lower-case hex).
@@ -352,7 +382,13 @@ pub trait Contents: Send + Sync + 'static {
     /// Adds a piece at `offset`. Pieces come in order; one that is there already is ignored. With the last
     /// piece the hash is checked and the content synced: `Ok(true)` = it is whole and safe.
     /// [`Error::Malformed`]: wrong hash, or a piece out of order (what was staged is dropped).
-    fn stage(&self, sha256: &str, size: u64, offset: u64, data: Bytes) -> BoxFuture<'_, Result<bool>>;
+    fn stage(
+        &self,
+        sha256: &str,
+        size: u64,
+        offset: u64,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<bool>>;
     /// Size of whole content; `None` if it is not there.
     fn size(&self, sha256: &str) -> BoxFuture<'_, Result<Option<u64>>>;
     /// Bytes from `offset`, at most `max`; empty at the end.

@@ -249,5 +249,10 @@ pub trait HarnessKind: Send + Sync {
     fn launch(&self, session_id: SessionId, start: &StartCommand) -> Result<Launch, Error>;
 
     /// The interpreter of a session, new or from a snapshot.
-    fn driver(&self, place: Place, start: &StartCommand, snapshot: Option<&[u8]>) -> Result<Box<dyn Driver>, Error>;
+    fn driver(
+        &self,
+        place: Place,
+        start: &StartCommand,
+        snapshot: Option<&[u8]>,
+    ) -> Result<Box<dyn Driver>, Error>;
 }
