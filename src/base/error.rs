@@ -241,10 +241,7 @@ impl Error {
 
     /// Keeps the inner cause for the log.
     #[must_use]
-    pub fn caused_by(
-        mut self,
-        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.inner.cause = Some(Arc::from(cause.into()));
         self
     }

@@ -153,7 +153,14 @@ mod tests {
         let id = SessionId::generate(Timestamp::from_millis(5)).to_string();
         assert!(DaemonId::parse("x", &id).is_err());
         assert!(SessionId::parse("x", &id.to_lowercase()).is_err());
-        for bad in ["", "ses_", "ses", "ses_é", "ses_0000000000000000000000000U", "../../etc"] {
+        for bad in [
+            "",
+            "ses_",
+            "ses",
+            "ses_é",
+            "ses_0000000000000000000000000U",
+            "../../etc",
+        ] {
             assert!(SessionId::parse("x", bad).is_err(), "{bad}");
         }
     }

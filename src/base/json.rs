@@ -17,7 +17,10 @@ impl Json {
         if text.len() > max_bytes {
             return Err(Error::invalid(
                 field,
-                format!("is {} bytes long, more than the {max_bytes} allowed", text.len()),
+                format!(
+                    "is {} bytes long, more than the {max_bytes} allowed",
+                    text.len()
+                ),
             ));
         }
         match serde_json::from_str::<serde::de::IgnoredAny>(&text) {

@@ -77,7 +77,10 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// The token for the next page; empty when this was the last one.
     pub fn next_token(&self) -> String {
-        self.next.as_deref().map(PageRequest::token).unwrap_or_default()
+        self.next
+            .as_deref()
+            .map(PageRequest::token)
+            .unwrap_or_default()
     }
 
     /// The same page with every item converted.
