@@ -1,14 +1,22 @@
+<<<<<<< HEAD
 //! Compiles every file under `proto/` into Rust, without `protoc`.
 //!
 //! What it leaves in `OUT_DIR`:
 //! - `proto.rs`: one nested module a package (`baton::v1`, `baton::link::v1`, …), included by `wire`;
 //! - `descriptors.bin`: the whole `FileDescriptorSet`, well-known types included and comments left
 //!   out, for reflection and for the tests that enumerate the API.
+=======
+//! Compiles `proto/` without `protoc`: protox parses, tonic generates.
+//!
+//! The descriptors are written beside the generated code, for reflection and for the tests that
+//! enumerate every RPC.
+>>>>>>> main
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+<<<<<<< HEAD
 /// Where the `.proto` files are; also the root that their imports are relative to.
 const PROTO_ROOT: &str = "proto";
 
@@ -36,16 +44,50 @@ fn find_protos(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error
     if !dir.exists() {
         return Ok(());
     }
+=======
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=proto");
+    let mut files = Vec::new();
+    find_protos(Path::new("proto"), &mut files)?;
+    files.sort();
+
+    let descriptors = protox::compile(&files, ["proto"])?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+
+    tonic_prost_build::configure()
+        // Without the convenience constructor `connect`, which would clash with the RPC of that name.
+        .build_transport(false)
+        .bytes(".")
+        // Events on their way to a reader stay the bytes they were stored as.
+        .extern_path(".baton.v1.EventBatch", "crate::wire::EventBatch")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn find_protos(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+>>>>>>> main
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
             find_protos(&path, files)?;
+<<<<<<< HEAD
         } else if path.extension().is_some_and(|ext| ext == "proto") {
+=======
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
+>>>>>>> main
             files.push(path);
         }
     }
     Ok(())
 }
+<<<<<<< HEAD
 
 fn generate(files: &[PathBuf]) -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -73,3 +115,5 @@ fn generate(files: &[PathBuf]) -> Result<(), Box<dyn Error>> {
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }
+=======
+>>>>>>> main

@@ -7,7 +7,8 @@ use super::error::{Error, Result};
 /// One JSON value, kept as the text it arrived as. What a harness asks for and what a person changed
 /// in it must come back exactly (a protobuf `Struct` would round large integers), so the text is
 /// checked once and never rewritten.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Json(String);
 
 impl Json {

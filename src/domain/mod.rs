@@ -1,1 +1,36 @@
-//! Plain types and rules per noun; sans-IO state machines. No tokio, no protobuf, no IO.
+//! The nouns and their rules: plain types, and state machines that decide but do nothing themselves.
+//!
+//! Nothing here awaits, reads a clock, or knows protobuf, files, sockets or processes. Types that are
+//! kept as records derive serde; fields added later carry a default, so that old records still read.
+
+pub mod actor;
+pub mod content;
+pub mod usage;
+
+pub mod harness;
+
+pub mod session;
+
+pub mod input;
+
+pub mod prompt;
+
+pub mod event;
+
+pub mod command;
+
+pub mod daemon;
+
+pub mod token;
+
+pub use actor::{Actor, ActorKind};
+pub use command::{Command, CommandBody, CommandOutcome, CommandResult};
+pub use content::{Block, ContentRef};
+pub use daemon::Daemon;
+pub use event::{Event, EventBody, EventKind, Transient};
+pub use harness::{Capabilities, Harness, PermissionMode};
+pub use input::{Delivery, Input, InputState};
+pub use prompt::{Prompt, PromptAnswer, PromptRule};
+pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
+pub use token::{Scope, Token};
+pub use usage::Usage;

@@ -1,1 +1,40 @@
 //! The only room where protobuf types and domain types meet.
+//!
+//! Absent by design: rules. A conversion checks what a type can express (an id is an id, an enum value
+//! is one of the known) and leaves all other judgement to `app` and `domain`.
+
+mod event_batch;
+
+pub use event_batch::EventBatch;
+
+/// The generated code, in modules as the packages are: `pb::v1` is the public API, the others are the
+/// link between daemon and server, the protocol between daemon and runner, and what the store writes.
+#[allow(missing_docs, clippy::all)]
+pub mod pb {
+    pub mod v1 {
+        tonic::include_proto!("baton.v1");
+    }
+    pub mod link {
+        pub mod v1 {
+            tonic::include_proto!("baton.link.v1");
+        }
+    }
+    pub mod runner {
+        pub mod v1 {
+            tonic::include_proto!("baton.runner.v1");
+        }
+    }
+    pub mod storage {
+        pub mod v1 {
+            tonic::include_proto!("baton.storage.v1");
+        }
+    }
+}
+
+pub use pb::link::v1 as link_v1;
+pub use pb::runner::v1 as runner_v1;
+pub use pb::storage::v1 as storage_v1;
+pub use pb::v1;
+
+/// The descriptors of every proto file, encoded as a `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,372 @@
+//! A session: one run of one harness process.
+//!
+//! Its state is three independent facts: the lifecycle, the activity (while it runs), and the link. None is
+//! derived from another, and a lost link is neither an end nor a failure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::actor::Actor;
+use super::harness::{Capabilities, PermissionMode};
+use super::usage::Usage;
+use crate::base::id::{DaemonId, SessionId};
+use crate::base::{Error, Result, Timestamp};
+
+/// Where a session is between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifecycle {
+    /// Created; its daemon has not begun.
+    Pending,
+    /// The process is being started.
+    Starting,
+    /// The process runs.
+    Running,
+    /// It was told to end.
+    Stopping,
+    /// Its process was stopped on purpose and it waits to be resumed.
+    Suspended,
+    /// It is over.
+    Ended,
+}
+
+impl Lifecycle {
+    /// Every state.
+    pub const ALL: [Lifecycle; 6] = [
+        Lifecycle::Pending,
+        Lifecycle::Starting,
+        Lifecycle::Running,
+        Lifecycle::Stopping,
+        Lifecycle::Suspended,
+        Lifecycle::Ended,
+    ];
+
+    /// The state's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Lifecycle::Pending => "pending",
+            Lifecycle::Starting => "starting",
+            Lifecycle::Running => "running",
+            Lifecycle::Stopping => "stopping",
+            Lifecycle::Suspended => "suspended",
+            Lifecycle::Ended => "ended",
+        }
+    }
+
+    /// Whether the session may still have a process.
+    pub const fn is_living(self) -> bool {
+        matches!(
+            self,
+            Lifecycle::Pending | Lifecycle::Starting | Lifecycle::Running | Lifecycle::Stopping
+        )
+    }
+
+    /// Whether a session may move from here to `to`. `lost` says that it ended as lost, which alone can
+    /// be taken back, by finding the process alive.
+    pub const fn may_become(self, to: Lifecycle, lost: bool) -> bool {
+        use Lifecycle::{Ended, Pending, Running, Starting, Stopping, Suspended};
+        match (self, to) {
+            (Pending, Starting) | (Starting, Running) | (Running, Stopping | Suspended) => true,
+            // A process told to stop for a suspension ends suspended.
+            (Stopping, Suspended) => true,
+            (Ended, Running) => lost,
+            (Ended, _) => false,
+            (_, Ended) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What the agent does while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// It works.
+    Working,
+    /// It waits for input.
+    AwaitingInput,
+    /// It waits for the answer to a prompt.
+    AwaitingPrompt,
+    /// It cannot be told.
+    #[default]
+    Unknown,
+}
+
+/// How an activity is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivitySource {
+    /// The harness's protocol says so.
+    #[default]
+    Protocol,
+    /// A hook said so.
+    Hook,
+    /// It was read off the screen.
+    Terminal,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The agent finished.
+    Completed,
+    /// Somebody ended it.
+    Stopped,
+    /// It was continued in another session.
+    Resumed,
+    /// It could not be started, or ended with an error.
+    Failed,
+    /// The process or its runner died.
+    Crashed,
+    /// It took longer than a deadline.
+    Timeout,
+    /// It reached a limit.
+    Limit,
+    /// The provider refused.
+    RateLimited,
+    /// Its daemon did not come back within the grace period.
+    Lost,
+    /// It was ended before it began.
+    Canceled,
+}
+
+impl EndReason {
+    /// The reason's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EndReason::Completed => "completed",
+            EndReason::Stopped => "stopped",
+            EndReason::Resumed => "resumed",
+            EndReason::Failed => "failed",
+            EndReason::Crashed => "crashed",
+            EndReason::Timeout => "timeout",
+            EndReason::Limit => "limit",
+            EndReason::RateLimited => "rate_limited",
+            EndReason::Lost => "lost",
+            EndReason::Canceled => "canceled",
+        }
+    }
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndInfo {
+    /// Why.
+    pub reason: EndReason,
+    /// Exit code of the process, if it exited.
+    pub exit_code: Option<i32>,
+    /// Signal that ended the process; 0 if none did.
+    pub signal: i32,
+    /// A sentence for people.
+    pub message: String,
+    /// The last lines of standard error, at most 4 KiB.
+    pub stderr_tail: String,
+}
+
+impl EndInfo {
+    /// An end without a process's exit.
+    pub fn because(reason: EndReason, message: impl Into<String>) -> Self {
+        EndInfo {
+            reason,
+            exit_code: None,
+            signal: 0,
+            message: message.into(),
+            stderr_tail: String::new(),
+        }
+    }
+}
+
+/// Whether the harness speaks its protocol or runs in a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The harness speaks its protocol.
+    #[default]
+    Headless,
+    /// The harness runs in a terminal.
+    Interactive,
+}
+
+/// What follows when a limit is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitAction {
+    /// The session ends.
+    #[default]
+    End,
+    /// The session is suspended.
+    Suspend,
+}
+
+/// What a session may use; `None` is without bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Longest time from start to end.
+    pub runtime: Option<Duration>,
+    /// Longest time without any activity while the agent waits for input.
+    pub idle: Option<Duration>,
+    /// Most bytes of output.
+    pub output_bytes: Option<u64>,
+    /// Most turns.
+    pub turns: Option<u32>,
+    /// Highest cost, in millionths of a US dollar.
+    pub cost_micro_usd: Option<u64>,
+    /// What follows.
+    pub action: LimitAction,
+}
+
+/// A session's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Id.
+    pub id: SessionId,
+    /// A short title for people.
+    pub title: String,
+    /// The daemon it runs on.
+    pub daemon_id: DaemonId,
+    /// Kind of agent program.
+    pub harness: String,
+    /// What the harness can do in this session.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// The model; empty means the harness's default.
+    pub model: String,
+    /// The permission mode.
+    pub permission_mode: PermissionMode,
+    /// Headless or interactive.
+    pub mode: Mode,
+    /// Whether it ends after its first turn.
+    pub one_shot: bool,
+    /// Working directory on the daemon's machine.
+    pub cwd: String,
+    /// Program and arguments of a plain command.
+    #[serde(default)]
+    pub argv: Vec<String>,
+    /// Names of environment variables passed on.
+    #[serde(default)]
+    pub env_names: Vec<String>,
+    /// Lifecycle.
+    pub lifecycle: Lifecycle,
+    /// How it ended.
+    pub end: Option<EndInfo>,
+    /// Why it was told to end, until it has.
+    #[serde(default)]
+    pub stopping: Option<EndInfo>,
+    /// Activity, while it runs.
+    pub activity: Activity,
+    /// How the activity is known.
+    pub activity_source: ActivitySource,
+    /// How sure that is, 0 to 100.
+    pub activity_confidence: u8,
+    /// Since when the daemon is not linked; `None` while it is.
+    pub detached_since: Option<Timestamp>,
+    /// The harness's own conversation id.
+    pub provider_session_id: String,
+    /// The session this one continues.
+    pub resumed_from: Option<SessionId>,
+    /// The session this one branched off from.
+    pub forked_from: Option<SessionId>,
+    /// The session that continues this one.
+    pub resumed_by: Option<SessionId>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its process started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When something happened last.
+    pub last_event_at: Timestamp,
+    /// What it consumed.
+    pub usage: Usage,
+    /// How many turns have ended.
+    pub turns: u32,
+    /// Bytes of output so far.
+    #[serde(default)]
+    pub output_bytes: u64,
+    /// How many prompts wait.
+    pub pending_prompts: u32,
+    /// How many inputs wait.
+    pub queued_inputs: u32,
+    /// What it may use.
+    pub limits: Limits,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who created it.
+    pub created_by: Actor,
+}
+
+impl Session {
+    /// Whether the process is known to be gone for good, so that its conversation is free.
+    pub fn is_over(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Ended | Lifecycle::Suspended)
+    }
+
+    /// Whether it ended as lost: the process may still run somewhere.
+    pub fn is_lost(&self) -> bool {
+        self.lifecycle == Lifecycle::Ended
+            && self
+                .end
+                .as_ref()
+                .is_some_and(|end| end.reason == EndReason::Lost)
+    }
+
+    /// Whether its conversation could be continued now.
+    pub fn is_resumable(&self) -> bool {
+        self.is_over()
+            && !self.is_lost()
+            && self.resumed_by.is_none()
+            && self.capabilities.resume
+            && !self.provider_session_id.is_empty()
+    }
+
+    /// Moves the lifecycle; a move that the life of a session does not have is refused and changes nothing.
+    pub fn move_to(&mut self, to: Lifecycle) -> Result<()> {
+        if !self.lifecycle.may_become(to, self.is_lost()) {
+            return Err(Error::state(format!(
+                "session {} is {} and cannot become {}",
+                self.id,
+                self.lifecycle.as_str(),
+                to.as_str()
+            ))
+            .with("lifecycle", self.lifecycle.as_str()));
+        }
+        self.lifecycle = to;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lifecycle::{self, *};
+
+    #[test]
+    fn only_the_edges_of_the_design_are_allowed() {
+        let allowed = [
+            (Pending, Starting),
+            (Starting, Running),
+            (Running, Stopping),
+            (Running, Suspended),
+            (Stopping, Suspended),
+            (Pending, Ended),
+            (Starting, Ended),
+            (Running, Ended),
+            (Stopping, Ended),
+            (Suspended, Ended),
+        ];
+        for from in Lifecycle::ALL {
+            for to in Lifecycle::ALL {
+                assert_eq!(
+                    from.may_become(to, false),
+                    allowed.contains(&(from, to)),
+                    "{from:?} -> {to:?}"
+                );
+            }
+        }
+        assert!(Ended.may_become(Running, true), "lost and found");
+        assert!(!Ended.may_become(Ended, true));
+    }
+}
