@@ -5,6 +5,30 @@
 
 mod event_batch;
 
+pub mod time;
+
+pub mod field;
+
+pub mod enums;
+
+pub mod common;
+
+pub mod prompt;
+
+pub mod session;
+
+pub mod input;
+
+pub mod event;
+
+pub mod transient;
+
+pub mod daemon;
+
+pub mod token;
+
+pub mod status;
+
 pub use event_batch::EventBatch;
 
 /// The generated code, in modules as the packages are: `pb::v1` is the public API, the others are the
