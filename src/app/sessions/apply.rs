@@ -18,6 +18,8 @@ pub struct Stored {
     pub events: Vec<Event>,
     /// How many bytes it counts as output.
     pub bytes: u64,
+    /// Hashes of the content its events refer to; all of it is stored.
+    pub contents: Vec<String>,
 }
 
 /// Applies records that follow what is stored. The caller has checked that they follow.
@@ -33,6 +35,9 @@ pub(super) fn records(
             .session
             .output_bytes
             .saturating_add(record.bytes);
+        for sha256 in &record.contents {
+            step.refer(sha256);
+        }
         for event in record.events {
             apply(step, event, rules)?;
         }

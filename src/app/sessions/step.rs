@@ -18,7 +18,7 @@ use crate::domain::{
     Activity, Actor, Command, CommandBody, EndInfo, EndReason, Event, EventBody, Input, InputState,
     Lifecycle, Prompt,
 };
-use crate::store::{Append, Expect, Origin, Outbox, RecordOp, Trim};
+use crate::store::{Append, Expect, Origin, RecordOp, Store, Stream, Trim};
 
 /// A change under way.
 pub struct Step<'a> {
@@ -26,7 +26,7 @@ pub struct Step<'a> {
     pub live: &'a mut Live,
     /// The time of the step; all its events carry it.
     pub now: Timestamp,
-    outbox: &'a dyn Outbox,
+    store: &'a dyn Store,
     changes: &'a mut Changes,
 }
 
@@ -67,12 +67,12 @@ impl<'a> Step<'a> {
         live: &'a mut Live,
         changes: &'a mut Changes,
         now: Timestamp,
-        outbox: &'a dyn Outbox,
+        store: &'a dyn Store,
     ) -> Self {
         Step {
             live,
             now,
-            outbox,
+            store,
             changes,
         }
     }
@@ -112,6 +112,12 @@ impl<'a> Step<'a> {
         self.changes.ops.insert(op.key.clone(), op);
     }
 
+    /// Notes that the session's log refers to content.
+    pub fn refer(&mut self, sha256: &str) {
+        let op = self.store.refer_op(&Stream::session(self.id()), sha256);
+        self.op(op);
+    }
+
     /// Says how far the spool is stored with this step.
     pub fn stored_through(&mut self, origin: Origin) {
         self.live.origin = origin;
@@ -126,7 +132,7 @@ impl<'a> Step<'a> {
     /// Drops the session's log.
     pub fn drop_log(&mut self) {
         self.changes.trim = Some(Trim {
-            stream: crate::store::Stream::session(self.id()),
+            stream: Stream::session(self.id()),
             first_seq: 0,
             drop: true,
         });
@@ -141,7 +147,7 @@ impl<'a> Step<'a> {
             body,
         };
         let value = serde_json::to_vec(&command).map_err(Error::internal)?;
-        let op = self.outbox.put_op(
+        let op = self.store.put_op(
             &self.live.session.daemon_id.to_string(),
             &command.id.to_string(),
             Bytes::from(value),
@@ -155,7 +161,7 @@ impl<'a> Step<'a> {
     /// Takes a command out of the outbox: its outcome is known.
     pub fn settle(&mut self, id: CommandId) -> Option<Command> {
         let command = self.live.commands.remove(&id)?;
-        let op = self.outbox.remove_op(
+        let op = self.store.remove_op(
             &self.live.session.daemon_id.to_string(),
             &id.to_string(),
         );
