@@ -21,6 +21,8 @@ pub mod command;
 
 pub mod daemon;
 
+pub mod link;
+
 pub mod token;
 
 pub use actor::{Actor, ActorKind};

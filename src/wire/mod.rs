@@ -27,6 +27,9 @@ pub mod daemon;
 
 pub mod token;
 
+pub mod link;
+mod link_command;
+
 pub mod status;
 
 pub use event_batch::EventBatch;
