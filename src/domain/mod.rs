@@ -23,6 +23,8 @@ pub mod command;
 
 pub mod daemon;
 
+pub mod link;
+
 pub mod token;
 
 pub use actor::{Actor, ActorKind};

@@ -29,6 +29,9 @@ pub mod daemon;
 
 pub mod token;
 
+pub mod link;
+mod link_command;
+
 pub mod status;
 
 pub use encoded::{encode_event, encoded_len, kind_of};
