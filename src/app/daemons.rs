@@ -151,7 +151,10 @@ impl App {
                 .await?;
         }
         self.access().remove_daemon(id, Commit::default()).await?;
-        self.relay().close(id, "the daemon was removed");
+        self.relay().close(
+            id,
+            Error::new(Code::Unauthenticated, "the daemon was removed from this server"),
+        );
         Ok(())
     }
 

@@ -1,63 +1,63 @@
 //! What daemons' links do to the server: the upper end of `relay`.
 
-use futures_util::future::BoxFuture;
+use std::collections::HashMap;
+use std::sync::Weak;
 
-use crate::app::App;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+
+use crate::app::{App, Parts};
 use crate::app::records;
 use crate::app::sessions::{Reported, Stored};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::daemon::Offer;
 use crate::domain::event::Origin as EventOrigin;
-use crate::domain::link::{ContentChunk, Gap, Position, Record, Records, SessionReport};
+use crate::domain::link::{ContentChunk, Gap, Goodbye, Record, Records, SessionReport};
 use crate::domain::{Block, CommandResult, ContentRef, Event, EventBody, Transient};
+use crate::relay::{Claim, Handler, Introduction};
 use crate::store::Origin;
 
 impl App {
-    /// What the server has of the sessions that a daemon names; `None` for those that are not to be run there.
-    pub(crate) async fn look_up_sessions(
-        &self,
-        daemon: DaemonId,
-        reports: &[SessionReport],
-    ) -> Result<Vec<(SessionId, Option<Position>)>> {
-        let mut states = Vec::with_capacity(reports.len());
-        for report in reports {
-            let state = match self
-                .sessions()
-                .reported(daemon, report.session_id, report.alive)
-                .await?
-            {
-                Reported::Owned(origin) => Some(position(origin)),
-                Reported::Foreign => None,
-            };
-            states.push((report.session_id, state));
+    /// Whose the sessions are that a daemon names.
+    async fn claims(&self, hello: &Introduction) -> Result<Vec<(SessionId, Claim)>> {
+        let mut claims = Vec::with_capacity(hello.reports.len());
+        for report in &hello.reports {
+            let claim = self.claim(hello.daemon_id, report).await?;
+            claims.push((report.session_id, claim));
         }
-        Ok(states)
+        Ok(claims)
+    }
+
+    async fn claim(&self, daemon: DaemonId, report: &SessionReport) -> Result<Claim> {
+        let reported = self
+            .sessions()
+            .reported(daemon, report.session_id, report.alive)
+            .await?;
+        Ok(match reported {
+            Reported::Owned(origin) => Claim::Own(origin),
+            Reported::Foreign => Claim::Foreign,
+        })
     }
 
     /// A daemon is linked.
-    pub(crate) async fn daemon_linked(
-        &self,
-        daemon: DaemonId,
-        epoch: u64,
-        boot_generation: u64,
-        offer: &Offer,
-        owned: &[(SessionId, bool)],
-    ) -> Result<()> {
+    async fn daemon_linked(&self, hello: &Introduction, owned: &[(SessionId, bool)]) -> Result<()> {
         let now = self.clock().now();
-        self.change_daemon(daemon, |record| {
+        self.change_daemon(hello.daemon_id, |record| {
             record.attached = true;
             record.since = now;
-            record.link_epoch = epoch;
-            record.boot_generation = boot_generation;
-            record.offer = offer.clone();
+            record.link_epoch = hello.epoch;
+            record.boot_generation = hello.boot_generation;
+            record.offer = hello.offer.clone();
         })
         .await?;
-        self.sessions().linked(daemon, epoch, owned).await
+        self.sessions()
+            .linked(hello.daemon_id, hello.epoch, owned)
+            .await
     }
 
     /// A daemon's link is gone. The late news of an older link changes nothing.
-    pub(crate) async fn daemon_unlinked(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
+    async fn daemon_unlinked(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
         let now = self.clock().now();
         let changed = self
             .change_daemon(daemon, |record| {
@@ -76,13 +76,6 @@ impl App {
             Err(error) if error.code() == Code::NotFound => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// What a daemon can run has changed.
-    pub(crate) async fn daemon_offers(&self, daemon: DaemonId, offer: &Offer) -> Result<()> {
-        self.change_daemon(daemon, |record| record.offer = offer.clone())
-            .await
-            .map(|_| ())
     }
 
     /// After a start no daemon is linked, whatever their records say.
@@ -109,17 +102,12 @@ impl App {
     }
 
     /// Stores records of a session, and says how far its spool is stored now.
-    pub(crate) async fn store_link_records(
-        &self,
-        daemon: DaemonId,
-        records: Records,
-    ) -> Result<Position> {
+    async fn store_link_records(&self, daemon: DaemonId, records: Records) -> Result<Origin> {
         let mut stored = Vec::with_capacity(records.records.len());
         for record in records.records {
             stored.push(self.prepare(records.session_id, record).await?);
         }
-        let origin = self
-            .sessions()
+        self.sessions()
             .store_records(
                 daemon,
                 records.session_id,
@@ -127,8 +115,7 @@ impl App {
                 stored,
                 self.rules().current(),
             )
-            .await?;
-        Ok(position(origin))
+            .await
     }
 
     /// Checks a record, and that the content it refers to is stored.
@@ -180,7 +167,7 @@ impl App {
     }
 
     /// Stages a piece of content; says up to which byte it is staged now.
-    pub(crate) async fn stage_content(&self, chunk: &ContentChunk) -> Result<u64> {
+    async fn stage_content(&self, chunk: &ContentChunk) -> Result<u64> {
         let length = chunk.data.len() as u64;
         let whole = self
             .store()
@@ -198,27 +185,181 @@ impl App {
             chunk.offset + length
         })
     }
+}
 
-    /// Notes how a command ended.
-    pub(crate) async fn store_command_result(
-        &self,
-        daemon: DaemonId,
-        result: CommandResult,
-    ) -> Result<()> {
-        self.sessions().command_ended(daemon, result).await
+/// The daemons whose links this server has seen, by the newest epoch of each: what an older link still says
+/// is refused.
+#[derive(Default)]
+pub struct Greetings {
+    known: Mutex<HashMap<DaemonId, Greeting>>,
+}
+
+struct Greeting {
+    epoch: u64,
+    hello: Option<Box<Introduction>>,
+    owned: Vec<(SessionId, bool)>,
+}
+
+impl Greetings {
+    fn greet(&self, hello: Introduction, claims: &[(SessionId, Claim)]) {
+        let owned = hello
+            .reports
+            .iter()
+            .filter(|report| {
+                claims
+                    .iter()
+                    .any(|(id, claim)| *id == report.session_id && *claim != Claim::Foreign)
+            })
+            .map(|report| (report.session_id, report.alive))
+            .collect();
+        let greeting = Greeting {
+            epoch: hello.epoch,
+            owned,
+            hello: Some(Box::new(hello)),
+        };
+        let mut known = self.known.lock();
+        let newer = known
+            .get(&greeting_id(&greeting))
+            .is_some_and(|known| known.epoch > greeting.epoch);
+        if !newer {
+            known.insert(greeting_id(&greeting), greeting);
+        }
     }
 
-    /// Passes on what is live and never stored, if the session is the daemon's.
-    pub(crate) fn pass_on(&self, transient: Transient) {
-        self.transients().put(transient);
+    fn take(&self, daemon: DaemonId, epoch: u64) -> Option<(Box<Introduction>, Vec<(SessionId, bool)>)> {
+        let mut known = self.known.lock();
+        let greeting = known.get_mut(&daemon).filter(|known| known.epoch == epoch)?;
+        let hello = greeting.hello.take()?;
+        Some((hello, std::mem::take(&mut greeting.owned)))
+    }
+
+    fn check(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
+        match self.known.lock().get(&daemon) {
+            Some(known) if known.epoch > epoch => Err(Error::new(
+                Code::Stale,
+                "a newer link of the same daemon took over",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
-/// What a future of this file's functions is boxed as.
-pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T>>;
+fn greeting_id(greeting: &Greeting) -> DaemonId {
+    greeting
+        .hello
+        .as_ref()
+        .map_or(DaemonId::from_bits(0), |hello| hello.daemon_id)
+}
 
-fn position(origin: Origin) -> Position {
-    Position::new(origin.epoch, origin.seq)
+/// The app as the relay calls it. The relay is a part of the app, so it holds it weakly; when the app is gone,
+/// there is nothing to store any more.
+pub(super) struct Upper {
+    pub(super) parts: Weak<Parts>,
+}
+
+impl Upper {
+    fn app(&self) -> Result<App> {
+        self.parts
+            .upgrade()
+            .map(|parts| App { parts })
+            .ok_or_else(|| Error::new(Code::Unavailable, "the server is shutting down"))
+    }
+}
+
+impl Handler for Upper {
+    fn hello(&self, hello: Introduction) -> BoxFuture<'_, Result<Vec<(SessionId, Claim)>>> {
+        Box::pin(async move {
+            let app = self.app()?;
+            app.get_daemon(hello.daemon_id).await?;
+            let claims = app.claims(&hello).await?;
+            app.greetings().greet(hello, &claims);
+            Ok(claims)
+        })
+    }
+
+    fn attached(&self, daemon: DaemonId, epoch: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Ok(app) = self.app() else { return };
+            let Some((hello, owned)) = app.greetings().take(daemon, epoch) else {
+                return;
+            };
+            if let Err(error) = app.daemon_linked(&hello, &owned).await {
+                tracing::error!(%daemon, ?error, "that the daemon is linked could not be stored");
+            }
+        })
+    }
+
+    fn lost(&self, daemon: DaemonId, epoch: u64, goodbye: Option<Goodbye>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Ok(app) = self.app() else { return };
+            match &goodbye {
+                Some(goodbye) => tracing::info!(%daemon, reason = %goodbye.reason, "the daemon said goodbye"),
+                None => tracing::info!(%daemon, "the daemon's link is lost"),
+            }
+            if let Err(error) = app.daemon_unlinked(daemon, epoch).await {
+                tracing::error!(%daemon, ?error, "that the daemon is not linked could not be stored");
+            }
+        })
+    }
+
+    fn records(
+        &self,
+        daemon: DaemonId,
+        epoch: u64,
+        records: Records,
+    ) -> BoxFuture<'_, Result<Origin>> {
+        Box::pin(async move {
+            let app = self.app()?;
+            app.greetings().check(daemon, epoch)?;
+            app.store_link_records(daemon, records).await
+        })
+    }
+
+    fn content(
+        &self,
+        daemon: DaemonId,
+        epoch: u64,
+        chunk: ContentChunk,
+    ) -> BoxFuture<'_, Result<u64>> {
+        Box::pin(async move {
+            let app = self.app()?;
+            app.greetings().check(daemon, epoch)?;
+            app.stage_content(&chunk).await
+        })
+    }
+
+    fn command_result(&self, daemon: DaemonId, result: CommandResult) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.app()?.sessions().command_ended(daemon, result).await })
+    }
+
+    fn session_report(
+        &self,
+        daemon: DaemonId,
+        epoch: u64,
+        report: SessionReport,
+    ) -> BoxFuture<'_, Result<Claim>> {
+        Box::pin(async move {
+            let app = self.app()?;
+            app.greetings().check(daemon, epoch)?;
+            app.claim(daemon, &report).await
+        })
+    }
+
+    fn offer(&self, daemon: DaemonId, epoch: u64, offer: Offer) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let app = self.app()?;
+            app.greetings().check(daemon, epoch)?;
+            app.change_daemon(daemon, |record| record.offer = offer.clone())
+                .await
+                .map(|_| ())
+        })
+    }
+
+    fn transient(&self, _daemon: DaemonId, transient: Transient) {
+        if let Ok(app) = self.app() {
+            app.transients().put(transient);
+        }
+    }
 }
 
 fn contents_of(event: &Event) -> Vec<&ContentRef> {

@@ -19,7 +19,7 @@ pub mod system;
 use std::sync::Arc;
 
 use crate::base::{Result, SharedClock};
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 use crate::store::SharedStore;
 
 use access::Access;
@@ -39,6 +39,7 @@ struct Parts {
     store: SharedStore,
     clock: SharedClock,
     access: Access,
+    greetings: link::Greetings,
     idempotency: Idempotency,
     relay: Relay,
     rules: Rules,
@@ -59,22 +60,27 @@ impl App {
         store: SharedStore,
         clock: SharedClock,
         access: Access,
-        relay: Relay,
+        links: relay::Options,
         search: Search,
         options: sessions::Options,
     ) -> Result<Self> {
         let transients = Arc::new(Transients::default());
         let rules = Rules::load(store.clone(), clock.clone()).await?;
-        let sessions = Sessions::new(
-            store.clone(),
-            clock.clone(),
-            options,
-            transients.clone(),
-            Arc::new(relay.clone()),
-        );
-        Ok(App {
-            parts: Arc::new(Parts {
+        let parts = Arc::new_cyclic(|parts| {
+            let upper = Arc::new(link::Upper {
+                parts: parts.clone(),
+            });
+            let relay = Relay::new(upper, store.clone(), clock.clone(), links);
+            let sessions = Sessions::new(
+                store.clone(),
+                clock.clone(),
+                options,
+                transients.clone(),
+                Arc::new(relay.clone()),
+            );
+            Parts {
                 idempotency: Idempotency::new(store.clone(), clock.clone()),
+                greetings: link::Greetings::default(),
                 store,
                 clock,
                 access,
@@ -83,8 +89,14 @@ impl App {
                 search,
                 sessions,
                 transients,
-            }),
-        })
+            }
+        });
+        Ok(App { parts })
+    }
+
+    /// The daemons whose links this server has seen.
+    pub(crate) fn greetings(&self) -> &link::Greetings {
+        &self.parts.greetings
     }
 
     /// The store.
