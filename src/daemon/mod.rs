@@ -1,3 +1,9 @@
 //! The process on a machine that runs agents: link, supervisor, runner, spool, harnesses.
 
+pub mod kin;
+
+pub mod spool;
+
+pub mod runner;
+
 pub mod harness;

@@ -62,3 +62,6 @@ pub use pb::v1;
 
 /// The descriptors of every proto file, encoded as a `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! The integration tests: one binary, one module a subject.
+//! The integration tests: one binary, a module for each capability.
 
 mod hygiene;
 mod rooms;
+mod runner;
