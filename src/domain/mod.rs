@@ -17,6 +17,8 @@ pub mod prompt;
 
 pub mod event;
 
+pub mod policy;
+
 pub mod command;
 
 pub mod daemon;

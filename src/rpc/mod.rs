@@ -7,6 +7,14 @@ pub mod access;
 
 pub mod system;
 
+pub mod sessions;
+
+pub mod events;
+
+pub mod prompts;
+
+pub mod daemons;
+
 pub use caller::caller;
 pub use fail::status;
 
