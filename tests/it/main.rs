@@ -2,4 +2,6 @@
 
 mod hygiene;
 mod rooms;
+mod claude_cli;
 mod runner;
+mod support;
