@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod content;
 pub mod usage;
+pub mod visible;
 
 pub mod harness;
 
