@@ -6,4 +6,10 @@ pub mod spool;
 
 pub mod runner;
 
+pub mod paths;
+
+pub mod policy;
+
+pub mod directory;
+
 pub mod harness;

@@ -6,7 +6,9 @@
 //! daemon that restarts, or a newer one, can take over in mid-session from a snapshot.
 
 pub mod claude;
+pub mod command;
 pub mod demo;
+pub mod registry;
 
 use bytes::Bytes;
 
