@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod link;
 pub mod prompts;
 pub mod records;
+pub mod retention;
 pub mod search;
 pub mod sessions;
 pub mod system;

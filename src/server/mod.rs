@@ -7,6 +7,7 @@ pub mod config;
 pub mod options;
 
 mod builder;
+mod compose;
 
 pub mod bind;
 pub mod connection;
@@ -22,6 +23,7 @@ pub mod metrics_page;
 pub mod signals;
 
 pub use builder::{Builder, Server};
+pub use compose::{close, compose};
 pub use options::Options;
 
 use self::signals::Signals;

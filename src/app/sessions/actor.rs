@@ -152,9 +152,9 @@ async fn store(
         ops: changes.ops.into_values().collect(),
         ..Commit::default()
     };
-    if let Some(trim) = changes.trim {
-        commit.trims.push(trim);
-    } else {
+    let dropped = changes.trim.as_ref().is_some_and(|trim| trim.drop);
+    commit.trims.extend(changes.trim);
+    if !dropped {
         if changes.session_changed {
             commit.ops.push(records::put(
                 records::session_key(id),

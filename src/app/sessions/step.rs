@@ -129,6 +129,11 @@ impl<'a> Step<'a> {
         self.changes.also.push(append);
     }
 
+    /// Takes the beginning of the session's log away.
+    pub fn trim(&mut self, trim: Trim) {
+        self.changes.trim = Some(trim);
+    }
+
     /// Drops the session's log.
     pub fn drop_log(&mut self) {
         self.changes.trim = Some(Trim {
