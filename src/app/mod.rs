@@ -145,3 +145,4 @@ impl App {
         &self.parts.transients
     }
 }
+//! The rules, one file a capability.

@@ -5,3 +5,7 @@ mod rooms;
 mod claude_cli;
 mod runner;
 mod support;
+//! The integration tests: one binary, one module a capability.
+mod access;
+mod listener;
+mod serving;

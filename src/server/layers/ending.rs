@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Guards;
@@ -44,6 +46,15 @@ pub(super) async fn end(
     };
     let request =
         request.map(|inner| Body::new(EndingBody::new(inner, cause.watch(), OnEnd::Fail)));
+    let ended = Arc::new(OnceLock::new());
+    let request = request.map(|inner| {
+        Body::new(EndingBody::new(
+            inner,
+            cause.watch(),
+            OnEnd::Fail,
+            ended.clone(),
+        ))
+    });
     let answer = next.run(request);
     let response = match deadline {
         None => answer.await,
@@ -53,6 +64,14 @@ pub(super) async fn end(
         },
     };
     response.map(|inner| Body::new(EndingBody::new(inner, cause.watch(), OnEnd::Frame(shape))))
+    response.map(|inner| {
+        Body::new(EndingBody::new(
+            inner,
+            cause.watch(),
+            OnEnd::Frame(shape),
+            ended,
+        ))
+    })
 }
 
 /// Why a stream may have to end.
@@ -139,15 +158,25 @@ struct EndingBody {
     inner: Option<Body>,
     end: BoxFuture<'static, Error>,
     on_end: OnEnd,
+    /// Why one direction was ended: then the other ends for the same reason, and not because its service
+    /// took the end of its requests for a polite one.
+    ended: Arc<OnceLock<Error>>,
     frames: u32,
 }
 
 impl EndingBody {
     fn new(inner: Body, end: BoxFuture<'static, Error>, on_end: OnEnd) -> Self {
+    fn new(
+        inner: Body,
+        end: BoxFuture<'static, Error>,
+        on_end: OnEnd,
+        ended: Arc<OnceLock<Error>>,
+    ) -> Self {
         EndingBody {
             inner: Some(inner),
             end,
             on_end,
+            ended,
             frames: 0,
         }
     }
@@ -187,12 +216,31 @@ impl http_body::Body for EndingBody {
 
     fn is_end_stream(&self) -> bool {
         self.inner.as_ref().is_none_or(Body::is_end_stream)
+        let look_first = this.frames.is_multiple_of(LOOK_EVERY);
+        let mut polled = Poll::Pending;
+        if !look_first {
+            polled = http_body::Body::poll_frame(Pin::new(&mut *inner), cx);
+        if polled.is_pending()
+            && this.ended.get().is_none()
+            && let Poll::Ready(error) = this.end.as_mut().poll(cx)
+            // Only the first reason counts.
+            let _ = this.ended.set(error);
+        if let Some(error) = this.ended.get() {
+                OnEnd::Frame(shape) => last_frame(shape, error),
+                OnEnd::Fail => Err(axum::Error::new(status_from_error(error))),
+        if look_first {
+            return http_body::Body::poll_frame(Pin::new(inner), cx);
+        polled
+        self.inner
+            .as_ref()
+            .is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+            .map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
 
