@@ -7,7 +7,8 @@
 //!
 //! The rooms: `script` reads directives, `protocol` reads and shapes lines, `permission` decides what
 //! must be asked, `history` keeps conversations, `shell` runs commands, `file` changes files,
-//! `agent` owns the loop and answers the host, `turn` plays a script.
+//! `ledger` counts what it would have cost, `agent` owns the loop, `control` answers the host, `tool` asks and
+//! runs, `turn` plays a script.
 
 mod agent;
 mod control;
