@@ -15,7 +15,7 @@ mod session_view;
 mod value;
 mod wiring;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -34,7 +34,9 @@ pub fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             let color = std::io::stderr().is_terminal() && !output::no_color();
-            eprintln!("{}", exit::describe(&error, json, color));
+            // Not eprintln, which panics when nobody reads.
+            let text = exit::describe(&error, json, color);
+            let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::from(exit::code_of(&error))
         }
     }

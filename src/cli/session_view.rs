@@ -75,23 +75,9 @@ pub async fn watch(
     } else {
         drop(typed);
     }
-    let mut view = View {
-        client,
-        out,
-        session,
-        settings,
-        live: Live::default(),
-        open: Vec::new(),
-        asking: None,
-        head: None,
-        caught_up: false,
-        activity: None,
-        turn_ended: None,
-        ended: None,
-        interrupted: None,
-        within_line: false,
-    };
-    view.run(follow, lines).await
+    View::new(client, out, session, settings)
+        .run(follow, lines)
+        .await
 }
 
 /// Reads lines of a terminal on a thread of its own. It cannot be ended while it waits for a line and
@@ -130,7 +116,26 @@ struct View<'a> {
     within_line: bool,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn new(client: &'a Client, out: &'a Out, session: SessionId, settings: Settings) -> Self {
+        View {
+            client,
+            out,
+            session,
+            settings,
+            live: Live::default(),
+            open: Vec::new(),
+            asking: None,
+            head: None,
+            caught_up: false,
+            activity: None,
+            turn_ended: None,
+            ended: None,
+            interrupted: None,
+            within_line: false,
+        }
+    }
+
     async fn run(
         &mut self,
         mut follow: Follow,
@@ -498,3 +503,6 @@ impl View<'_> {
         Ok(DONE)
     }
 }
+
+#[cfg(test)]
+mod tests;

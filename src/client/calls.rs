@@ -248,18 +248,28 @@ impl Client {
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T> {
+        let begun = tokio::time::Instant::now();
         match tokio::time::timeout(self.deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
+            // The channel knows the deadline too, and names its end a cancellation.
+            Ok(Err(status))
+                if status.code() == tonic::Code::Cancelled && begun.elapsed() >= self.deadline =>
+            {
+                Err(self.too_late())
+            }
             Ok(Err(status)) => Err(error_of(&self.url, &status)),
-            Err(_) => Err(Error::new(
-                Code::Timeout,
-                format!(
-                    "the server at {} did not answer within {} s",
-                    self.url,
-                    self.deadline.as_secs()
-                ),
-            )
-            .maybe_done()),
+            Err(_) => Err(self.too_late()),
         }
+    }
+
+    fn too_late(&self) -> Error {
+        Error::new(
+            Code::Timeout,
+            format!(
+                "the server at {} did not answer within {:?}",
+                self.url, self.deadline
+            ),
+        )
+        .maybe_done()
     }
 }

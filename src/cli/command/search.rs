@@ -101,11 +101,8 @@ mod tests {
 
     #[test]
     fn found_words_are_marked() {
-        let out = Out {
-            json: false,
-            style: Style::new(true),
-            width: 0,
-        };
+        let (mut out, _) = Out::memory(false);
+        out.style = Style::new(true);
         assert_eq!(marked(&out, "a ‹b› c"), "a \x1b[1mb\x1b[0m c");
         assert_eq!(marked(&out, "a › ‹b"), "a › b");
     }
