@@ -114,7 +114,7 @@ impl StateDir {
         let mut ids = Vec::new();
         for entry in fs::read_dir(&dir).map_err(|error| broken(&dir, error))? {
             let entry = entry.map_err(|error| broken(&dir, error))?;
-            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let id = entry.file_name().to_str().and_then(|name| name.parse::<SessionId>().ok());
             ids.extend(id);
         }
         ids.sort_unstable();
