@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result};
-use crate::store::{self, Commit, Expect, Journal as _, RecordOp, Records as _, SharedStore};
+use crate::store::{self, Commit, Expect, RecordOp, SharedStore};
 
 /// How often a race for the next epoch is run again.
 const TRIES: u32 = 16;

@@ -27,7 +27,7 @@ use crate::domain::link::{
     ContentChunk, Down, Goodbye, Hello, Position, ServerEvent, ServerLink, Up,
 };
 use crate::domain::{Command, CommandResult};
-use crate::store::{Origin, Outbox as _};
+use crate::store::Origin;
 
 /// Entries of the outbox read at once.
 const OUTBOX_PAGE: usize = 100;
@@ -55,6 +55,16 @@ enum Done {
     Outbox(Option<String>, Vec<Command>),
     Deadline(u64),
     Nothing,
+}
+
+/// What an actor waited for.
+enum Wake {
+    Ending,
+    Done(Done),
+    Nudge,
+    Ask(Ask),
+    Frame(Option<Result<Up>>),
+    Tick,
 }
 
 /// The actor.
@@ -171,9 +181,23 @@ impl LinkJob {
             .link
             .next_deadline()
             .map_or(Duration::from_secs(60), |at| at.saturating_since(now));
-        tokio::select! {
+        let wake = tokio::select! {
             biased;
-            Ok(()) = self.ending.changed() => {
+            Ok(()) = self.ending.changed() => Wake::Ending,
+            Some(done) = self.jobs.next() => Wake::Done(done),
+            Ok(permit) = self.down.reserve(), if self.next.is_some() => {
+                if let Some(frame) = self.next.take() {
+                    permit.send(Ok(frame));
+                }
+                Wake::Tick
+            }
+            () = self.nudge.notified() => Wake::Nudge,
+            Some(ask) = self.asks.recv() => Wake::Ask(ask),
+            frame = self.frames.recv() => Wake::Frame(frame),
+            () = tokio::time::sleep(pause) => Wake::Tick,
+        };
+        match wake {
+            Wake::Ending => {
                 let ending = self.ending.borrow_and_update().clone();
                 match ending {
                     Some(Ending::Drain { after, reason }) => self.link.drain(after, reason),
@@ -182,20 +206,13 @@ impl LinkJob {
                     None => {}
                 }
             }
-            Some(done) = self.jobs.next() => self.finished(done),
-            Ok(permit) = self.down.reserve(), if self.next.is_some() => {
-                if let Some(frame) = self.next.take() {
-                    permit.send(Ok(frame));
-                }
-            }
-            () = self.nudge.notified() => self.outbox_due = true,
-            Some(ask) = self.asks.recv() => self.ask(ask),
-            frame = self.frames.recv() => match frame {
-                Some(Ok(frame)) => self.link.received(self.shared.clock.now(), frame),
-                Some(Err(error)) => self.link.close(error),
-                None => return false,
-            },
-            () = tokio::time::sleep(pause) => {}
+            Wake::Done(done) => self.finished(done),
+            Wake::Nudge => self.outbox_due = true,
+            Wake::Ask(ask) => self.ask(ask),
+            Wake::Frame(Some(Ok(frame))) => self.link.received(self.shared.clock.now(), frame),
+            Wake::Frame(Some(Err(error))) => self.link.close(error),
+            Wake::Frame(None) => return false,
+            Wake::Tick => {}
         }
         self.link.tick(self.shared.clock.now());
         true

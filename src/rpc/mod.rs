@@ -1,1 +1,3 @@
 //! One file a gRPC service: authenticate, convert in, one `app` call, convert out.
+
+pub mod link;
