@@ -56,8 +56,8 @@ pub enum DaemonEvent {
         /// The last record that is stored.
         through: Position,
     },
-    /// Push the records after this one, whatever was pushed before; where the spool no longer has them,
-    /// the first one pushed carries a gap.
+    /// Push the records after this one, whatever was pushed before: those that are left of its spool, then
+    /// those of younger spools. Where the next one is not there any more, the first one pushed carries a gap.
     Rewind {
         /// The session.
         session_id: SessionId,

@@ -151,10 +151,6 @@ impl Outgoing {
             self.pushed = Some(stored);
             return Course::Behind;
         }
-        let begin = match stored.origin_epoch == epoch {
-            true => stored,
-            false => Position::new(epoch, 0),
-        };
         let first = self.items.iter().find_map(|item| match item {
             Item::Record {
                 position, record, ..
@@ -170,8 +166,9 @@ impl Outgoing {
             return Course::Stay;
         }
         self.clear();
-        self.pushed = Some(begin);
-        Course::Rewind(begin)
+        // Records of an older spool that were not stored come first.
+        self.pushed = Some(stored);
+        Course::Rewind(stored)
     }
 
     /// Everything up to `stored` is stored. False if that is nothing new.
