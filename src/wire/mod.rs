@@ -23,12 +23,18 @@ pub mod event;
 
 pub mod transient;
 
+mod encoded;
+
 pub mod daemon;
 
 pub mod token;
 
+pub mod link;
+mod link_command;
+
 pub mod status;
 
+pub use encoded::{encode_event, encoded_len, kind_of};
 pub use event_batch::EventBatch;
 
 /// The generated code, in modules as the packages are: `pb::v1` is the public API, the others are the
