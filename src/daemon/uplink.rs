@@ -46,6 +46,11 @@ impl Uplink {
         done
     }
 
+    /// Does something to the link that no pump waits for.
+    pub fn drive_quietly<T>(&self, act: impl FnOnce(&mut DaemonLink) -> T) -> T {
+        act(&mut self.link.lock())
+    }
+
     /// Looks at the link.
     pub fn look<T>(&self, at: impl FnOnce(&DaemonLink) -> T) -> T {
         at(&self.link.lock())

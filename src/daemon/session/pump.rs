@@ -192,6 +192,9 @@ impl Pump {
             }
             self.push();
             self.save(false).await;
+            if self.interpreter.state.exited && self.acked >= self.interpreter.state.seq {
+                self.over = true;
+            }
             if self.over {
                 return self.leave().await;
             }
@@ -409,9 +412,6 @@ impl Pump {
         }
         self.acked = self.acked.max(through.origin_seq);
         self.save(false).await;
-        if self.interpreter.state.exited && self.acked >= self.interpreter.state.seq {
-            self.over = true;
-        }
     }
 
     /// Writes the newest state whose records are stored, and then lets the spool go.
@@ -470,12 +470,12 @@ impl Pump {
             Message::Stored(through) => self.stored(through).await,
             Message::Rewind(after) => self.rewind(after).await,
             Message::Behind(stored) => {
-                // Only a dead runner's spool can have lost what the server has: the end is told in a
-                // numbering of its own.
+                // Only a dead runner's spool can have lost what the server has; its end is told after that.
                 tracing::warn!(session = %self.id, ?stored, "the server has more than the spool");
                 let mut saved = self.saved.clone();
                 saved.acked = stored.origin_seq;
                 self.acked = stored.origin_seq;
+                self.expected = Some(stored.origin_seq + 1);
                 if let Err(error) = self.start_over(saved).await {
                     tracing::warn!(session = %self.id, %error, "the spool cannot be read again");
                 }
