@@ -145,4 +145,3 @@ impl App {
         &self.parts.transients
     }
 }
-//! The rules, one file a capability.

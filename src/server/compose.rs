@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use tonic::Extensions;
 
 use super::{Builder, Options};
+use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
 use crate::app::system::{About, Counting, Counts};
 use crate::app::{App, records, sessions};
-use crate::base::{Result, SharedClock};
+use crate::base::id::DaemonId;
+use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::input::{MAX_INPUT_BYTES, MAX_QUEUED_INPUTS};
 use crate::domain::link::{PROTOCOL_MAX, PROTOCOL_MIN};
-use crate::store::{Records as _, SharedStore};
+use crate::rpc::link::{Enrolled, Gate};
+use crate::store::SharedStore;
 use crate::{relay, rpc};
 
 /// How often retention looks at what is kept.
@@ -87,9 +91,11 @@ pub async fn compose(
         .add_service(rpc::events::service(app.clone()))
         .add_service(rpc::prompts::service(app.clone()))
         .add_service(rpc::daemons::service(app.clone()))
-        .add_service(rpc::link::service(
+        .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),
-            app.access().clone(),
+            Arc::new(LinkGate {
+                access: app.access().clone(),
+            }),
         ))
         .add_job("search", search::run_indexer(app.clone(), CancellationToken::new()))
         .add_job("retention", retain(app.clone(), retention))
@@ -101,6 +107,46 @@ pub async fn compose(
 pub async fn close(app: App) -> Result<()> {
     app.sessions().stop().await;
     app.store().close().await.map_err(records::store_error)
+}
+
+/// Who may link: daemons by their credential, new ones by a join token.
+struct LinkGate {
+    access: Access,
+}
+
+impl LinkGate {
+    fn caller(extensions: &Extensions) -> Result<Caller> {
+        extensions.get::<Caller>().cloned().ok_or_else(|| {
+            Error::new(Code::Unauthenticated, "the request has no token")
+        })
+    }
+}
+
+impl Gate for LinkGate {
+    fn daemon(&self, extensions: &Extensions) -> Result<DaemonId> {
+        Self::caller(extensions)?.daemon()
+    }
+
+    fn enroll(
+        &self,
+        extensions: &Extensions,
+        name: String,
+        hostname: String,
+        nonce: Vec<u8>,
+    ) -> BoxFuture<'_, Result<Enrolled>> {
+        let caller = Self::caller(extensions);
+        Box::pin(async move {
+            let enrolled = self
+                .access
+                .enroll(&caller?, &name, &hostname, &nonce)
+                .await?;
+            Ok(Enrolled {
+                daemon_id: enrolled.daemon_id,
+                name: enrolled.name,
+                credential: enrolled.credential,
+            })
+        })
+    }
 }
 
 async fn retain(app: App, retention: Retention) {

@@ -1,11 +1,11 @@
 //! The integration tests: one binary, a module for each capability.
 
-mod hygiene;
-mod rooms;
-mod claude_cli;
-mod runner;
 mod support;
-//! The integration tests: one binary, one module a capability.
+
 mod access;
+mod claude_cli;
+mod hygiene;
 mod listener;
+mod rooms;
+mod runner;
 mod serving;

@@ -113,6 +113,13 @@ impl App {
             Begin::Repeat(answer) => return self.repeated_session(&answer).await,
             Begin::Fresh(pending) => pending,
         };
+        let most = self.sessions().options().max_living;
+        if self.sessions().living(None).await?.len() >= most as usize {
+            return Err(Error::new(
+                Code::AtCapacity,
+                format!("this server has {most} living sessions, as many as it takes"),
+            ));
+        }
         let daemon = self.place(&new).await?;
         let now = self.clock().now();
         let actor = caller.actor();

@@ -2,7 +2,6 @@
 //! is about to be cut. Both directions end, so that nobody reads on from a caller that is no longer let in.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +12,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use http_body::{Body as _, Frame, SizeHint};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -44,8 +42,6 @@ pub(super) async fn end(
         connection: request.extensions().get::<ConnectionInfo>().cloned(),
         deadline,
     };
-    let request =
-        request.map(|inner| Body::new(EndingBody::new(inner, cause.watch(), OnEnd::Fail)));
     let ended = Arc::new(OnceLock::new());
     let request = request.map(|inner| {
         Body::new(EndingBody::new(
@@ -63,7 +59,6 @@ pub(super) async fn end(
             Err(_) => return reject(shape, &too_late()),
         },
     };
-    response.map(|inner| Body::new(EndingBody::new(inner, cause.watch(), OnEnd::Frame(shape))))
     response.map(|inner| {
         Body::new(EndingBody::new(
             inner,
@@ -165,7 +160,6 @@ struct EndingBody {
 }
 
 impl EndingBody {
-    fn new(inner: Body, end: BoxFuture<'static, Error>, on_end: OnEnd) -> Self {
     fn new(
         inner: Body,
         end: BoxFuture<'static, Error>,
@@ -196,41 +190,32 @@ impl http_body::Body for EndingBody {
         };
         this.frames = this.frames.wrapping_add(1);
         // Most bodies are over at once; only one that waits, or goes on and on, is worth a look.
-        if !this.frames.is_multiple_of(LOOK_EVERY)
-            && let Poll::Ready(frame) = Pin::new(&mut *inner).poll_frame(cx)
-        {
-            return Poll::Ready(frame);
-        }
-        if let Poll::Ready(error) = this.end.as_mut().poll(cx) {
-            this.inner = None;
-            return Poll::Ready(Some(match this.on_end {
-                OnEnd::Frame(shape) => last_frame(shape, &error),
-                OnEnd::Fail => Err(axum::Error::new(status_from_error(&error))),
-            }));
-        }
-        if this.frames.is_multiple_of(LOOK_EVERY) {
-            return Pin::new(inner).poll_frame(cx);
-        }
-        Poll::Pending
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
         let look_first = this.frames.is_multiple_of(LOOK_EVERY);
         let mut polled = Poll::Pending;
         if !look_first {
             polled = http_body::Body::poll_frame(Pin::new(&mut *inner), cx);
+        }
         if polled.is_pending()
             && this.ended.get().is_none()
             && let Poll::Ready(error) = this.end.as_mut().poll(cx)
+        {
             // Only the first reason counts.
             let _ = this.ended.set(error);
+        }
         if let Some(error) = this.ended.get() {
+            this.inner = None;
+            return Poll::Ready(Some(match this.on_end {
                 OnEnd::Frame(shape) => last_frame(shape, error),
                 OnEnd::Fail => Err(axum::Error::new(status_from_error(error))),
+            }));
+        }
         if look_first {
             return http_body::Body::poll_frame(Pin::new(inner), cx);
+        }
         polled
+    }
+
+    fn is_end_stream(&self) -> bool {
         self.inner
             .as_ref()
             .is_none_or(http_body::Body::is_end_stream)
@@ -239,7 +224,6 @@ impl http_body::Body for EndingBody {
     fn size_hint(&self) -> SizeHint {
         self.inner
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
             .map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }
