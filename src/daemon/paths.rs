@@ -114,8 +114,8 @@ impl StateDir {
         let mut ids = Vec::new();
         for entry in fs::read_dir(&dir).map_err(|error| broken(&dir, error))? {
             let entry = entry.map_err(|error| broken(&dir, error))?;
-            let id = entry.file_name().to_str().and_then(|name| name.parse::<SessionId>().ok());
-            ids.extend(id);
+            let name = entry.file_name();
+            ids.extend(name.to_str().and_then(|name| name.parse::<SessionId>().ok()));
         }
         ids.sort_unstable();
         Ok(ids)

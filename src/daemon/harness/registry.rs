@@ -1,5 +1,7 @@
 //! The kinds of agent program this daemon knows.
 
+use std::path::Path;
+
 use super::HarnessKind;
 use super::command::Command;
 use crate::daemon::policy::Policy;
@@ -11,8 +13,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The built-in kinds.
-    pub fn built_in(policy: &Policy) -> Self {
+    /// The built-in kinds. `program` is this binary, which is also the built-in scripted agent.
+    pub fn built_in(policy: &Policy, _program: &Path) -> Self {
         Registry::of(vec![Box::new(Command {
             refused: policy.refuses_harness("command"),
         })])
