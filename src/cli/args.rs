@@ -214,6 +214,9 @@ pub struct DaemonArgs {
     /// Environment variable that sessions may ask for; may be repeated
     #[arg(long = "allow-env", value_name = "NAME")]
     pub env_names: Vec<String>,
+    /// Environment variable that every session gets; may be repeated
+    #[arg(long = "pass-env", value_name = "NAME")]
+    pub pass_env: Vec<String>,
     /// Label, for selectors; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
     pub labels: Vec<(String, String)>,

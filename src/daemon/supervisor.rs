@@ -208,7 +208,9 @@ impl Supervisor {
             .replaces
             .and_then(|old| self.sessions.get(&old))
             .map(|handle| handle.gone.clone());
-        let env = self.policy.environment(&start.env_names, own_env(), &launch.env);
+        let env = self
+            .policy
+            .environment(&start.env_names, own_env(), &launch.env);
         let cwd = cwd
             .into_os_string()
             .into_string()
@@ -232,7 +234,9 @@ impl Supervisor {
                 begin(&dir, &meta, &spec, &program).await
             };
             match started.await {
-                Ok(()) => shared.uplink.with(|link| link.result(applied(id, command_id))),
+                Ok(()) => shared
+                    .uplink
+                    .with(|link| link.result(applied(id, command_id))),
                 Err(error) => {
                     refuse_all(&shared, id, inbox, &error);
                     shared
@@ -264,7 +268,10 @@ impl Supervisor {
             tokio::time::sleep(after).await;
             let meta = Meta::read(&dir).map_err(|error| broken(&dir, error))?;
             let Some(meta) = meta else {
-                return Err(Error::state(format!("{} says not what it is", dir.display())));
+                return Err(Error::state(format!(
+                    "{} says not what it is",
+                    dir.display()
+                )));
             };
             if !meta.start.fork {
                 provider.lock().clone_from(&meta.start.provider_session_id);
@@ -281,7 +288,10 @@ impl Supervisor {
         self.names.insert(name, id);
     }
 
-    #[allow(clippy::type_complexity, reason = "taken apart at once by the two callers")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "taken apart at once by the two callers"
+    )]
     fn enter(
         &mut self,
         id: SessionId,
@@ -396,12 +406,7 @@ fn io_again(error: &std::io::Error) -> std::io::Error {
 }
 
 /// Answers the commands that came for a session that could not be.
-fn refuse_all(
-    shared: &Shared,
-    id: SessionId,
-    mut inbox: mpsc::Receiver<Message>,
-    error: &Error,
-) {
+fn refuse_all(shared: &Shared, id: SessionId, mut inbox: mpsc::Receiver<Message>, error: &Error) {
     inbox.close();
     while let Ok(message) = inbox.try_recv() {
         if let Message::Command(command) = message {
@@ -424,15 +429,18 @@ async fn wait_gone(mut gone: watch::Receiver<bool>) -> Result<()> {
 
 /// The daemon's environment, as far as it is text.
 fn own_env() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    })
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn forget_old(dir: &Path) {
     let is_old = std::fs::metadata(dir.join(DONE_FILE))
         .and_then(|meta| meta.modified())
-        .is_ok_and(|done| SystemTime::now().duration_since(done).is_ok_and(|age| age > KEEP_DONE));
+        .is_ok_and(|done| {
+            SystemTime::now()
+                .duration_since(done)
+                .is_ok_and(|age| age > KEEP_DONE)
+        });
     if is_old && let Err(error) = std::fs::remove_dir_all(dir) {
         tracing::warn!(dir = %dir.display(), %error, "a session that is done cannot be removed");
     }
