@@ -29,6 +29,7 @@ pub struct Args {
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Connection and output")]
 pub struct Global {
     /// The server; default http://127.0.0.1:7420, or the one `baton up` runs
     #[arg(long, global = true, env = "BATON_SERVER", value_name = "URL")]

@@ -121,6 +121,8 @@ async fn start_daemon(
         .stdin(Stdio::null())
         // A Ctrl-C at the terminal is for this process, which ends the daemon in order.
         .process_group(0)
+        // Should this command fail half-way, no daemon is left behind; its agents are its runners' and live on.
+        .kill_on_drop(true)
         .spawn()
         .context("starting the local daemon")
 }
