@@ -50,11 +50,6 @@ impl Overlay {
             None => view.revision(key),
         }
     }
-
-    /// Whether nothing lies over the view.
-    pub(super) fn is_empty(&self) -> bool {
-        self.heads.is_empty() && self.revisions.is_empty()
-    }
 }
 
 /// Judges `commit` as number `revision`. When it is accepted, the overlay has its effects and the commit

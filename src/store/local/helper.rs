@@ -97,7 +97,6 @@ fn seal(core: &Core, fresh: &Fresh, data_end: u64) -> Result<()> {
         .inspect_err(|error| core.fail_index(error))?;
     let sealed = Sealed {
         generation: 0,
-        first_lsn: message.first_lsn,
         last_lsn: message.last_lsn,
         bytes,
     };

@@ -554,7 +554,6 @@ impl Index {
             dropped: Vec::new(),
             tombstones: 0,
             applied: 0,
-            changed: None,
         }
     }
 
@@ -609,15 +608,12 @@ pub(super) struct Projection<'a> {
     dropped: Vec<(Stream, u64)>,
     tombstones: isize,
     applied: u64,
-    changed: Option<u64>,
 }
 
 /// What applied commits changed.
 pub(super) struct Applied {
     /// Heads of the streams that changed; `None` if dropped.
     pub(super) heads: HashMap<Stream, Option<Head>>,
-    /// The newest commit that changed records.
-    pub(super) changed: Option<u64>,
 }
 
 impl Projection<'_> {
@@ -688,7 +684,6 @@ impl Projection<'_> {
         if op.value.is_none() && !matches!(old, Marker::Live(_)) {
             return Ok(());
         }
-        self.changed = Some(lsn);
         match old {
             Marker::Live(revision) => self.batch.remove(revision_key(b"v/", revision, &op.key)),
             Marker::Dead(revision) => {
@@ -777,10 +772,7 @@ impl Projection<'_> {
                 .fetch_sub(self.tombstones.unsigned_abs(), Ordering::Relaxed),
         };
         self.index.trim_tombstones()?;
-        Ok(Applied {
-            heads: self.heads,
-            changed: self.changed,
-        })
+        Ok(Applied { heads: self.heads })
     }
 }
 

@@ -408,7 +408,6 @@ impl Journal {
         {
             return Ok(PartState::Indexed(Sealed {
                 generation: id.generation,
-                first_lsn: indexed.first_lsn,
                 last_lsn: indexed.last_lsn,
                 bytes,
             }));
@@ -416,7 +415,6 @@ impl Journal {
         if let Some(footer) = segment::read_footer(&file)? {
             let sealed = Sealed {
                 generation: id.generation,
-                first_lsn: footer.message.first_lsn,
                 last_lsn: footer.message.last_lsn,
                 bytes,
             };
@@ -758,7 +756,6 @@ fn reseal(journal: &Path, id: SegmentId, open: &Open, index: &Index) -> Result<O
     index.put_segment(id, &message, None)?;
     Ok(Some(Sealed {
         generation: id.generation,
-        first_lsn: message.first_lsn,
         last_lsn: message.last_lsn,
         bytes,
     }))

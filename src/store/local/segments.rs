@@ -37,7 +37,6 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sealed {
     pub(super) generation: u32,
-    pub(super) first_lsn: u64,
     pub(super) last_lsn: u64,
     /// Size of the file.
     pub(super) bytes: u64,

@@ -192,7 +192,8 @@ impl Tails {
         (!chunks.is_empty()).then_some(chunks)
     }
 
-    /// Streams that are kept, and bytes of their chunks; for tests and metrics.
+    /// Streams that are kept, and bytes of their chunks.
+    #[cfg(test)]
     pub(super) fn size(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.tails.len(), state.bytes)
