@@ -419,7 +419,7 @@ async fn a_second_signal_ends_the_server_at_once() {
     options.drain_deadline = Duration::from_secs(600);
     let builder = Builder::new(
         options,
-        Arc::new(TableStore::default()),
+        baton::store::memory::shared(baton::base::SystemClock::shared()),
         SystemClock::shared(),
     );
     let drain = builder.drain().clone();

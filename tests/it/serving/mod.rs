@@ -1,6 +1,5 @@
 //! A server on a free port, and callers of it.
 
-mod table;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -27,7 +26,6 @@ use tokio::task::JoinHandle;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
-pub use table::TableStore;
 
 /// The longest a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,7 +97,7 @@ pub async fn start_with(
     let mut options = Options::local(data.path()).unwrap();
     options.drain_deadline = Duration::from_secs(2);
     change(&mut options);
-    let store: SharedStore = Arc::new(TableStore::default());
+    let store: SharedStore = baton::store::memory::shared(baton::base::SystemClock::shared());
     let access = Access::with_recheck(store.clone(), clock.clone(), Duration::from_millis(50));
     let builder = Builder::new(options, store, clock)
         .with_access(access.clone())
