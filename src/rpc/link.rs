@@ -16,10 +16,10 @@ use crate::domain::link::{Down, Up};
 use crate::relay::{Endpoint, Relay};
 use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_to_pb, up_from_pb};
 use crate::wire::link_v1 as pb;
-<<<<<<< HEAD
 use crate::wire::link_v1::connect_request::Body;
+<<<<<<< HEAD
 =======
->>>>>>> main
+>>>>>>> daemon
 use crate::wire::link_v1::link_service_server::{LinkService, LinkServiceServer};
 use crate::wire::status::{error_from_status, status_from_error};
 
@@ -118,6 +118,7 @@ impl LinkService for LinkRpc {
 async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Result<Up>>) {
     loop {
         let frame = match stream.message().await {
+            Ok(Some(message)) => up_from_pb(message),
 <<<<<<< HEAD
             Ok(Some(message)) => {
                 let transient = matches!(message.body, Some(Body::Transient(_)));
@@ -129,7 +130,7 @@ async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Re
             }
 =======
             Ok(Some(message)) => up_from_pb(message),
->>>>>>> main
+>>>>>>> daemon
             Ok(None) => return,
             Err(status) => {
                 tracing::debug!(code = ?status.code(), "a daemon's stream broke");
