@@ -16,6 +16,7 @@ use crate::domain::link::{Down, Up};
 use crate::relay::{Endpoint, Relay};
 use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_to_pb, up_from_pb};
 use crate::wire::link_v1 as pb;
+use crate::wire::link_v1::connect_request::Body;
 use crate::wire::link_v1::link_service_server::{LinkService, LinkServiceServer};
 use crate::wire::status::{error_from_status, status_from_error};
 
@@ -114,7 +115,14 @@ impl LinkService for LinkRpc {
 async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Result<Up>>) {
     loop {
         let frame = match stream.message().await {
-            Ok(Some(message)) => up_from_pb(message),
+            Ok(Some(message)) => {
+                let transient = matches!(message.body, Some(Body::Transient(_)));
+                match up_from_pb(message) {
+                    // A transient is never owed: one that cannot be read is none.
+                    Err(_) if transient => continue,
+                    frame => frame,
+                }
+            }
             Ok(None) => return,
             Err(status) => {
                 tracing::debug!(code = ?status.code(), "a daemon's stream broke");

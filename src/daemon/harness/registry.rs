@@ -1,6 +1,9 @@
 //! The kinds of agent program this daemon knows.
 
+use std::path::Path;
+
 use super::HarnessKind;
+use super::claude::{ClaudeCode, ClaudeOptions, Demo};
 use super::command::Command;
 use crate::daemon::policy::Policy;
 use crate::domain::Harness;
@@ -11,11 +14,20 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The built-in kinds.
-    pub fn built_in(policy: &Policy) -> Self {
-        Registry::of(vec![Box::new(Command {
-            refused: policy.refuses_harness("command"),
-        })])
+    /// The built-in kinds. `program` is this binary, which is also the built-in scripted agent.
+    pub fn built_in(policy: &Policy, program: &Path) -> Self {
+        let claude = ClaudeOptions::from_env(
+            None,
+            |name| std::env::var_os(name),
+            |name| policy.passes_on(name),
+        );
+        Registry::of(vec![
+            Box::new(ClaudeCode::new(claude)),
+            Box::new(Command {
+                refused: policy.refuses_harness("command"),
+            }),
+            Box::new(Demo::new(program.to_owned(), None)),
+        ])
     }
 
     /// These kinds.

@@ -56,8 +56,8 @@ pub enum DaemonEvent {
         /// The last record that is stored.
         through: Position,
     },
-    /// Push the records after this one, whatever was pushed before; where the spool no longer has them,
-    /// the first one pushed carries a gap.
+    /// Push the records after this one, whatever was pushed before: those that are left of its spool, then
+    /// those of younger spools. Where the next one is not there any more, the first one pushed carries a gap.
     Rewind {
         /// The session.
         session_id: SessionId,
@@ -295,11 +295,7 @@ impl DaemonLink {
 
     /// Whether the session's pump may push one more record.
     pub fn wants(&self, session_id: SessionId) -> bool {
-        self.is_live()
-            && self
-                .sessions
-                .get(&session_id)
-                .is_some_and(Outgoing::wants)
+        self.is_live() && self.sessions.get(&session_id).is_some_and(Outgoing::wants)
     }
 
     /// Takes the next record of a session.
@@ -686,7 +682,10 @@ impl DaemonLink {
         let order: Vec<SessionId> = match self.served {
             Some(served) => self
                 .busy
-                .range((std::ops::Bound::Excluded(served), std::ops::Bound::Unbounded))
+                .range((
+                    std::ops::Bound::Excluded(served),
+                    std::ops::Bound::Unbounded,
+                ))
                 .chain(self.busy.range(..=served))
                 .copied()
                 .collect(),

@@ -151,10 +151,6 @@ impl Outgoing {
             self.pushed = Some(stored);
             return Course::Behind;
         }
-        let begin = match stored.origin_epoch == epoch {
-            true => stored,
-            false => Position::new(epoch, 0),
-        };
         let first = self.items.iter().find_map(|item| match item {
             Item::Record {
                 position, record, ..
@@ -170,8 +166,9 @@ impl Outgoing {
             return Course::Stay;
         }
         self.clear();
-        self.pushed = Some(begin);
-        Course::Rewind(begin)
+        // Records of an older spool that were not stored come first.
+        self.pushed = Some(stored);
+        Course::Rewind(stored)
     }
 
     /// Everything up to `stored` is stored. False if that is nothing new.
@@ -186,9 +183,10 @@ impl Outgoing {
     }
 
     fn drop_stored(&mut self, stored: Position) {
-        let through = self.items.iter().rposition(
-            |item| matches!(item, Item::Record { position, .. } if *position <= stored),
-        );
+        let through = self
+            .items
+            .iter()
+            .rposition(|item| matches!(item, Item::Record { position, .. } if *position <= stored));
         for _ in 0..through.map_or(0, |index| index + 1) {
             let was_sent = self.sent > 0;
             self.sent = self.sent.saturating_sub(1);

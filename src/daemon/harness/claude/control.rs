@@ -141,7 +141,9 @@ impl Step<'_> {
                 }
             }
             (
-                note @ (Note::Interrupt | Note::Cancel { .. } | Note::Options { model: Some(_), .. }),
+                note @ (Note::Interrupt
+                | Note::Cancel { .. }
+                | Note::Options { model: Some(_), .. }),
                 outcome,
             ) => self.wait(id, note, outcome, reason),
             (

@@ -96,7 +96,9 @@ impl Step<'_> {
 
     /// Ends the open turn, if there is one.
     pub(super) fn end_turn(&mut self, end: End, raw: Option<&str>) {
-        self.state.streams.retain(|stream| !stream.parent.is_empty());
+        self.state
+            .streams
+            .retain(|stream| !stream.parent.is_empty());
         let Some(turn) = self.state.turn.take() else {
             return;
         };
