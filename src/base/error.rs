@@ -225,6 +225,13 @@ impl Error {
         self
     }
 
+    /// Adds fields that were wrong.
+    #[must_use]
+    pub fn with_fields(mut self, fields: impl IntoIterator<Item = FieldViolation>) -> Self {
+        self.inner.fields.extend(fields);
+        self
+    }
+
     /// Says when it is worth trying again.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {

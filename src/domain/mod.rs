@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod content;
 pub mod usage;
+pub mod visible;
 
 pub mod harness;
 
@@ -17,9 +18,13 @@ pub mod prompt;
 
 pub mod event;
 
+pub mod policy;
+
 pub mod command;
 
 pub mod daemon;
+
+pub mod link;
 
 pub mod token;
 

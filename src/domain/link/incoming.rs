@@ -1,0 +1,186 @@
+//! One session's records as the server takes them: each once, in order, none missing unsaid.
+
+use std::collections::VecDeque;
+
+use super::credit::Credit;
+use super::frame::{ContentChunk, Position, Record};
+use super::outgoing::follows;
+use crate::base::Timestamp;
+
+/// What became of a message of records.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The records to store, in order.
+    pub(super) records: Vec<Record>,
+    /// Whether a reset is to be sent now, and why.
+    pub(super) reset: Option<&'static str>,
+}
+
+struct Content {
+    sha256: String,
+    /// Every byte before this one was handed to the application.
+    next: u64,
+    /// Pieces were dropped; the sender was not told yet.
+    dropped: bool,
+}
+
+pub(super) struct Incoming {
+    /// The last record handed to the application.
+    accepted: Position,
+    /// The last record known to be stored.
+    stored: Position,
+    waiting: VecDeque<(Position, Credit)>,
+    /// What waits: records and pieces of content.
+    used: Credit,
+    /// Records that do not come next are on their way still: they are dropped without another reset.
+    resetting: bool,
+    /// When to ask for the records again, after the application refused or was overrun.
+    reset_at: Option<Timestamp>,
+    overrun: bool,
+    content: Option<Content>,
+    pub(super) ack_due: bool,
+}
+
+impl Incoming {
+    pub(super) fn new(stored: Position) -> Self {
+        Incoming {
+            accepted: stored,
+            stored,
+            waiting: VecDeque::new(),
+            used: Credit::ZERO,
+            resetting: false,
+            reset_at: None,
+            overrun: false,
+            content: None,
+            ack_due: false,
+        }
+    }
+
+    pub(super) fn stored(&self) -> Position {
+        self.stored
+    }
+
+    pub(super) fn accepted(&self) -> Position {
+        self.accepted
+    }
+
+    pub(super) fn reset_at(&self) -> Option<Timestamp> {
+        self.reset_at
+    }
+
+    /// The reset that was due is sent.
+    pub(super) fn reset_sent(&mut self) {
+        self.reset_at = None;
+        self.resetting = true;
+        self.content = None;
+    }
+
+    /// Takes what comes next of `records`; `bound` is the most that may wait.
+    pub(super) fn take(&mut self, epoch: u64, records: Vec<Record>, bound: Credit) -> Taken {
+        let mut taken = Taken::default();
+        for record in records {
+            let position = Position::new(epoch, record.origin_seq);
+            if position <= self.accepted {
+                // What is stored already is acknowledged again, or the sender would keep it.
+                self.ack_due |= position <= self.stored;
+                continue;
+            }
+            if self.reset_at.is_some() || self.overrun {
+                continue;
+            }
+            if !follows(self.accepted, position, &record) {
+                if !self.resetting {
+                    self.resetting = true;
+                    taken.reset = Some("records are missing before the one that came");
+                }
+                continue;
+            }
+            let cost = record.cost();
+            if !bound.admits(self.used, cost) {
+                self.overrun = true;
+                continue;
+            }
+            self.resetting = false;
+            self.accepted = position;
+            self.used = self.used.plus(cost);
+            self.waiting.push_back((position, cost));
+            taken.records.push(record);
+        }
+        taken
+    }
+
+    /// Takes a piece of content if it comes next. What does not is dropped, and said once.
+    pub(super) fn take_chunk(&mut self, chunk: &ContentChunk, bound: Credit) -> bool {
+        let cost = Credit {
+            events: 0,
+            bytes: chunk.data.len() as u64,
+        };
+        let content = match &mut self.content {
+            Some(content) if content.sha256 == chunk.sha256 => content,
+            _ => self.content.insert(Content {
+                sha256: chunk.sha256.clone(),
+                next: 0,
+                dropped: false,
+            }),
+        };
+        if chunk.offset == 0 {
+            (content.next, content.dropped) = (0, false);
+        }
+        if chunk.offset != content.next || !bound.admits(self.used, cost) {
+            content.dropped = true;
+            return false;
+        }
+        content.next += cost.bytes;
+        self.used = self.used.plus(cost);
+        true
+    }
+
+    /// The application has staged a piece of `bytes`, or refused it. Whether pieces are to be sent again.
+    pub(super) fn chunk_done(&mut self, sha256: &str, bytes: u64, next: u64, ok: bool) -> bool {
+        self.used.bytes = self.used.bytes.saturating_sub(bytes);
+        let Some(content) = self.content.as_mut().filter(|c| c.sha256 == sha256) else {
+            return false;
+        };
+        if !ok {
+            (content.next, content.dropped) = (next, true);
+        }
+        // Pieces that were dropped are asked for again once the last one taken before them is staged.
+        let resend = content.dropped && (next >= content.next || !ok);
+        if resend {
+            (content.next, content.dropped) = (next, false);
+        }
+        resend
+    }
+
+    /// The application has stored everything up to here. Whether the sender overran and is to be reset.
+    pub(super) fn stored_through(&mut self, position: Position) -> bool {
+        while let Some((first, cost)) = self.waiting.front() {
+            if *first > position {
+                break;
+            }
+            self.used = self.used.minus(*cost);
+            self.waiting.pop_front();
+        }
+        self.stored = self.stored.max(position);
+        self.accepted = self.accepted.max(position);
+        self.ack_due = true;
+        let reset = self.overrun && self.waiting.is_empty();
+        if reset {
+            self.overrun = false;
+            self.resetting = true;
+            self.content = None;
+        }
+        reset
+    }
+
+    /// The application did not store what waits: it is asked for again later.
+    pub(super) fn refused(&mut self, again: Timestamp) {
+        for (_, cost) in self.waiting.drain(..) {
+            self.used = self.used.minus(cost);
+        }
+        self.accepted = self.stored;
+        self.resetting = true;
+        self.overrun = false;
+        self.reset_at = Some(again);
+    }
+}

@@ -1,0 +1,622 @@
+//! The server's side of one link.
+//!
+//! The owner (an actor in `relay`) moves frames ([`ServerLink::received`] always at once,
+//! [`ServerLink::send`] while the transport has room) and acts on events: it stores records and reports
+//! [`ServerLink::stored`], makes results durable and reports [`ServerLink::result_stored`]. Nothing is
+//! acknowledged before those calls.
+//!
+//! Queues: what waits for the application is bounded per session by twice its credit (more is dropped and
+//! asked for again), small frames by [`ServerLimits::max_waiting`] (more end the link); acknowledgements
+//! are merged per session; commands that do not fit stay in the outbox.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::frame::{
+    ContentAck, ContentChunk, Down, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
+    QueryResult, Records, SessionReport, SessionState, Up, Welcome,
+};
+use super::incoming::Incoming;
+use super::lease::Lease;
+use super::limits::ServerLimits;
+use super::{PROTOCOL_MAX, PROTOCOL_MIN};
+use crate::base::id::{CommandId, DaemonId, SessionId};
+use crate::base::{Code, Error, Timestamp};
+use crate::domain::daemon::Offer;
+use crate::domain::{Command, CommandResult, Transient};
+
+/// Most queries without an answer.
+const MAX_QUERIES: usize = 64;
+/// The longest part of a duration that is waited for a daemon's goodbye.
+const MAX_CHUNK_BYTES: usize = crate::domain::content::CONTENT_CHUNK_BYTES;
+
+/// Something for the owner to act on.
+#[derive(Clone, Debug)]
+pub enum ServerEvent {
+    /// A daemon introduces itself: give it an epoch, fence older links, look up its sessions, and call
+    /// [`ServerLink::welcome`].
+    Hello(Box<Hello>),
+    /// Store these, in order, and call [`ServerLink::stored`] or [`ServerLink::refused`].
+    Records(Records),
+    /// Stage this and call [`ServerLink::content_staged`].
+    Content(ContentChunk),
+    /// Make this durable and call [`ServerLink::result_stored`].
+    Result(CommandResult),
+    /// Pass this on to live readers.
+    Transient(Transient),
+    /// A session appeared, or its process is gone. Answer with [`ServerLink::own`] or
+    /// [`ServerLink::foreign`].
+    Report(SessionReport),
+    /// What the daemon can run has changed.
+    Offer(Box<Offer>),
+    /// The answer to a query.
+    QueryResult(QueryResult),
+    /// The daemon ends the link on purpose.
+    Goodbye(Goodbye),
+    /// End the stream with this error. Nothing comes after it.
+    Close(Error),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Opening { until: Timestamp },
+    Greeted,
+    Live,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    None,
+    Storing,
+}
+
+struct Outstanding {
+    session_id: SessionId,
+    answer: Answer,
+}
+
+/// The state machine. See the module's text.
+pub struct ServerLink {
+    daemon_id: DaemonId,
+    limits: ServerLimits,
+    server_version: String,
+    phase: Phase,
+    epoch: u64,
+    lease: Lease,
+    sessions: BTreeMap<SessionId, Incoming>,
+    /// Sessions that were announced and not yet judged.
+    asked: BTreeSet<SessionId>,
+    /// Sessions that the daemon was told are not its own.
+    told_foreign: BTreeSet<SessionId>,
+    acks: BTreeSet<SessionId>,
+    commands: BTreeMap<CommandId, Outstanding>,
+    unsent: BTreeMap<CommandId, Command>,
+    /// Sessions of which a command did not fit since the outbox was last read from its beginning.
+    full: BTreeSet<SessionId>,
+    /// Results of unknown commands that the application looks at.
+    strangers: BTreeSet<CommandId>,
+    queries: BTreeSet<u64>,
+    next_query: u64,
+    small: VecDeque<Down>,
+    welcome: Option<Welcome>,
+    events: VecDeque<ServerEvent>,
+}
+
+impl ServerLink {
+    /// A stream of the daemon that its credential names has begun.
+    pub fn new(
+        daemon_id: DaemonId,
+        limits: ServerLimits,
+        server_version: impl Into<String>,
+        now: Timestamp,
+    ) -> Self {
+        ServerLink {
+            daemon_id,
+            server_version: server_version.into(),
+            phase: Phase::Opening {
+                until: now.saturating_add(limits.hello_timeout),
+            },
+            epoch: 0,
+            lease: Lease::new(now, limits.lease, limits.heartbeat_interval),
+            sessions: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            told_foreign: BTreeSet::new(),
+            acks: BTreeSet::new(),
+            commands: BTreeMap::new(),
+            unsent: BTreeMap::new(),
+            full: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            queries: BTreeSet::new(),
+            next_query: 0,
+            small: VecDeque::new(),
+            welcome: None,
+            events: VecDeque::new(),
+            limits,
+        }
+    }
+
+    /// The link's epoch; 0 before Welcome.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the daemon was welcomed and the link stands.
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Whether the link is over: nothing is taken or sent any more.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Answers Hello: the link's epoch, and for every session named there what is stored of it, or `None` if
+    /// it is not the daemon's to run.
+    pub fn welcome(
+        &mut self,
+        now: Timestamp,
+        epoch: u64,
+        sessions: impl IntoIterator<Item = (SessionId, Option<Position>)>,
+    ) {
+        if self.phase != Phase::Greeted {
+            return;
+        }
+        let mut welcome = Welcome {
+            // Checked when Hello came.
+            protocol: PROTOCOL_MAX,
+            link_epoch: epoch,
+            lease: self.limits.lease,
+            heartbeat_interval: self.limits.heartbeat_interval,
+            sessions: Vec::new(),
+            foreign: Vec::new(),
+            link_credit: self.limits.link_credit,
+            server_version: self.server_version.clone(),
+        };
+        for (session_id, stored) in sessions {
+            match stored {
+                Some(stored) => {
+                    self.sessions.insert(session_id, Incoming::new(stored));
+                    welcome.sessions.push(self.state(session_id, stored));
+                }
+                None => {
+                    self.told_foreign.insert(session_id);
+                    welcome.foreign.push(session_id);
+                }
+            }
+        }
+        self.epoch = epoch;
+        self.phase = Phase::Live;
+        self.lease = Lease::new(now, self.limits.lease, self.limits.heartbeat_interval);
+        self.welcome = Some(welcome);
+    }
+
+    fn state(&self, session_id: SessionId, stored: Position) -> SessionState {
+        SessionState {
+            session_id,
+            stored,
+            credit: self.limits.session_credit,
+        }
+    }
+
+    /// A frame arrived.
+    pub fn received(&mut self, now: Timestamp, frame: Up) {
+        self.lease.heard(now);
+        match (self.phase, frame) {
+            (Phase::Opening { .. }, Up::Hello(hello)) => self.hello(hello),
+            (Phase::Opening { .. }, _) => {
+                self.close(Error::invalid("body", "must be hello in the first message"));
+            }
+            (Phase::Greeted, _) => {
+                self.close(Error::invalid("body", "came before the server's welcome"));
+            }
+            (Phase::Live, frame) => self.live_frame(frame),
+            (Phase::Over, _) => {}
+        }
+    }
+
+    fn hello(&mut self, hello: Box<Hello>) {
+        if hello.daemon_id != self.daemon_id {
+            return self.close(Error::new(
+                Code::Forbidden,
+                "the credential belongs to another daemon; enroll this one with a join token",
+            ));
+        }
+        if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MAX {
+            return self.close(Error::state(format!(
+                "the daemon speaks link protocols {} to {}, the server {PROTOCOL_MIN} to \
+                 {PROTOCOL_MAX}; upgrade the older of the two",
+                hello.protocol_min, hello.protocol_max
+            )));
+        }
+        if hello.sessions.len() > self.limits.max_sessions {
+            return self.close(self.too_many_sessions());
+        }
+        self.phase = Phase::Greeted;
+        self.events.push_back(ServerEvent::Hello(hello));
+    }
+
+    fn too_many_sessions(&self) -> Error {
+        Error::new(
+            Code::LimitExceeded,
+            format!(
+                "a link carries at most {} sessions",
+                self.limits.max_sessions
+            ),
+        )
+    }
+
+    fn live_frame(&mut self, frame: Up) {
+        match frame {
+            Up::Hello(_) => self.close(Error::invalid("hello", "came twice")),
+            Up::Records(records) => self.records(records),
+            Up::Transient(transient) => {
+                if self.sessions.contains_key(&transient.session_id) {
+                    self.events.push_back(ServerEvent::Transient(transient));
+                }
+            }
+            Up::CommandResult(result) => self.result(result),
+            Up::Heartbeat(_) => {}
+            Up::Goodbye(goodbye) => {
+                self.phase = Phase::Over;
+                self.events.push_back(ServerEvent::Goodbye(goodbye));
+            }
+            Up::ContentChunk(chunk) => self.content(chunk),
+            Up::Offer(offer) => self.events.push_back(ServerEvent::Offer(offer)),
+            Up::QueryResult(result) => {
+                // An answer to a query that was given up is late, not wrong.
+                if self.queries.remove(&result.id) {
+                    self.events.push_back(ServerEvent::QueryResult(result));
+                }
+            }
+            Up::SessionReport(report) => self.report(report),
+        }
+    }
+
+    fn records(&mut self, message: Records) {
+        let id = message.session_id;
+        let bound = self.limits.session_credit.twice();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return self.stranger(id);
+        };
+        let taken = session.take(message.origin_epoch, message.records, bound);
+        if session.ack_due {
+            self.acks.insert(id);
+        }
+        let after = session.accepted();
+        if !taken.records.is_empty() {
+            self.events.push_back(ServerEvent::Records(Records {
+                session_id: id,
+                origin_epoch: message.origin_epoch,
+                records: taken.records,
+            }));
+        }
+        if let Some(reason) = taken.reset {
+            self.reset(id, after, reason);
+        }
+    }
+
+    fn reset(&mut self, session_id: SessionId, after: Position, reason: &str) {
+        self.small.push_back(Down::Reset {
+            session_id,
+            after,
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// A frame names a session that this link does not carry: it changes nothing, and is said once.
+    fn stranger(&mut self, session_id: SessionId) {
+        if self.asked.contains(&session_id) {
+            return;
+        }
+        self.tell_foreign(session_id, "the session is not this daemon's");
+    }
+
+    fn tell_foreign(&mut self, session_id: SessionId, reason: &str) {
+        if !self.told_foreign.insert(session_id) {
+            return;
+        }
+        if self.told_foreign.len() > self.limits.max_sessions {
+            return self.close(Error::new(
+                Code::Forbidden,
+                "the daemon names too many sessions that are not its own",
+            ));
+        }
+        self.small.push_back(Down::Foreign {
+            session_id,
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn content(&mut self, chunk: ContentChunk) {
+        let id = chunk.session_id;
+        let bound = self.limits.session_credit.twice();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return self.stranger(id);
+        };
+        if chunk.data.len() > MAX_CHUNK_BYTES {
+            return self.close(Error::invalid(
+                "content_chunk.data",
+                format!("is longer than {MAX_CHUNK_BYTES} bytes"),
+            ));
+        }
+        if session.take_chunk(&chunk, bound) {
+            self.events.push_back(ServerEvent::Content(chunk));
+        }
+    }
+
+    fn result(&mut self, result: CommandResult) {
+        let id = result.command_id;
+        match self.commands.get_mut(&id) {
+            Some(known) if known.session_id != result.session_id => {
+                let session_id = result.session_id;
+                return self.stranger(session_id);
+            }
+            // The first outcome wins; it is on its way to the store.
+            Some(known) if known.answer == Answer::Storing => return,
+            Some(known) => known.answer = Answer::Storing,
+            None if self.strangers.insert(id) => {}
+            None => return,
+        }
+        self.unsent.remove(&id);
+        if self.storing() > self.limits.max_waiting {
+            return self.close(Error::new(
+                Code::LimitExceeded,
+                "too many results wait to be stored",
+            ));
+        }
+        self.events.push_back(ServerEvent::Result(result));
+    }
+
+    fn storing(&self) -> usize {
+        self.strangers.len() + self.commands.len()
+    }
+
+    fn report(&mut self, report: SessionReport) {
+        let id = report.session_id;
+        if !self.sessions.contains_key(&id) {
+            self.asked.insert(id);
+            if self.asked.len() + self.sessions.len() > self.limits.max_sessions {
+                return self.close(self.too_many_sessions());
+            }
+        }
+        self.events.push_back(ServerEvent::Report(report));
+    }
+
+    /// A reported session is the daemon's own, and this is stored of it.
+    pub fn own(&mut self, session_id: SessionId, stored: Position) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        self.asked.remove(&session_id);
+        self.told_foreign.remove(&session_id);
+        self.sessions
+            .entry(session_id)
+            .or_insert_with(|| Incoming::new(stored))
+            .ack_due = true;
+        self.acks.insert(session_id);
+    }
+
+    /// A session is not the daemon's to run, or no longer: it is told once, and its frames change nothing.
+    pub fn foreign(&mut self, session_id: SessionId, reason: &str) {
+        self.asked.remove(&session_id);
+        self.acks.remove(&session_id);
+        // A session that was this daemon's until now is told again.
+        if self.sessions.remove(&session_id).is_some() {
+            self.told_foreign.remove(&session_id);
+        }
+        if self.phase == Phase::Live {
+            self.tell_foreign(session_id, reason);
+        }
+    }
+
+    /// Everything up to `position` is stored for good: acknowledges it.
+    pub fn stored(&mut self, session_id: SessionId, position: Position) {
+        let Some(session) = self.sessions.get_mut(&session_id) else {
+            return;
+        };
+        let reset = session.stored_through(position);
+        let after = session.accepted();
+        self.acks.insert(session_id);
+        if reset {
+            self.reset(session_id, after, "more came than the credit allows");
+        }
+    }
+
+    /// Records of a session could not be stored. All that wait are dropped (the owner drops what it still
+    /// holds) and asked for again after [`ServerLimits::retry_delay`].
+    pub fn refused(&mut self, now: Timestamp, session_id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&session_id) {
+            session.refused(now.saturating_add(self.limits.retry_delay));
+        }
+    }
+
+    /// A piece of content was staged up to `next_offset` (the content's size: stored for good), or could
+    /// not be; then the sender goes on from there.
+    pub fn content_staged(&mut self, chunk: &ContentChunk, next_offset: u64, ok: bool) {
+        let Some(session) = self.sessions.get_mut(&chunk.session_id) else {
+            return;
+        };
+        let bytes = chunk.data.len() as u64;
+        let resend = session.chunk_done(&chunk.sha256, bytes, next_offset, ok);
+        self.small.push_back(Down::ContentAck(ContentAck {
+            session_id: chunk.session_id,
+            sha256: chunk.sha256.clone(),
+            next_offset,
+            resend,
+        }));
+    }
+
+    /// The result of a command is known for good: acknowledges it. Room for another command may be free now.
+    pub fn result_stored(&mut self, session_id: SessionId, command_id: CommandId) {
+        self.commands.remove(&command_id);
+        self.strangers.remove(&command_id);
+        if self.phase == Phase::Live {
+            self.small.push_back(Down::ResultAck {
+                command_id,
+                session_id,
+            });
+        }
+    }
+
+    /// The owner begins to read the outbox from its beginning.
+    pub fn outbox_begins(&mut self) {
+        self.full.clear();
+    }
+
+    /// A command of the outbox, which is read in the order of ids. It is sent once on this link, in the
+    /// order of ids per session. `false`: too many of its session or of the link have no result yet; it
+    /// stays in the outbox until results came and the outbox is read again.
+    pub fn command(&mut self, command: Command) -> bool {
+        let (id, session_id) = (command.id, command.session_id);
+        if self.commands.contains_key(&id) {
+            return true;
+        }
+        let of_session = || {
+            self.commands
+                .values()
+                .filter(|known| known.session_id == session_id)
+                .count()
+        };
+        if self.phase != Phase::Live
+            || self.full.contains(&session_id)
+            || self.commands.len() >= self.limits.link_commands
+            || of_session() >= self.limits.session_commands
+        {
+            self.full.insert(session_id);
+            return false;
+        }
+        self.commands.insert(
+            id,
+            Outstanding {
+                session_id,
+                answer: Answer::None,
+            },
+        );
+        self.unsent.insert(id, command);
+        true
+    }
+
+    /// Whether commands wait in the outbox because there was no room for them.
+    pub fn is_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Asks the daemon something. `None`: the link is not live, or too many questions are open.
+    pub fn query(&mut self, body: QueryBody) -> Option<u64> {
+        if self.phase != Phase::Live || self.queries.len() >= MAX_QUERIES {
+            return None;
+        }
+        self.next_query += 1;
+        let id = self.next_query;
+        self.queries.insert(id);
+        self.small.push_back(Down::Query(Query { id, body }));
+        Some(id)
+    }
+
+    /// Nobody waits for an answer any more.
+    pub fn query_dropped(&mut self, id: u64) {
+        self.queries.remove(&id);
+    }
+
+    /// The server goes away: the daemon says goodbye and comes back after `after`.
+    pub fn drain(&mut self, after: Duration, reason: impl Into<String>) {
+        if self.phase == Phase::Live {
+            self.small.push_back(Down::Drain {
+                after,
+                reason: reason.into(),
+            });
+        }
+    }
+
+    /// A newer link of the same daemon took over.
+    pub fn superseded(&mut self) {
+        self.close(Error::new(
+            Code::Stale,
+            "a newer link of the same daemon took over; this one must not come back",
+        ));
+    }
+
+    /// Ends the link with an error.
+    pub fn close(&mut self, error: Error) {
+        if self.phase != Phase::Over {
+            self.phase = Phase::Over;
+            self.events.push_back(ServerEvent::Close(error));
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Timestamp) {
+        match self.phase {
+            Phase::Opening { until } if now >= until => {
+                self.close(Error::new(Code::Timeout, "hello did not come in time"));
+            }
+            Phase::Live if self.lease.is_over(now) => {
+                self.close(Error::new(
+                    Code::Timeout,
+                    "the daemon was silent for longer than the lease",
+                ));
+            }
+            Phase::Live => {
+                for (session_id, session) in &mut self.sessions {
+                    if session.reset_at().is_some_and(|at| now >= at) {
+                        session.reset_sent();
+                        self.small.push_back(Down::Reset {
+                            session_id: *session_id,
+                            after: session.stored(),
+                            reason: "the records could not be stored; send them again".to_owned(),
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// When to call [`ServerLink::tick`] and look at [`ServerLink::send`] next.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Opening { until } => Some(until),
+            Phase::Live => {
+                let lease = self.lease.end().min(self.lease.next_heartbeat());
+                let resets = self.sessions.values().filter_map(Incoming::reset_at).min();
+                Some(resets.map_or(lease, |at| at.min(lease)))
+            }
+            Phase::Greeted | Phase::Over => None,
+        }
+    }
+
+    /// The next thing that happened.
+    pub fn event(&mut self) -> Option<ServerEvent> {
+        self.events.pop_front()
+    }
+
+    /// The next frame to send. Ask only while the transport has room.
+    pub fn send(&mut self, now: Timestamp) -> Option<Down> {
+        if self.phase != Phase::Live {
+            return None;
+        }
+        if let Some(welcome) = self.welcome.take() {
+            return Some(Down::Welcome(Box::new(welcome)));
+        }
+        if let Some(count) = self.lease.beat(now) {
+            return Some(Down::Heartbeat(Heartbeat {
+                count,
+                time: now,
+                ..Heartbeat::default()
+            }));
+        }
+        while let Some(session_id) = self.acks.pop_first() {
+            if let Some(session) = self.sessions.get_mut(&session_id) {
+                session.ack_due = false;
+                let stored = session.stored();
+                return Some(Down::Ack(self.state(session_id, stored)));
+            }
+        }
+        if let Some(frame) = self.small.pop_front() {
+            return Some(frame);
+        }
+        let (_, command) = self.unsent.pop_first()?;
+        Some(Down::Command(Box::new(command)))
+    }
+}

@@ -1,0 +1,270 @@
+//! Which daemons are linked now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::handler::Handler;
+use super::link::{Endpoint, LinkJob};
+use crate::base::id::DaemonId;
+use crate::base::{Code, Error, Result, SharedClock};
+use crate::domain::daemon::Directory;
+use crate::domain::link::{QueryBody, ServerLimits};
+use crate::store::SharedStore;
+
+/// How the relay works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The figures of every link.
+    pub limits: ServerLimits,
+    /// The server's version, told to daemons.
+    pub server_version: String,
+    /// Frames between the transport and a link's actor, each way; the transport waits when it is full.
+    pub channel: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            limits: ServerLimits::default(),
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            channel: 64,
+        }
+    }
+}
+
+/// How a link is told to end.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    /// The daemon is asked to come back later.
+    Drain { after: Duration, reason: String },
+    /// The stream ends with this error.
+    Close(Error),
+    /// A newer link took over.
+    Superseded,
+}
+
+/// A question for a daemon.
+pub(super) struct Ask {
+    pub(super) body: QueryBody,
+    pub(super) deadline: Duration,
+    pub(super) answer: oneshot::Sender<Result<Directory>>,
+}
+
+/// What others hold of a link.
+pub(super) struct Live {
+    pub(super) epoch: u64,
+    pub(super) attached: AtomicBool,
+    pub(super) nudge: Arc<Notify>,
+    pub(super) ending: watch::Sender<Option<Ending>>,
+    pub(super) asks: mpsc::Sender<Ask>,
+    /// Cancelled when the link's last call to the handler has returned.
+    pub(super) done: CancellationToken,
+}
+
+impl Live {
+    fn end(&self, ending: Ending) {
+        self.ending.send_if_modified(|now| {
+            // A request to come back later does not take back an end.
+            let stays = matches!(now, Some(Ending::Close(_) | Ending::Superseded));
+            if !stays {
+                *now = Some(ending);
+            }
+            !stays
+        });
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) store: SharedStore,
+    pub(super) clock: SharedClock,
+    pub(super) options: Options,
+    links: Mutex<HashMap<DaemonId, Arc<Live>>>,
+    jobs: TaskTracker,
+}
+
+/// The live links; a cheap handle.
+#[derive(Clone)]
+pub struct Relay {
+    shared: Arc<Shared>,
+}
+
+impl Relay {
+    /// A relay without links.
+    pub fn new(
+        handler: Arc<dyn Handler>,
+        store: SharedStore,
+        clock: SharedClock,
+        options: Options,
+    ) -> Self {
+        Relay {
+            shared: Arc::new(Shared {
+                handler,
+                store,
+                clock,
+                options,
+                links: Mutex::new(HashMap::new()),
+                jobs: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// A stream of the daemon that a credential names has begun: starts the link's actor and gives the
+    /// transport its ends.
+    pub fn open(&self, daemon: DaemonId) -> Endpoint {
+        let (job, endpoint) = LinkJob::new(self.shared.clone(), daemon);
+        self.shared.jobs.spawn(job.run());
+        endpoint
+    }
+
+    /// Something lies in the outbox for this daemon.
+    pub fn nudge(&self, daemon: DaemonId) {
+        if let Some(live) = self.shared.live(daemon) {
+            live.nudge.notify_one();
+        }
+    }
+
+    /// Whether the daemon is linked now.
+    pub fn is_linked(&self, daemon: DaemonId) -> bool {
+        self.epoch(daemon).is_some()
+    }
+
+    /// The epoch of the daemon's link, if it is linked now.
+    pub fn epoch(&self, daemon: DaemonId) -> Option<u64> {
+        self.shared
+            .live(daemon)
+            .filter(|live| live.attached.load(Ordering::Acquire))
+            .map(|live| live.epoch)
+    }
+
+    /// How many daemons are linked now.
+    pub fn linked(&self) -> usize {
+        let links = self.shared.links.lock();
+        links
+            .values()
+            .filter(|live| live.attached.load(Ordering::Acquire))
+            .count()
+    }
+
+    /// Ends a daemon's link with an error: its credential was revoked, or it was removed.
+    pub fn close(&self, daemon: DaemonId, reason: Error) {
+        if let Some(live) = self.shared.live(daemon) {
+            live.end(Ending::Close(reason));
+        }
+    }
+
+    /// Lists a directory on a daemon's machine. [`Code::DaemonDisconnected`]: it is not linked, or its link
+    /// was lost meanwhile. [`Code::Timeout`]: it did not answer in time. [`Code::AtCapacity`]: too many
+    /// questions are open.
+    pub async fn list_directory(
+        &self,
+        daemon: DaemonId,
+        path: String,
+        hidden: bool,
+        deadline: Duration,
+    ) -> Result<Directory> {
+        let live = self
+            .shared
+            .live(daemon)
+            .filter(|live| live.attached.load(Ordering::Acquire))
+            .ok_or_else(disconnected)?;
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask {
+            body: QueryBody::ListDirectory { path, hidden },
+            deadline,
+            answer,
+        };
+        live.asks.try_send(ask).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => at_capacity(),
+            mpsc::error::TrySendError::Closed(_) => disconnected(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(disconnected()))
+    }
+
+    /// The server goes away: every daemon is asked to come back after `after`, and what is left of the
+    /// links is ended at `deadline`. Returns when no link is left.
+    pub async fn drain_all(&self, after: Duration, reason: &str, deadline: Duration) {
+        self.shared.jobs.close();
+        for live in self.shared.all() {
+            live.end(Ending::Drain {
+                after,
+                reason: reason.to_owned(),
+            });
+        }
+        if tokio::time::timeout(deadline, self.shared.jobs.wait())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        for live in self.shared.all() {
+            live.end(Ending::Close(Error::new(
+                Code::Unavailable,
+                "the server shuts down; reconnect",
+            )));
+        }
+        // What remains are calls into the store, which are not cut off half-way.
+        self.shared.jobs.wait().await;
+    }
+}
+
+impl Shared {
+    fn live(&self, daemon: DaemonId) -> Option<Arc<Live>> {
+        self.links.lock().get(&daemon).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Live>> {
+        self.links.lock().values().cloned().collect()
+    }
+
+    /// Puts a link in the place of an older one, which is told to end and returned.
+    pub(super) fn register(&self, daemon: DaemonId, live: Arc<Live>) -> Result<Option<Arc<Live>>> {
+        let mut links = self.links.lock();
+        if links.get(&daemon).is_some_and(|old| old.epoch > live.epoch) {
+            return Err(Error::new(
+                Code::Stale,
+                "a newer link of the same daemon took over; this one must not come back",
+            ));
+        }
+        if self.jobs.is_closed() {
+            return Err(Error::new(
+                Code::Unavailable,
+                "the server shuts down; reconnect",
+            ));
+        }
+        let old = links.insert(daemon, live);
+        if let Some(old) = &old {
+            old.end(Ending::Superseded);
+        }
+        Ok(old)
+    }
+
+    /// Takes a link out, unless a newer one has its place.
+    pub(super) fn unregister(&self, daemon: DaemonId, epoch: u64) {
+        let mut links = self.links.lock();
+        if links.get(&daemon).is_some_and(|live| live.epoch == epoch) {
+            links.remove(&daemon);
+        }
+    }
+}
+
+pub(super) fn disconnected() -> Error {
+    Error::new(
+        Code::DaemonDisconnected,
+        "the daemon is not linked now; it comes back by itself",
+    )
+}
+
+pub(super) fn at_capacity() -> Error {
+    Error::new(
+        Code::AtCapacity,
+        "too many questions to this daemon are open",
+    )
+}

@@ -1,0 +1,287 @@
+//! The server's options, typed and checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::config::{Value, Values, value};
+use crate::base::{Code, Error, Result};
+use crate::domain::session::{LimitAction, Limits};
+use crate::store::Durability;
+
+/// The server's options.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether it may listen beyond loopback without TLS.
+    pub insecure: bool,
+    /// Certificate and key; `None` is no TLS.
+    pub tls: Option<TlsFiles>,
+    /// Where `/metrics` listens; `None` is nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// When a commit counts as done.
+    pub durability: Durability,
+    /// How long a lost daemon may stay away before its sessions count as lost.
+    pub grace: Duration,
+    /// Host names under which the server is reached, besides loopback.
+    pub hosts: Vec<String>,
+    /// Web origins that may call.
+    pub origins: Vec<String>,
+    /// Most living sessions.
+    pub max_sessions: u32,
+    /// Longest time a shutdown takes.
+    pub drain_deadline: Duration,
+    /// What is kept.
+    pub retention: Retention,
+    /// Limits of a session that names none.
+    pub limits: Limits,
+    /// How often a caller may call.
+    pub rate: Rate,
+    /// Most requests being answered at once; a stream counts until it has begun.
+    pub max_requests: usize,
+    /// Bounds of connections.
+    pub connections: Connections,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Files with certificate and key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Age at which an ended session is removed.
+    pub max_age: Option<Duration>,
+    /// Size of a session's log above which its beginning is trimmed.
+    pub max_session_bytes: Option<u64>,
+}
+
+/// How often a caller may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a second for long.
+    pub per_second: u32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// Bounds of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Most at a time; more wait in the kernel's backlog.
+    pub max: usize,
+    /// Age at which one is asked to be made anew, give or take a tenth.
+    pub max_age: Duration,
+    /// How long an aged one may finish what runs.
+    pub age_grace: Duration,
+    /// Longest time for the head of a request.
+    pub header_timeout: Duration,
+    /// Longest time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// How long one may live without a valid token.
+    pub unauthenticated: Duration,
+}
+
+/// Form of the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Form.
+    pub format: LogFormat,
+    /// Level, or directives.
+    pub level: String,
+}
+
+impl Options {
+    /// The defaults with a data directory, listening on a free port of loopback, without metrics.
+    pub fn local(data_dir: impl Into<PathBuf>) -> Result<Self> {
+        let flags = super::config::FlagValues {
+            listen: Some("127.0.0.1:0".to_owned()),
+            metrics_listen: Some("off".to_owned()),
+            data_dir: Some(data_dir.into()),
+            ..Default::default()
+        };
+        Ok(super::config::Config::resolve(&flags, &Default::default(), None)?.options)
+    }
+
+    /// Reads every value; the error names key and source.
+    pub(super) fn from_values(values: &Values) -> Result<Self> {
+        let read = Reader { values };
+        let options = Options {
+            listen: read.with("listen", value::address)?,
+            insecure: read.with("insecure", value::boolean)?,
+            tls: read.tls()?,
+            metrics_listen: read.with("metrics_listen", value::optional_address)?,
+            data_dir: PathBuf::from(&read.value("data_dir")?.text),
+            durability: read.with("durability", durability)?,
+            grace: read.with("grace", value::duration)?,
+            hosts: read.with("hosts", hosts)?,
+            origins: read.with("origins", origins)?,
+            max_sessions: read.number("max_sessions", 1, 1_000_000)? as u32,
+            drain_deadline: read.with("drain_deadline", value::duration)?,
+            retention: Retention {
+                max_age: read.with("retention.max_age", value::optional_duration)?,
+                max_session_bytes: read
+                    .with("retention.max_session_bytes", value::optional_bytes)?,
+            },
+            limits: Limits {
+                runtime: read.with("limits.runtime", value::optional_duration)?,
+                idle: read.with("limits.idle", value::optional_duration)?,
+                output_bytes: read.with("limits.output", value::optional_bytes)?,
+                turns: read.with("limits.turns", turns)?,
+                cost_micro_usd: read.with("limits.cost", value::optional_micro_usd)?,
+                action: read.with("limits.action", action)?,
+            },
+            rate: Rate {
+                per_second: read.number("rate.requests_per_second", 1, 1_000_000)? as u32,
+                burst: read.number("rate.burst", 1, 1_000_000)? as u32,
+            },
+            max_requests: read.number("requests.max", 1, 1_000_000)? as usize,
+            connections: Connections {
+                max: read.number("connections.max", 1, 1_000_000)? as usize,
+                max_age: read.with("connections.max_age", value::duration)?,
+                age_grace: read.with("connections.age_grace", value::duration)?,
+                header_timeout: read.with("connections.header_timeout", value::duration)?,
+                handshake_timeout: read.with("connections.handshake_timeout", value::duration)?,
+                unauthenticated: read.with("connections.unauthenticated", value::duration)?,
+            },
+            log: Log {
+                format: read.with("log.format", log_format)?,
+                level: read.value("log.level")?.text.clone(),
+            },
+        };
+        Ok(options)
+    }
+}
+
+struct Reader<'a> {
+    values: &'a Values,
+}
+
+impl Reader<'_> {
+    fn value(&self, key: &'static str) -> Result<&Value> {
+        self.values
+            .get(key)
+            .ok_or_else(|| Error::internal(format!("the key {key} is not in the table of keys")))
+    }
+
+    fn with<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&str) -> std::result::Result<T, String>,
+    ) -> Result<T> {
+        let value = self.value(key)?;
+        read(value.text.trim())
+            .map_err(|problem| Error::invalid(key, format!("{problem} (from {})", value.source)))
+    }
+
+    fn number(&self, key: &'static str, least: u64, most: u64) -> Result<u64> {
+        self.with(key, |text| value::number(text, least, most))
+    }
+
+    fn tls(&self) -> Result<Option<TlsFiles>> {
+        let cert = &self.value("tls.cert")?.text;
+        let key = &self.value("tls.key")?.text;
+        match (cert.is_empty(), key.is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(TlsFiles {
+                cert: cert.into(),
+                key: key.into(),
+            })),
+            _ => Err(Error::new(
+                Code::InvalidInput,
+                "tls.cert and tls.key go together; one of them is missing",
+            )),
+        }
+    }
+}
+
+fn durability(text: &str) -> std::result::Result<Durability, String> {
+    if text == "fsync" {
+        return Ok(Durability::Fsync);
+    }
+    let inner = text
+        .strip_prefix("interval(")
+        .and_then(|rest| rest.strip_suffix(')'))
+        .unwrap_or(text);
+    match value::duration(inner) {
+        Ok(every) if !every.is_zero() => Ok(Durability::Interval(every)),
+        _ => Err(format!(
+            "is {text:?}; it must be fsync, or an interval like 50ms"
+        )),
+    }
+}
+
+fn hosts(text: &str) -> std::result::Result<Vec<String>, String> {
+    let hosts = value::list(&text.to_ascii_lowercase());
+    match hosts
+        .iter()
+        .find(|host| host.contains(['/', '*', '@', ' ']))
+    {
+        Some(bad) => Err(format!(
+            "has {bad:?}; a host is a bare name, without scheme, port or pattern"
+        )),
+        None => Ok(hosts),
+    }
+}
+
+fn origins(text: &str) -> std::result::Result<Vec<String>, String> {
+    let origins = value::list(&text.to_ascii_lowercase());
+    let is_origin = |text: &&String| {
+        text.split_once("://").is_some_and(|(scheme, rest)| {
+            matches!(scheme, "http" | "https")
+                && !rest.is_empty()
+                && !rest.contains(['/', '*', '@'])
+        })
+    };
+    match origins.iter().find(|origin| !is_origin(origin)) {
+        Some(bad) => Err(format!(
+            "has {bad:?}; an origin is like https://baton.example.com"
+        )),
+        None => Ok(origins),
+    }
+}
+
+fn turns(text: &str) -> std::result::Result<Option<u32>, String> {
+    match text {
+        "" | "none" => Ok(None),
+        text => Ok(Some(value::number(text, 1, u64::from(u32::MAX))? as u32)),
+    }
+}
+
+fn action(text: &str) -> std::result::Result<LimitAction, String> {
+    match text {
+        "end" => Ok(LimitAction::End),
+        "suspend" => Ok(LimitAction::Suspend),
+        _ => Err(format!("is {text:?}; it must be end or suspend")),
+    }
+}
+
+fn log_format(text: &str) -> std::result::Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("is {text:?}; it must be auto, pretty or json")),
+    }
+}

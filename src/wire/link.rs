@@ -1,0 +1,541 @@
+//! Frames of the link on the wire.
+//!
+//! What a peer sent is checked for what a type can express and for its size; whether it may say it now is
+//! decided by `domain::link`.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+
+use super::daemon::{directory_from_pb, directory_to_pb, harness_from_pb, harness_to_pb};
+use super::event::{event_from_pb, event_to_pb};
+use super::field::{self, required, text};
+use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
+use super::transient::{transient_from_pb, transient_to_pb};
+use super::{enums, link_command, link_v1 as pb, v1};
+use crate::base::id::{CommandId, DaemonId, SessionId};
+use crate::base::{Code, Error, Result, Timestamp};
+use crate::domain::event::{EventBody, Origin};
+use crate::domain::content::{CONTENT_CHUNK_BYTES, MAX_CONTENT_BYTES, is_sha256};
+use crate::domain::daemon::Offer;
+use crate::domain::link::frame::{
+    ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
+    QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
+};
+use crate::domain::link::Credit;
+use crate::domain::{CommandResult, Event};
+
+/// The largest message on the link, in bytes; set on both sides, both ways. The largest record (its
+/// events, at most 256 KiB each) must fit.
+pub const MAX_LINK_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// The longest sentence for people, in bytes.
+const MAX_REASON_BYTES: usize = 4 * 1024;
+/// The most records in one message.
+const MAX_RECORDS: usize = 4_096;
+/// The most events in one record.
+const MAX_EVENTS: usize = 1_024;
+
+/// A frame up the link as protobuf writes it.
+pub fn up_to_pb(frame: &Up) -> pb::ConnectRequest {
+    use pb::connect_request::Body;
+    let body = match frame {
+        Up::Hello(hello) => Body::Hello(pb::Hello {
+            protocol_min: hello.protocol_min,
+            protocol_max: hello.protocol_max,
+            daemon_id: hello.daemon_id.to_string(),
+            boot_generation: hello.boot_generation,
+            capabilities: Some(offer_to_pb(&hello.offer)),
+            sessions: hello.sessions.iter().map(report_to_pb).collect(),
+        }),
+        Up::Records(records) => Body::Records(pb::Records {
+            session_id: records.session_id.to_string(),
+            origin_epoch: records.origin_epoch,
+            records: records.records.iter().map(record_to_pb).collect(),
+        }),
+        Up::Transient(transient) => Body::Transient(transient_to_pb(transient)),
+        Up::CommandResult(result) => Body::CommandResult(result_to_pb(result)),
+        Up::Heartbeat(heartbeat) => Body::Heartbeat(heartbeat_to_pb(heartbeat)),
+        Up::Goodbye(goodbye) => Body::Goodbye(pb::Goodbye {
+            reason: goodbye.reason.clone(),
+            sessions_end: goodbye.sessions_end,
+        }),
+        Up::ContentChunk(chunk) => Body::ContentChunk(pb::ContentChunk {
+            session_id: chunk.session_id.to_string(),
+            sha256: chunk.sha256.clone(),
+            size_bytes: chunk.size_bytes,
+            offset: chunk.offset,
+            data: chunk.data.clone(),
+        }),
+        Up::Offer(offer) => Body::Capabilities(offer_to_pb(offer)),
+        Up::QueryResult(result) => Body::QueryResult(query_result_to_pb(result)),
+        Up::SessionReport(report) => Body::SessionReport(report_to_pb(report)),
+    };
+    pb::ConnectRequest { body: Some(body) }
+}
+
+/// A frame up the link from the wire.
+pub fn up_from_pb(frame: pb::ConnectRequest) -> Result<Up> {
+    use pb::connect_request::Body;
+    Ok(match required(frame.body, "body")? {
+        Body::Hello(hello) => Up::Hello(Box::new(Hello {
+            protocol_min: hello.protocol_min,
+            protocol_max: hello.protocol_max,
+            daemon_id: DaemonId::parse("hello.daemon_id", &hello.daemon_id)?,
+            boot_generation: hello.boot_generation,
+            offer: offer_from_pb(required(hello.capabilities, "hello.capabilities")?)?,
+            sessions: hello
+                .sessions
+                .into_iter()
+                .map(report_from_pb)
+                .collect::<Result<_>>()?,
+        })),
+        Body::Records(records) => Up::Records(records_from_pb(records)?),
+        Body::Transient(transient) => Up::Transient(transient_from_pb(transient)?),
+        Body::CommandResult(result) => Up::CommandResult(result_from_pb(result)?),
+        Body::Heartbeat(heartbeat) => Up::Heartbeat(heartbeat_from_pb(heartbeat)?),
+        Body::Goodbye(goodbye) => Up::Goodbye(Goodbye {
+            reason: text(goodbye.reason, "goodbye.reason", MAX_REASON_BYTES)?,
+            sessions_end: goodbye.sessions_end,
+        }),
+        Body::ContentChunk(chunk) => Up::ContentChunk(chunk_from_pb(chunk)?),
+        Body::Capabilities(offer) => Up::Offer(Box::new(offer_from_pb(offer)?)),
+        Body::QueryResult(result) => Up::QueryResult(query_result_from_pb(result)?),
+        Body::SessionReport(report) => Up::SessionReport(report_from_pb(report)?),
+    })
+}
+
+/// A frame down the link as protobuf writes it.
+pub fn down_to_pb(frame: &Down) -> pb::ConnectResponse {
+    use pb::connect_response::Body;
+    let body = match frame {
+        Down::Welcome(welcome) => Body::Welcome(welcome_to_pb(welcome)),
+        Down::Command(command) => Body::Command(link_command::command_to_pb(command)),
+        Down::Ack(state) => Body::Ack(pb::Ack {
+            session_id: state.session_id.to_string(),
+            origin_epoch: state.stored.origin_epoch,
+            origin_seq: state.stored.origin_seq,
+            credit_events: state.credit.events,
+            credit_bytes: state.credit.bytes,
+        }),
+        Down::ResultAck {
+            command_id,
+            session_id,
+        } => Body::ResultAck(pb::ResultAck {
+            command_id: command_id.to_string(),
+            session_id: session_id.to_string(),
+        }),
+        Down::Heartbeat(heartbeat) => Body::Heartbeat(heartbeat_to_pb(heartbeat)),
+        Down::Drain { after, reason } => Body::Drain(pb::Drain {
+            after: Some(duration_to_pb(*after)),
+            reason: reason.clone(),
+        }),
+        Down::Reset {
+            session_id,
+            after,
+            reason,
+        } => Body::Reset(pb::Reset {
+            session_id: session_id.to_string(),
+            origin_epoch: after.origin_epoch,
+            after_origin_seq: after.origin_seq,
+            reason: reason.clone(),
+        }),
+        Down::Query(query) => Body::Query(pb::Query {
+            id: query.id,
+            body: Some(match &query.body {
+                QueryBody::ListDirectory { path, hidden } => {
+                    pb::query::Body::ListDirectory(v1::ListDirectoryRequest {
+                        daemon_id: String::new(),
+                        path: path.clone(),
+                        hidden: *hidden,
+                    })
+                }
+            }),
+        }),
+        Down::Foreign { session_id, reason } => Body::Foreign(pb::Foreign {
+            session_id: session_id.to_string(),
+            reason: reason.clone(),
+        }),
+        Down::ContentAck(ack) => Body::ContentAck(pb::ContentAck {
+            session_id: ack.session_id.to_string(),
+            sha256: ack.sha256.clone(),
+            next_offset: ack.next_offset,
+            resend: ack.resend,
+        }),
+    };
+    pb::ConnectResponse { body: Some(body) }
+}
+
+/// A frame down the link from the wire.
+pub fn down_from_pb(frame: pb::ConnectResponse) -> Result<Down> {
+    use pb::connect_response::Body;
+    Ok(match required(frame.body, "body")? {
+        Body::Welcome(welcome) => Down::Welcome(Box::new(welcome_from_pb(welcome)?)),
+        Body::Command(command) => {
+            Down::Command(Box::new(link_command::command_from_pb(command)?))
+        }
+        Body::Ack(ack) => Down::Ack(SessionState {
+            session_id: SessionId::parse("ack.session_id", &ack.session_id)?,
+            stored: Position::new(ack.origin_epoch, ack.origin_seq),
+            credit: Credit {
+                events: ack.credit_events,
+                bytes: ack.credit_bytes,
+            },
+        }),
+        Body::ResultAck(ack) => Down::ResultAck {
+            command_id: CommandId::parse("result_ack.command_id", &ack.command_id)?,
+            session_id: SessionId::parse("result_ack.session_id", &ack.session_id)?,
+        },
+        Body::Heartbeat(heartbeat) => Down::Heartbeat(heartbeat_from_pb(heartbeat)?),
+        Body::Drain(drain) => Down::Drain {
+            after: duration_from_pb(drain.after, "drain.after")?.unwrap_or_default(),
+            reason: text(drain.reason, "drain.reason", MAX_REASON_BYTES)?,
+        },
+        Body::Reset(reset) => Down::Reset {
+            session_id: SessionId::parse("reset.session_id", &reset.session_id)?,
+            after: Position::new(reset.origin_epoch, reset.after_origin_seq),
+            reason: text(reset.reason, "reset.reason", MAX_REASON_BYTES)?,
+        },
+        Body::Query(query) => Down::Query(Query {
+            id: query.id,
+            body: match required(query.body, "query.body")? {
+                pb::query::Body::ListDirectory(request) => QueryBody::ListDirectory {
+                    path: text(request.path, "query.path", field::MAX_PATH_BYTES)?,
+                    hidden: request.hidden,
+                },
+            },
+        }),
+        Body::Foreign(foreign) => Down::Foreign {
+            session_id: SessionId::parse("foreign.session_id", &foreign.session_id)?,
+            reason: text(foreign.reason, "foreign.reason", MAX_REASON_BYTES)?,
+        },
+        Body::ContentAck(ack) => Down::ContentAck(ContentAck {
+            session_id: SessionId::parse("content_ack.session_id", &ack.session_id)?,
+            sha256: sha256(ack.sha256, "content_ack.sha256")?,
+            next_offset: ack.next_offset,
+            resend: ack.resend,
+        }),
+    })
+}
+
+fn welcome_to_pb(welcome: &Welcome) -> pb::Welcome {
+    pb::Welcome {
+        protocol: welcome.protocol,
+        link_epoch: welcome.link_epoch,
+        lease: Some(duration_to_pb(welcome.lease)),
+        heartbeat_interval: Some(duration_to_pb(welcome.heartbeat_interval)),
+        sessions: welcome
+            .sessions
+            .iter()
+            .map(|state| pb::SessionState {
+                session_id: state.session_id.to_string(),
+                origin_epoch: state.stored.origin_epoch,
+                acked_origin_seq: state.stored.origin_seq,
+                credit_events: state.credit.events,
+                credit_bytes: state.credit.bytes,
+            })
+            .collect(),
+        foreign_session_ids: welcome.foreign.iter().map(ToString::to_string).collect(),
+        link_credit_events: welcome.link_credit.events,
+        link_credit_bytes: welcome.link_credit.bytes,
+        server_version: welcome.server_version.clone(),
+    }
+}
+
+fn welcome_from_pb(welcome: pb::Welcome) -> Result<Welcome> {
+    Ok(Welcome {
+        protocol: welcome.protocol,
+        link_epoch: welcome.link_epoch,
+        lease: required(
+            duration_from_pb(welcome.lease, "welcome.lease")?,
+            "welcome.lease",
+        )?,
+        heartbeat_interval: required(
+            duration_from_pb(welcome.heartbeat_interval, "welcome.heartbeat_interval")?,
+            "welcome.heartbeat_interval",
+        )?,
+        sessions: welcome
+            .sessions
+            .into_iter()
+            .map(|state| {
+                Ok(SessionState {
+                    session_id: SessionId::parse("welcome.sessions", &state.session_id)?,
+                    stored: Position::new(state.origin_epoch, state.acked_origin_seq),
+                    credit: Credit {
+                        events: state.credit_events,
+                        bytes: state.credit_bytes,
+                    },
+                })
+            })
+            .collect::<Result<_>>()?,
+        foreign: welcome
+            .foreign_session_ids
+            .iter()
+            .map(|id| SessionId::parse("welcome.foreign_session_ids", id))
+            .collect::<Result<_>>()?,
+        link_credit: Credit {
+            events: welcome.link_credit_events,
+            bytes: welcome.link_credit_bytes,
+        },
+        server_version: text(
+            welcome.server_version,
+            "welcome.server_version",
+            field::MAX_TITLE_BYTES,
+        )?,
+    })
+}
+
+fn offer_to_pb(offer: &Offer) -> pb::Capabilities {
+    pb::Capabilities {
+        hostname: offer.hostname.clone(),
+        platform: offer.platform.clone(),
+        version: offer.version.clone(),
+        harnesses: offer.harnesses.iter().map(harness_to_pb).collect(),
+        roots: offer.roots.clone(),
+        max_permission_mode: enums::permission_mode_to_pb(offer.max_permission_mode).into(),
+        labels: offer
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect::<HashMap<_, _>>(),
+        env_names: offer.env_names.clone(),
+        max_sessions: offer.max_sessions,
+    }
+}
+
+fn offer_from_pb(offer: pb::Capabilities) -> Result<Offer> {
+    const NAME: &str = "capabilities";
+    if offer.harnesses.len() > 256 || offer.roots.len() > 256 {
+        return Err(Error::invalid(
+            NAME,
+            "names more than 256 harnesses or roots",
+        ));
+    }
+    Ok(Offer {
+        hostname: text(offer.hostname, NAME, field::MAX_TITLE_BYTES)?,
+        platform: text(offer.platform, NAME, field::MAX_TITLE_BYTES)?,
+        version: text(offer.version, NAME, field::MAX_TITLE_BYTES)?,
+        harnesses: offer
+            .harnesses
+            .into_iter()
+            .map(harness_from_pb)
+            .collect::<Result<_>>()?,
+        roots: offer
+            .roots
+            .into_iter()
+            .map(|root| text(root, NAME, field::MAX_PATH_BYTES))
+            .collect::<Result<_>>()?,
+        max_permission_mode: enums::permission_mode_from_pb(offer.max_permission_mode, NAME)?
+            .unwrap_or_default(),
+        labels: field::labels(offer.labels, NAME)?,
+        env_names: field::env_names(offer.env_names, NAME)?,
+        max_sessions: offer.max_sessions,
+    })
+}
+
+fn report_to_pb(report: &SessionReport) -> pb::SessionReport {
+    pb::SessionReport {
+        session_id: report.session_id.to_string(),
+        origin_epoch: report.origin_epoch,
+        last_origin_seq: report.last_origin_seq,
+        acked_origin_seq: report.acked_origin_seq,
+        alive: report.alive,
+    }
+}
+
+fn report_from_pb(report: pb::SessionReport) -> Result<SessionReport> {
+    Ok(SessionReport {
+        session_id: SessionId::parse("session_report.session_id", &report.session_id)?,
+        origin_epoch: report.origin_epoch,
+        last_origin_seq: report.last_origin_seq,
+        acked_origin_seq: report.acked_origin_seq,
+        alive: report.alive,
+    })
+}
+
+fn record_to_pb(record: &Record) -> pb::Record {
+    pb::Record {
+        origin_seq: record.origin_seq,
+        events: record.events.iter().map(event_to_pb).collect(),
+        gap: record.gap.as_ref().map(|gap| v1::Gap {
+            from_origin_seq: gap.from_origin_seq,
+            to_origin_seq: gap.to_origin_seq,
+            reason: gap.reason.clone(),
+        }),
+        time: Some(time_to_pb(record.time)),
+    }
+}
+
+fn records_from_pb(records: pb::Records) -> Result<Records> {
+    let session_id = SessionId::parse("records.session_id", &records.session_id)?;
+    if records.origin_epoch == 0 {
+        return Err(Error::invalid("records.origin_epoch", "must not be 0"));
+    }
+    if records.records.len() > MAX_RECORDS {
+        return Err(Error::invalid(
+            "records.records",
+            format!("has more than {MAX_RECORDS} entries"),
+        ));
+    }
+    Ok(Records {
+        session_id,
+        origin_epoch: records.origin_epoch,
+        records: records
+            .records
+            .into_iter()
+            .map(|record| record_from_pb(session_id, record))
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn record_from_pb(session_id: SessionId, record: pb::Record) -> Result<Record> {
+    if record.origin_seq == 0 {
+        return Err(Error::invalid("record.origin_seq", "must not be 0"));
+    }
+    if record.events.len() > MAX_EVENTS {
+        return Err(Error::invalid(
+            "record.events",
+            format!("has more than {MAX_EVENTS} entries"),
+        ));
+    }
+    let size_bytes = record.encoded_len() as u64;
+    Ok(Record {
+        origin_seq: record.origin_seq,
+        events: record
+            .events
+            .into_iter()
+            .map(|event| record_event_from_pb(session_id, event))
+            .collect::<Result<_>>()?,
+        gap: match record.gap {
+            Some(gap) => Some(Gap {
+                from_origin_seq: gap.from_origin_seq,
+                to_origin_seq: gap.to_origin_seq,
+                reason: text(gap.reason, "record.gap.reason", MAX_REASON_BYTES)?,
+            }),
+            None => None,
+        },
+        time: required_time(record.time, "record.time")?,
+        size_bytes,
+    })
+}
+
+/// An event of a record. One that cannot be read becomes a notice that says so: it must neither vanish nor
+/// stop the session's record from being stored, or the session would be stuck behind it for ever.
+fn record_event_from_pb(session_id: SessionId, event: v1::Event) -> Result<Event> {
+    if event.session_id != session_id.to_string() {
+        return Err(Error::invalid(
+            "record.events",
+            "has an event of another session",
+        ));
+    }
+    Ok(event_from_pb(event).unwrap_or_else(|error| {
+        Event::new(
+            session_id,
+            Origin::Daemon,
+            Timestamp::EPOCH,
+            EventBody::Notice {
+                kind: "malformed".to_owned(),
+                text: format!("the daemon sent an event that cannot be read: {}", error.message()),
+            },
+        )
+    }))
+}
+
+fn result_to_pb(result: &CommandResult) -> pb::CommandResult {
+    pb::CommandResult {
+        command_id: result.command_id.to_string(),
+        session_id: result.session_id.to_string(),
+        outcome: enums::outcome_to_pb(result.outcome).into(),
+        reason: result.reason.clone(),
+        code: result.code.clone(),
+    }
+}
+
+fn result_from_pb(result: pb::CommandResult) -> Result<CommandResult> {
+    Ok(CommandResult {
+        command_id: CommandId::parse("command_result.command_id", &result.command_id)?,
+        session_id: SessionId::parse("command_result.session_id", &result.session_id)?,
+        outcome: enums::required(
+            enums::outcome_from_pb(result.outcome, "command_result.outcome"),
+            "command_result.outcome",
+        )?,
+        reason: text(result.reason, "command_result.reason", MAX_REASON_BYTES)?,
+        code: text(result.code, "command_result.code", 64)?,
+    })
+}
+
+fn heartbeat_to_pb(heartbeat: &Heartbeat) -> pb::Heartbeat {
+    pb::Heartbeat {
+        count: heartbeat.count,
+        time: Some(time_to_pb(heartbeat.time)),
+        backlog_records: heartbeat.backlog_records,
+        backlog_bytes: heartbeat.backlog_bytes,
+    }
+}
+
+fn heartbeat_from_pb(heartbeat: pb::Heartbeat) -> Result<Heartbeat> {
+    Ok(Heartbeat {
+        count: heartbeat.count,
+        time: time_from_pb(heartbeat.time, "heartbeat.time")?.unwrap_or_default(),
+        backlog_records: heartbeat.backlog_records,
+        backlog_bytes: heartbeat.backlog_bytes,
+    })
+}
+
+fn chunk_from_pb(chunk: pb::ContentChunk) -> Result<ContentChunk> {
+    let end = chunk.offset.checked_add(chunk.data.len() as u64);
+    if chunk.data.is_empty() || chunk.data.len() > CONTENT_CHUNK_BYTES {
+        return Err(Error::invalid(
+            "content_chunk.data",
+            format!("must have 1 to {CONTENT_CHUNK_BYTES} bytes"),
+        ));
+    }
+    if chunk.size_bytes > MAX_CONTENT_BYTES || end.is_none_or(|end| end > chunk.size_bytes) {
+        return Err(Error::invalid(
+            "content_chunk.size_bytes",
+            format!("is above {MAX_CONTENT_BYTES}, or the piece lies beyond it"),
+        ));
+    }
+    Ok(ContentChunk {
+        session_id: SessionId::parse("content_chunk.session_id", &chunk.session_id)?,
+        sha256: sha256(chunk.sha256, "content_chunk.sha256")?,
+        size_bytes: chunk.size_bytes,
+        offset: chunk.offset,
+        data: chunk.data,
+    })
+}
+
+fn sha256(text: String, field: &str) -> Result<String> {
+    match is_sha256(&text) {
+        true => Ok(text),
+        false => Err(Error::invalid(field, "is not 64 lower-case hex digits")),
+    }
+}
+
+fn query_result_to_pb(result: &QueryResult) -> pb::QueryResult {
+    use pb::query_result::Body;
+    pb::QueryResult {
+        id: result.id,
+        body: Some(match &result.result {
+            Ok(directory) => Body::ListDirectory(directory_to_pb(directory.clone())),
+            Err(error) => Body::Error(pb::QueryError {
+                code: error.code().to_string(),
+                message: error.message().to_owned(),
+            }),
+        }),
+    }
+}
+
+fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
+    use pb::query_result::Body;
+    Ok(QueryResult {
+        id: result.id,
+        result: match required(result.body, "query_result.body")? {
+            Body::ListDirectory(directory) => Ok(directory_from_pb(directory)),
+            Body::Error(error) => Err(Error::new(
+                // A code of a newer daemon is still an error.
+                Code::parse(&error.code).unwrap_or(Code::InternalError),
+                text(error.message, "query_result.error", MAX_REASON_BYTES)?,
+            )),
+        },
+    })
+}

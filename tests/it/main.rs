@@ -1,0 +1,11 @@
+//! The integration tests: one binary, a module for each capability.
+
+mod support;
+
+mod access;
+mod claude_cli;
+mod hygiene;
+mod listener;
+mod rooms;
+mod runner;
+mod serving;

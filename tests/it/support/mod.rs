@@ -1,0 +1,5 @@
+//! What the integration tests stand on: things that play the other side.
+
+pub mod model_api;
+pub mod model_script;
+pub mod stdio_agent;
