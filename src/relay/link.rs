@@ -266,6 +266,7 @@ impl LinkJob {
                 epoch = epoch::next(&shared.store, daemon).await?;
                 let live = Arc::new(Live {
                     epoch,
+                    attempt: (hello.boot_generation, hello.attempt),
                     attached: AtomicBool::new(false),
                     nudge,
                     ending,
@@ -351,6 +352,7 @@ impl LinkJob {
                     Ok(next) => self.link.content_staged(&chunk, next, true),
                     Err(error) => {
                         tracing::warn!(%session, ?error, "content could not be staged");
+                        self.lanes.drop_content(session);
                         self.link.content_staged(&chunk, 0, false);
                     }
                 }
