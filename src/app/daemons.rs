@@ -98,11 +98,7 @@ impl App {
                     .await?
                     .ok_or_else(|| Error::not_found("daemon", id))?;
             change(&mut daemon);
-            let op = records::put(
-                records::daemon_key(id),
-                &daemon,
-                Expect::Revision(revision),
-            )?;
+            let op = records::put(records::daemon_key(id), &daemon, Expect::Revision(revision))?;
             let outcome = self
                 .store()
                 .commit(Commit {
@@ -153,7 +149,10 @@ impl App {
         self.access().remove_daemon(id, Commit::default()).await?;
         self.relay().close(
             id,
-            Error::new(Code::Unauthenticated, "the daemon was removed from this server"),
+            Error::new(
+                Code::Unauthenticated,
+                "the daemon was removed from this server",
+            ),
         );
         Ok(())
     }
@@ -315,7 +314,10 @@ impl App {
         if most > 0 && shown.living >= most {
             return Err(Error::new(
                 Code::AtCapacity,
-                format!("it has {} living sessions, as many as it takes", shown.living),
+                format!(
+                    "it has {} living sessions, as many as it takes",
+                    shown.living
+                ),
             )
             .retry_after(Duration::from_secs(30)));
         }

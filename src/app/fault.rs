@@ -27,3 +27,11 @@ pub fn from_store(error: store::Error) -> Error {
         other => Error::internal(other),
     }
 }
+
+/// The error of a store that could not be opened: whoever starts a server is told everything.
+pub fn from_store_at_start(error: store::Error) -> Error {
+    Error::new(
+        Code::Unavailable,
+        format!("the store cannot be opened: {error}"),
+    )
+}

@@ -6,9 +6,9 @@ use std::sync::Weak;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use crate::app::{App, Parts};
 use crate::app::records;
 use crate::app::sessions::{Reported, Stored};
+use crate::app::{App, Parts};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::daemon::Offer;
@@ -226,9 +226,15 @@ impl Greetings {
         }
     }
 
-    fn take(&self, daemon: DaemonId, epoch: u64) -> Option<(Box<Introduction>, Vec<(SessionId, bool)>)> {
+    fn take(
+        &self,
+        daemon: DaemonId,
+        epoch: u64,
+    ) -> Option<(Box<Introduction>, Vec<(SessionId, bool)>)> {
         let mut known = self.known.lock();
-        let greeting = known.get_mut(&daemon).filter(|known| known.epoch == epoch)?;
+        let greeting = known
+            .get_mut(&daemon)
+            .filter(|known| known.epoch == epoch)?;
         let hello = greeting.hello.take()?;
         Some((hello, std::mem::take(&mut greeting.owned)))
     }
@@ -293,7 +299,9 @@ impl Handler for Upper {
         Box::pin(async move {
             let Ok(app) = self.app() else { return };
             match &goodbye {
-                Some(goodbye) => tracing::info!(%daemon, reason = %goodbye.reason, "the daemon said goodbye"),
+                Some(goodbye) => {
+                    tracing::info!(%daemon, reason = %goodbye.reason, "the daemon said goodbye")
+                }
                 None => tracing::info!(%daemon, "the daemon's link is lost"),
             }
             if let Err(error) = app.daemon_unlinked(daemon, epoch).await {

@@ -165,7 +165,10 @@ pub fn remove(key: String) -> RecordOp {
 }
 
 /// One record; `None` if there is none.
-pub async fn get<T: Kept>(records: &(impl Records + ?Sized), key: &str) -> Result<Option<(T, u64)>> {
+pub async fn get<T: Kept>(
+    records: &(impl Records + ?Sized),
+    key: &str,
+) -> Result<Option<(T, u64)>> {
     match records.get(key).await.map_err(store_error)? {
         Some(record) => Ok(Some((decode(&record)?, record.revision))),
         None => Ok(None),

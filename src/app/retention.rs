@@ -61,7 +61,9 @@ impl App {
                         removed.trimmed += u64::from(trimmed);
                     }
                     // One damaged log does not keep the others from being tidied.
-                    Err(error) => tracing::warn!(session = %id, ?error, "retention passed a session over"),
+                    Err(error) => {
+                        tracing::warn!(session = %id, ?error, "retention passed a session over")
+                    }
                 }
             }
             match streams.last() {

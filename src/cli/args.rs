@@ -29,6 +29,7 @@ pub struct Args {
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Connection and output")]
 pub struct Global {
     /// The server; default http://127.0.0.1:7420, or the one `baton up` runs
     #[arg(long, global = true, env = "BATON_SERVER", value_name = "URL")]
@@ -214,6 +215,9 @@ pub struct DaemonArgs {
     /// Environment variable that sessions may ask for; may be repeated
     #[arg(long = "allow-env", value_name = "NAME")]
     pub env_names: Vec<String>,
+    /// Environment variable that every session gets; may be repeated
+    #[arg(long = "pass-env", value_name = "NAME")]
+    pub pass_env: Vec<String>,
     /// Label, for selectors; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
     pub labels: Vec<(String, String)>,

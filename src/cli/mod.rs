@@ -12,6 +12,7 @@ mod live;
 mod output;
 mod resolve;
 mod session_view;
+mod upkeep;
 mod value;
 mod wiring;
 

@@ -36,8 +36,6 @@ pub struct Settings {
     pub kinds: Vec<EventKind>,
     /// As a log: a line an event with number and time, nothing live, nothing asked.
     pub log: bool,
-    /// Whether to stop when there is nothing more now.
-    pub until_head: bool,
     /// Whether to stop when the agent waits for input and nobody is there to type it.
     pub until_idle: bool,
     /// Whether typed lines answer prompts and are sent as input.
@@ -56,6 +54,15 @@ pub async fn watch(
     session: SessionId,
     settings: Settings,
 ) -> anyhow::Result<u8> {
+    let mut kinds = settings.kinds.clone();
+    if !kinds.is_empty() {
+        // Whatever is shown, the end of the session must be seen.
+        for kind in [EventKind::Ended, EventKind::LifecycleChanged] {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+    }
     let follow = client.follow(
         session,
         FollowOptions {
@@ -64,7 +71,7 @@ pub async fn watch(
                 seq: settings.after_seq,
             },
             tail: false,
-            kinds: settings.kinds.clone(),
+            kinds,
             conflate: false,
             transients: !settings.log,
         },
@@ -216,7 +223,11 @@ impl<'a> View<'a> {
 
     fn event(&mut self, event: &Event) -> anyhow::Result<Option<u8>> {
         self.track(&event.body);
-        if self.out.json {
+        let is_wanted =
+            self.settings.kinds.is_empty() || self.settings.kinds.contains(&event.body.kind());
+        if !is_wanted {
+            // Asked for only to see the end.
+        } else if self.out.json {
             self.out.value(&json::event(event))?;
         } else if self.settings.log {
             self.out.line(&event::log_line(event, self.out.style))?;
@@ -279,9 +290,6 @@ impl<'a> View<'a> {
     }
 
     fn reached_head(&mut self) -> anyhow::Result<Option<u8>> {
-        if self.settings.until_head {
-            return Ok(Some(DONE));
-        }
         self.caught_up = true;
         if let Some(end) = &self.ended
             && (end.reason != EndReason::Lost || !self.settings.log)
@@ -472,7 +480,7 @@ impl<'a> View<'a> {
 
     async fn ctrl_c(&mut self) -> anyhow::Result<Option<u8>> {
         let again = self.interrupted.is_some_and(|at| at.elapsed() < TWICE);
-        if self.settings.log || self.settings.until_head || again {
+        if self.settings.log || again {
             return self.detach().map(Some);
         }
         self.interrupted = Some(Instant::now());

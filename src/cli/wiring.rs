@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-use super::args::{DaemonArgs, Global, ServeArgs};
+use super::args::{DaemonArgs, Global, ServeArgs, StoreAction};
 use super::connection;
 use super::exit::{DONE, FAILED, usage};
 use super::output::Out;
@@ -78,7 +80,11 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
 }
 
 fn url_of(server: &Server) -> String {
-    let scheme = if server.tls().is_some() { "https" } else { "http" };
+    let scheme = if server.tls().is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let mut address = server.address();
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -99,9 +105,8 @@ pub async fn start_server(global: &Global, args: ServeArgs) -> anyhow::Result<Ru
     let url = url_of(&server);
     let drain = server.drain().clone();
     let serving = tokio::spawn(server.serve());
-    let admin = connection::read_token(&token_file).with_context(|| {
-        format!("reading the first token from {}", token_file.display())
-    })?;
+    let admin = connection::read_token(&token_file)
+        .with_context(|| format!("reading the first token from {}", token_file.display()))?;
     Ok(Running {
         url,
         admin,
@@ -142,23 +147,81 @@ pub async fn serve(global: &Global, out: &Out, args: ServeArgs) -> anyhow::Resul
 
 /// `baton daemon`: the daemon until it ends. `join_token` enrols it, if it is not enrolled yet.
 pub async fn daemon(
-    _global: &Global,
-    _args: DaemonArgs,
-    _join_token: Option<Secret>,
+    global: &Global,
+    args: DaemonArgs,
+    join_token: Option<Secret>,
 ) -> anyhow::Result<u8> {
-    anyhow::bail!("x")
+    let log = server::options::Log {
+        format: match args.log_format.as_deref() {
+            Some(format) => server::options::LogFormat::parse(format).map_err(usage)?,
+            None => server::options::LogFormat::Auto,
+        },
+        level: args.log_level.unwrap_or_else(|| "info".to_owned()),
+    };
+    server::logging::init(&log)?;
+    let state_dir = match &global.data_dir {
+        Some(dir) => dir.clone(),
+        None => connection::default_data_dir()?.join("daemon"),
+    };
+    connection::make_private(&state_dir)?;
+    let address = crate::daemon::link::ServerAddress {
+        uri: global
+            .server
+            .clone()
+            .unwrap_or_else(|| crate::client::DEFAULT_URL.to_owned()),
+        ca: global.ca_file.clone(),
+    };
+    let mut options = crate::daemon::Options::new(state_dir, address);
+    options.join_token = join_token;
+    options.name = args.name.unwrap_or_default();
+    options.labels = args.labels.into_iter().collect();
+    options.policy.roots = args.roots;
+    options.policy.harnesses = args.harnesses;
+    options.policy.allow_commands = args.allow_commands;
+    if let Some(mode) = args.max_permission_mode {
+        options.policy.max_permission_mode = mode;
+    }
+    options.policy.env_names = args.env_names;
+    options.policy.env_always = args.pass_env;
+    if let Some(most) = args.max_sessions {
+        options.policy.max_sessions = most;
+    }
+    let shutdown = CancellationToken::new();
+    let told = shutdown.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = crate::daemon::run(options, shutdown);
+    tokio::pin!(running);
+    loop {
+        tokio::select! {
+            ended = &mut running => {
+                ended?;
+                return Ok(DONE);
+            }
+            _ = terminate.recv() => told.cancel(),
+            _ = interrupt.recv() => told.cancel(),
+        }
+    }
 }
 
 /// `baton runner`: holds one agent process.
 pub fn runner(arguments: &[String]) -> anyhow::Result<u8> {
     let [flag, dir] = arguments else {
-        return Err(usage("the runner takes --dir DIR, and is started by the daemon"));
+        return Err(usage(
+            "the runner takes --dir DIR, and is started by the daemon",
+        ));
     };
     if flag != "--dir" {
-        return Err(usage("the runner takes --dir DIR, and is started by the daemon"));
+        return Err(usage(
+            "the runner takes --dir DIR, and is started by the daemon",
+        ));
     }
     let code = crate::daemon::runner::run(Path::new(dir));
-    std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 1 });
+    std::process::exit(if code == std::process::ExitCode::SUCCESS {
+        0
+    } else {
+        1
+    });
 }
 
 /// `baton demo-agent`: the scripted agent, on standard input and output.
@@ -182,4 +245,11 @@ pub fn demo_agent(arguments: &[String]) -> anyhow::Result<u8> {
     let code = demo::run(options, stdin, std::io::stdout());
     // Its reader may still wait for input.
     std::process::exit(code);
+}
+
+/// `baton store …`: works on the store in `data_dir`, with progress on standard error.
+pub async fn store(out: &Out, data_dir: &Path, action: StoreAction) -> anyhow::Result<u8> {
+    let dir = store_dir(data_dir);
+    let json = out.json;
+    tokio::task::spawn_blocking(move || super::upkeep::run(&dir, action, json)).await?
 }

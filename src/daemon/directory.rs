@@ -110,7 +110,13 @@ mod tests {
         assert_eq!(names(true), [".hidden", "link", "z", "a.txt"]);
         let roots = list(&policy, "", false).unwrap();
         assert_eq!(roots.entries.len(), 1);
-        assert!(list(&policy, root.join("z").to_str().unwrap(), true).unwrap().entries[0].name == ".git");
+        assert!(
+            list(&policy, root.join("z").to_str().unwrap(), true)
+                .unwrap()
+                .entries[0]
+                .name
+                == ".git"
+        );
         for bad in ["/etc", "relative", root.join("etc").to_str().unwrap()] {
             assert!(list(&policy, bad, false).is_err(), "{bad}");
         }
@@ -128,6 +134,9 @@ mod tests {
         })
         .unwrap();
         let listed = list(&policy, dir.path().to_str().unwrap(), false).unwrap();
-        assert_eq!((listed.entries.len(), listed.truncated), (MAX_ENTRIES, true));
+        assert_eq!(
+            (listed.entries.len(), listed.truncated),
+            (MAX_ENTRIES, true)
+        );
     }
 }

@@ -189,9 +189,7 @@ impl LinkJob {
                 Course::Leave => {
                     self.flush(&frames);
                     drop(frames);
-                    let ends = async {
-                        while let Some(Ok(Some(_))) = next(&mut incoming).await {}
-                    };
+                    let ends = async { while let Some(Ok(Some(_))) = next(&mut incoming).await {} };
                     let _ = timeout(GOODBYE_PATIENCE, ends).await;
                     return Ok(None);
                 }
@@ -270,7 +268,8 @@ impl LinkJob {
 
     fn has_left(&self) -> bool {
         // After goodbye there is no deadline to wait for but the lease.
-        self.uplink.look(|link| !link.is_live() && link.next_deadline().is_none())
+        self.uplink
+            .look(|link| !link.is_live() && link.next_deadline().is_none())
     }
 
     /// Acts on what happened: the link's own business here, the sessions' by the supervisor.
@@ -316,7 +315,10 @@ impl LinkJob {
     fn query(&self, query: Query, queries: &mut JoinSet<()>) {
         let (uplink, policy) = (self.uplink.clone(), self.policy.clone());
         if queries.len() >= MAX_QUERIES {
-            let busy = Error::new(Code::RateLimited, "too many look-ups on this machine at once");
+            let busy = Error::new(
+                Code::RateLimited,
+                "too many look-ups on this machine at once",
+            );
             let result = QueryResult {
                 id: query.id,
                 result: Err(busy),

@@ -73,7 +73,10 @@ impl StateDir {
     /// Keeps what enrolment gave. The credential goes first: an identity says that both are there.
     pub fn enrolled(&self, identity: &Identity, credential: &Secret) -> Result<()> {
         self.write("credential", credential.expose().as_bytes())?;
-        self.write("daemon.json", &serde_json::to_vec(identity).map_err(Error::internal)?)?;
+        self.write(
+            "daemon.json",
+            &serde_json::to_vec(identity).map_err(Error::internal)?,
+        )?;
         let _ = fs::remove_file(self.root.join("enroll"));
         Ok(())
     }
@@ -115,7 +118,10 @@ impl StateDir {
         for entry in fs::read_dir(&dir).map_err(|error| broken(&dir, error))? {
             let entry = entry.map_err(|error| broken(&dir, error))?;
             let name = entry.file_name();
-            ids.extend(name.to_str().and_then(|name| name.parse::<SessionId>().ok()));
+            ids.extend(
+                name.to_str()
+                    .and_then(|name| name.parse::<SessionId>().ok()),
+            );
         }
         ids.sort_unstable();
         Ok(ids)
@@ -173,8 +179,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("state");
         let state = StateDir::open(&path).unwrap();
-        assert!(StateDir::open(&path).unwrap_err().message().contains("another daemon"));
-        assert_eq!((state.next_boot().unwrap(), state.next_boot().unwrap()), (1, 2));
+        assert!(
+            StateDir::open(&path)
+                .unwrap_err()
+                .message()
+                .contains("another daemon")
+        );
+        assert_eq!(
+            (state.next_boot().unwrap(), state.next_boot().unwrap()),
+            (1, 2)
+        );
         let nonce = state.enrolment_nonce().unwrap();
         assert_eq!(state.enrolment_nonce().unwrap(), nonce);
         drop(state);
@@ -196,7 +210,10 @@ mod tests {
         state.enrolled(&identity, &Secret::new("bt_x")).unwrap();
         assert_eq!(state.identity().unwrap(), Some(identity));
         assert_eq!(state.credential().unwrap().unwrap().expose(), "bt_x");
-        let mode = fs::metadata(root.path().join("credential")).unwrap().permissions().mode();
+        let mode = fs::metadata(root.path().join("credential"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

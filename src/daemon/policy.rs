@@ -103,6 +103,11 @@ impl Policy {
         self.env_names.iter()
     }
 
+    /// Whether every session gets this variable, when the daemon has it.
+    pub fn passes_always(&self, name: &str) -> bool {
+        BASE_ENV.contains(&name) || name.starts_with("LC_") || self.env_always.contains(name)
+    }
+
     /// Most living sessions.
     pub fn max_sessions(&self) -> u32 {
         self.max_sessions
@@ -208,9 +213,7 @@ impl Policy {
     ) -> Vec<(String, String)> {
         let mut env: Vec<(String, String)> = own
             .filter(|(name, _)| {
-                BASE_ENV.contains(&name.as_str())
-                    || name.starts_with("LC_")
-                    || self.env_always.contains(name)
+                self.passes_always(name)
                     || (asked.contains(name) && self.env_names.contains(name))
             })
             .collect();

@@ -80,15 +80,23 @@ impl Supervisor {
     }
 
     /// Takes over every session that has a runner or unsent records, and clears away what is long done.
-    pub fn adopt(&mut self) -> Result<()> {
+    ///
+    /// Returns when each of them is known to the link, or has had its time: what the first hello leaves out,
+    /// the server takes for lost.
+    pub async fn adopt(&mut self) -> Result<()> {
+        let (opening, mut opened) = mpsc::channel(1);
         for id in self.state.sessions()? {
             let dir = self.state.session(id);
             if dir.join(DONE_FILE).exists() {
                 forget_old(&dir);
             } else if dir.join(LEDGER_FILE).exists() {
-                self.take_over(id, dir, Duration::ZERO);
+                self.take_over(id, dir, Duration::ZERO, Some(opening.clone()));
             }
             // Else its start was never begun, and comes again if it is still wanted.
+        }
+        drop(opening);
+        if tokio::time::timeout(ADOPT_PATIENCE, opened.recv()).await.is_err() {
+            tracing::warn!("some sessions took too long to be found; the link begins without them");
         }
         Ok(())
     }
@@ -208,7 +216,9 @@ impl Supervisor {
             .replaces
             .and_then(|old| self.sessions.get(&old))
             .map(|handle| handle.gone.clone());
-        let env = self.policy.environment(&start.env_names, own_env(), &launch.env);
+        let env = self
+            .policy
+            .environment(&start.env_names, own_env(), &launch.env);
         let cwd = cwd
             .into_os_string()
             .into_string()
@@ -232,7 +242,9 @@ impl Supervisor {
                 begin(&dir, &meta, &spec, &program).await
             };
             match started.await {
-                Ok(()) => shared.uplink.with(|link| link.result(applied(id, command_id))),
+                Ok(()) => shared
+                    .uplink
+                    .with(|link| link.result(applied(id, command_id))),
                 Err(error) => {
                     refuse_all(&shared, id, inbox, &error);
                     shared
@@ -248,7 +260,7 @@ impl Supervisor {
                 meta,
                 provider,
             };
-            pump(home, shared, inbox, true, gone).await
+            pump(home, shared, inbox, true, gone, None).await
         };
         drop(mailbox);
         let name = self.jobs.spawn(job).id();
@@ -257,14 +269,23 @@ impl Supervisor {
     }
 
     /// Takes over a session whose runner was started before.
-    fn take_over(&mut self, id: SessionId, dir: PathBuf, after: Duration) {
+    fn take_over(
+        &mut self,
+        id: SessionId,
+        dir: PathBuf,
+        after: Duration,
+        opening: Option<Opening>,
+    ) {
         let (_, inbox, provider, gone) = self.enter(id, String::new());
         let shared = self.shared.clone();
         let job = async move {
             tokio::time::sleep(after).await;
             let meta = Meta::read(&dir).map_err(|error| broken(&dir, error))?;
             let Some(meta) = meta else {
-                return Err(Error::state(format!("{} says not what it is", dir.display())));
+                return Err(Error::state(format!(
+                    "{} says not what it is",
+                    dir.display()
+                )));
             };
             if !meta.start.fork {
                 provider.lock().clone_from(&meta.start.provider_session_id);
@@ -275,13 +296,16 @@ impl Supervisor {
                 meta,
                 provider,
             };
-            pump(home, shared, inbox, false, gone).await
+            pump(home, shared, inbox, false, gone, opening).await
         };
         let name = self.jobs.spawn(job).id();
         self.names.insert(name, id);
     }
 
-    #[allow(clippy::type_complexity, reason = "taken apart at once by the two callers")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "taken apart at once by the two callers"
+    )]
     fn enter(
         &mut self,
         id: SessionId,
@@ -341,7 +365,7 @@ impl Supervisor {
         tracing::error!(session = %id, problem, "the pump of a session failed");
         let dir = self.state.session(id);
         if dir.join(LEDGER_FILE).exists() && !dir.join(DONE_FILE).exists() {
-            self.take_over(id, dir, AGAIN);
+            self.take_over(id, dir, AGAIN, None);
         }
     }
 
@@ -372,15 +396,25 @@ async fn begin(dir: &Path, meta: &Meta, spec: &Spec, program: &Path) -> Result<(
     }
 }
 
+/// Held by a session that is being opened; nothing is ever sent.
+type Opening = mpsc::Sender<()>;
+
+/// How long the sessions of an earlier daemon may take to be found, before the link begins without them.
+const ADOPT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a session's pump. `opening` is let go of when the session is known to the link, or cannot be.
 async fn pump(
     home: Home,
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Message>,
     is_new: bool,
     gone: watch::Sender<bool>,
+    opening: Option<Opening>,
 ) -> Result<()> {
     let (id, dir) = (home.id, home.dir.clone());
-    let done = match Pump::open(home, shared.clone(), inbox, is_new).await {
+    let opened = Pump::open(home, shared.clone(), inbox, is_new).await;
+    drop(opening);
+    let done = match opened {
         Ok(pump) => pump.run(gone).await,
         Err((error, inbox)) => {
             let refused = broken(&dir, io_again(&error));
@@ -396,12 +430,7 @@ fn io_again(error: &std::io::Error) -> std::io::Error {
 }
 
 /// Answers the commands that came for a session that could not be.
-fn refuse_all(
-    shared: &Shared,
-    id: SessionId,
-    mut inbox: mpsc::Receiver<Message>,
-    error: &Error,
-) {
+fn refuse_all(shared: &Shared, id: SessionId, mut inbox: mpsc::Receiver<Message>, error: &Error) {
     inbox.close();
     while let Ok(message) = inbox.try_recv() {
         if let Message::Command(command) = message {
@@ -424,15 +453,18 @@ async fn wait_gone(mut gone: watch::Receiver<bool>) -> Result<()> {
 
 /// The daemon's environment, as far as it is text.
 fn own_env() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    })
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn forget_old(dir: &Path) {
     let is_old = std::fs::metadata(dir.join(DONE_FILE))
         .and_then(|meta| meta.modified())
-        .is_ok_and(|done| SystemTime::now().duration_since(done).is_ok_and(|age| age > KEEP_DONE));
+        .is_ok_and(|done| {
+            SystemTime::now()
+                .duration_since(done)
+                .is_ok_and(|age| age > KEEP_DONE)
+        });
     if is_old && let Err(error) = std::fs::remove_dir_all(dir) {
         tracing::warn!(dir = %dir.display(), %error, "a session that is done cannot be removed");
     }

@@ -42,7 +42,8 @@ impl Uplink {
     /// Does something to the link as the job that moves its frames; pumps look again.
     pub fn drive<T>(&self, act: impl FnOnce(&mut DaemonLink) -> T) -> T {
         let done = act(&mut self.link.lock());
-        self.moved.send_modify(|count| *count = count.wrapping_add(1));
+        self.moved
+            .send_modify(|count| *count = count.wrapping_add(1));
         done
     }
 

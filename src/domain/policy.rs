@@ -83,7 +83,11 @@ impl Pattern {
         }
         let argument = match argument {
             None => Argument::Any,
-            Some("") => return Err(bad("has empty brackets; leave them out to match every call")),
+            Some("") => {
+                return Err(bad(
+                    "has empty brackets; leave them out to match every call",
+                ));
+            }
             Some(argument) if tool == "Bash" => {
                 let (command, more) = match argument.strip_suffix(":*") {
                     Some(command) => (command, true),
@@ -153,10 +157,12 @@ impl Pattern {
                     .split(|c: char| ";&|\n`(){}<>".contains(c))
                     .any(|part| begins(&loose_words(part), words, *more)),
             },
-            Argument::Path(glob) => match path_field(tool).and_then(|field| input[field].as_str()) {
-                None => true,
-                Some(path) => path_matches(glob, &normal(path, cwd), cwd),
-            },
+            Argument::Path(glob) => {
+                match path_field(tool).and_then(|field| input[field].as_str()) {
+                    None => true,
+                    Some(path) => path_matches(glob, &normal(path, cwd), cwd),
+                }
+            }
             Argument::Host(host) => match input["url"].as_str().map(host_of) {
                 Some(Some(called)) => host_matches(&called, host),
                 _ => true,
@@ -241,9 +247,9 @@ pub fn decide<'a>(
 pub fn pattern_for(prompt: &Prompt, cwd: &str) -> String {
     let input = prompt.input.to_value();
     let argument = if prompt.tool == "Bash" {
-        input["command"].as_str().and_then(|command| {
-            plain_words(command).map(|words| words.join(" "))
-        })
+        input["command"]
+            .as_str()
+            .and_then(|command| plain_words(command).map(|words| words.join(" ")))
     } else {
         path_field(&prompt.tool)
             .and_then(|field| input[field].as_str())
@@ -270,9 +276,7 @@ fn reads_only(tool: &str, input: &Value, cwd: &str) -> bool {
     match path_field(tool).map(|field| &input[field]) {
         // Glob, Grep and LS without a path look at the session's directory.
         Some(Value::Null) => matches!(tool, "Glob" | "Grep" | "LS"),
-        Some(Value::String(path)) => {
-            beneath(path, cwd).is_some_and(|path| is_within(&path, cwd))
-        }
+        Some(Value::String(path)) => beneath(path, cwd).is_some_and(|path| is_within(&path, cwd)),
         _ => false,
     }
 }
@@ -352,7 +356,9 @@ fn is_host(host: &str) -> bool {
 }
 
 fn host_of(url: &str) -> Option<String> {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
     // What stands before an @ is not the host, and a careful reader asks about it.
     if authority.contains('@') {
@@ -376,11 +382,15 @@ mod tests {
     use super::*;
 
     fn sure(pattern: &str, tool: &str, input: Value) -> bool {
-        Pattern::parse(pattern).unwrap().matches_surely(tool, &input, "/home/me/app")
+        Pattern::parse(pattern)
+            .unwrap()
+            .matches_surely(tool, &input, "/home/me/app")
     }
 
     fn maybe(pattern: &str, tool: &str, input: Value) -> bool {
-        Pattern::parse(pattern).unwrap().matches_maybe(tool, &input, "/home/me/app")
+        Pattern::parse(pattern)
+            .unwrap()
+            .matches_maybe(tool, &input, "/home/me/app")
     }
 
     #[test]
@@ -400,9 +410,15 @@ mod tests {
             "sh -c 'git status'",
             "git\u{a0}status; x",
         ] {
-            assert!(!sure(rule, "Bash", json!({"command": command})), "{command}");
+            assert!(
+                !sure(rule, "Bash", json!({"command": command})),
+                "{command}"
+            );
         }
-        assert!(!sure(rule, "bash", json!({"command": "git status"})), "names are exact");
+        assert!(
+            !sure(rule, "bash", json!({"command": "git status"})),
+            "names are exact"
+        );
         assert!(!sure(rule, "Bash", json!({"cmd": "git status"})));
     }
 
@@ -418,18 +434,35 @@ mod tests {
     #[test]
     fn paths_are_matched_beneath_the_directory_and_never_through_dots() {
         let rule = "Edit(src/**)";
-        assert!(sure(rule, "Edit", json!({"file_path": "/home/me/app/src/a/b.rs"})));
+        assert!(sure(
+            rule,
+            "Edit",
+            json!({"file_path": "/home/me/app/src/a/b.rs"})
+        ));
         assert!(sure(rule, "Edit", json!({"file_path": "src/b.rs"})));
-        for path in ["src/../../x", "/etc/passwd", "/home/me/app2/src/x", "srcx/a"] {
+        for path in [
+            "src/../../x",
+            "/etc/passwd",
+            "/home/me/app2/src/x",
+            "srcx/a",
+        ] {
             assert!(!sure(rule, "Edit", json!({"file_path": path})), "{path}");
         }
-        assert!(maybe("Edit(/etc/**)", "Edit", json!({"file_path": "../../../etc/passwd"})));
+        assert!(maybe(
+            "Edit(/etc/**)",
+            "Edit",
+            json!({"file_path": "../../../etc/passwd"})
+        ));
     }
 
     #[test]
     fn hosts_are_matched_whole() {
         let rule = "WebFetch(domain:example.com)";
-        assert!(sure(rule, "WebFetch", json!({"url": "https://docs.example.com/x"})));
+        assert!(sure(
+            rule,
+            "WebFetch",
+            json!({"url": "https://docs.example.com/x"})
+        ));
         for url in [
             "https://example.com.evil.org",
             "https://evilexample.com",
@@ -442,7 +475,17 @@ mod tests {
 
     #[test]
     fn patterns_that_mean_nothing_are_refused() {
-        for bad in ["", "Bash(", "(x)", "Bash()", "Bash(a;b)", "Task(x)", "Edit([)", "WebFetch(x)", "B ash"] {
+        for bad in [
+            "",
+            "Bash(",
+            "(x)",
+            "Bash()",
+            "Bash(a;b)",
+            "Task(x)",
+            "Edit([)",
+            "WebFetch(x)",
+            "B ash",
+        ] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
     }

@@ -46,8 +46,7 @@ impl DaemonService for Service {
         request: Request<v1::ListDaemonsRequest>,
     ) -> Result<Response<v1::ListDaemonsResponse>, Status> {
         let request = request.into_inner();
-        let page = PageRequest::parse(request.page_size, &request.page_token)
-            .map_err(status)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
             .list_daemons(request.attached_only, &page)

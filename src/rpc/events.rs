@@ -48,7 +48,8 @@ impl Service {
         let name = format!("scopes[{index}]");
         match scope.scope {
             Some(ScopeKind::Session(scope)) => {
-                let id = SessionId::parse(&format!("{name}.session.session_id"), &scope.session_id)?;
+                let id =
+                    SessionId::parse(&format!("{name}.session.session_id"), &scope.session_id)?;
                 let cursor = Cursor {
                     log_epoch: scope.log_epoch,
                     after_seq: scope.after_seq,
@@ -76,7 +77,10 @@ impl Service {
                     .await?;
                 Ok(follow_changes(index, reader))
             }
-            None => Err(Error::invalid(&name, "is empty, or of a kind that this version does not know")),
+            None => Err(Error::invalid(
+                &name,
+                "is empty, or of a kind that this version does not know",
+            )),
         }
     }
 }
@@ -172,10 +176,9 @@ impl EventService for Service {
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         let request = request.into_inner();
         let id = SessionId::parse("session_id", &request.session_id).map_err(status)?;
-        let kinds = enums::filter(&request.kinds, "kinds", enums::event_kind_from_pb)
-            .map_err(status)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)
-            .map_err(status)?;
+        let kinds =
+            enums::filter(&request.kinds, "kinds", enums::event_kind_from_pb).map_err(status)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
             .list_events(
@@ -211,7 +214,10 @@ impl EventService for Service {
         if request.scopes.is_empty() || request.scopes.len() > MAX_SCOPES {
             return Err(status(Error::invalid(
                 "scopes",
-                format!("has {} entries; 1 to {MAX_SCOPES} are allowed", request.scopes.len()),
+                format!(
+                    "has {} entries; 1 to {MAX_SCOPES} are allowed",
+                    request.scopes.len()
+                ),
             )));
         }
         let options = ReaderOptions {
@@ -222,10 +228,7 @@ impl EventService for Service {
         };
         let mut followed = SelectAll::new();
         for (index, scope) in (0u32..).zip(request.scopes) {
-            let scope = self
-                .follow(index, scope, &options)
-                .await
-                .map_err(status)?;
+            let scope = self.follow(index, scope, &options).await.map_err(status)?;
             followed.push(scope);
         }
         let stream = guarded(self.app.access(), &caller, followed);
@@ -245,10 +248,9 @@ impl EventService for Service {
         let request = request.into_inner();
         let session = field::optional_id(&request.session_id, "session_id", SessionId::parse)
             .map_err(status)?;
-        let kinds = enums::filter(&request.kinds, "kinds", enums::event_kind_from_pb)
-            .map_err(status)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)
-            .map_err(status)?;
+        let kinds =
+            enums::filter(&request.kinds, "kinds", enums::event_kind_from_pb).map_err(status)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
             .search_events(&request.query, session, &kinds, &page)

@@ -17,9 +17,6 @@ use crate::relay::{Endpoint, Relay};
 use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_to_pb, up_from_pb};
 use crate::wire::link_v1 as pb;
 use crate::wire::link_v1::connect_request::Body;
-<<<<<<< HEAD
-=======
->>>>>>> daemon
 use crate::wire::link_v1::link_service_server::{LinkService, LinkServiceServer};
 use crate::wire::status::{error_from_status, status_from_error};
 
@@ -118,8 +115,6 @@ impl LinkService for LinkRpc {
 async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Result<Up>>) {
     loop {
         let frame = match stream.message().await {
-            Ok(Some(message)) => up_from_pb(message),
-<<<<<<< HEAD
             Ok(Some(message)) => {
                 let transient = matches!(message.body, Some(Body::Transient(_)));
                 match up_from_pb(message) {
@@ -128,9 +123,6 @@ async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Re
                     frame => frame,
                 }
             }
-=======
-            Ok(Some(message)) => up_from_pb(message),
->>>>>>> daemon
             Ok(None) => return,
             Err(status) => {
                 tracing::debug!(code = ?status.code(), "a daemon's stream broke");

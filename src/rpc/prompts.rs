@@ -46,8 +46,7 @@ impl PromptService for Service {
             .map_err(status)?;
         let states = enums::filter(&request.states, "states", enums::prompt_state_from_pb)
             .map_err(status)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)
-            .map_err(status)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
             .list_prompts(session, &states, &page)
@@ -91,8 +90,7 @@ impl PromptService for Service {
         let request = request.into_inner();
         let session = field::optional_id(&request.session_id, "session_id", SessionId::parse)
             .map_err(status)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)
-            .map_err(status)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self.app.rules().list(session, &page);
         Ok(Response::new(v1::ListPromptRulesResponse {
             next_page_token: page.next_token(),

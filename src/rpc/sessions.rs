@@ -97,17 +97,12 @@ impl SessionService for Service {
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         let request = request.into_inner();
-        let page = PageRequest::parse(request.page_size, &request.page_token)
-            .map_err(status)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let filter = SessionFilter {
             daemon_id: field::optional_id(&request.daemon_id, "daemon_id", DaemonId::parse)
                 .map_err(status)?,
-            lifecycles: enums::filter(
-                &request.lifecycles,
-                "lifecycles",
-                enums::lifecycle_from_pb,
-            )
-            .map_err(status)?,
+            lifecycles: enums::filter(&request.lifecycles, "lifecycles", enums::lifecycle_from_pb)
+                .map_err(status)?,
             harness: request.harness,
             labels: request.labels.into_iter().collect(),
             resumable: request.resumable,
@@ -222,10 +217,9 @@ impl SessionService for Service {
     ) -> Result<Response<v1::ListInputsResponse>, Status> {
         let request = request.into_inner();
         let id = session_id(&request.session_id)?;
-        let states = enums::filter(&request.states, "states", enums::input_state_from_pb)
-            .map_err(status)?;
-        let page = PageRequest::parse(request.page_size, &request.page_token)
-            .map_err(status)?;
+        let states =
+            enums::filter(&request.states, "states", enums::input_state_from_pb).map_err(status)?;
+        let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
             .list_inputs(id, &states, &page)
@@ -334,10 +328,7 @@ impl SessionService for Service {
         request: Request<v1::DeleteSessionRequest>,
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
         let id = session_id(&request.get_ref().session_id)?;
-        self.app
-            .delete_session(id)
-            .await
-            .map_err(status)?;
+        self.app.delete_session(id).await.map_err(status)?;
         Ok(Response::new(v1::DeleteSessionResponse {}))
     }
 }

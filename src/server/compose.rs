@@ -46,9 +46,11 @@ pub async fn compose(
     };
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        capabilities: ["sessions", "events", "prompts", "daemons", "search", "access"]
-            .map(str::to_owned)
-            .to_vec(),
+        capabilities: [
+            "sessions", "events", "prompts", "daemons", "search", "access",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         max_request_bytes: rpc::MAX_MESSAGE_BYTES as u64,
         max_input_bytes: MAX_INPUT_BYTES as u64,
         max_queued_inputs: MAX_QUEUED_INPUTS,
@@ -97,7 +99,10 @@ pub async fn compose(
                 access: app.access().clone(),
             }),
         ))
-        .add_job("search", search::run_indexer(app.clone(), CancellationToken::new()))
+        .add_job(
+            "search",
+            search::run_indexer(app.clone(), CancellationToken::new()),
+        )
         .add_job("retention", retain(app.clone(), retention))
         .add_job("draining", draining);
     Ok((builder, app))
@@ -116,9 +121,10 @@ struct LinkGate {
 
 impl LinkGate {
     fn caller(extensions: &Extensions) -> Result<Caller> {
-        extensions.get::<Caller>().cloned().ok_or_else(|| {
-            Error::new(Code::Unauthenticated, "the request has no token")
-        })
+        extensions
+            .get::<Caller>()
+            .cloned()
+            .ok_or_else(|| Error::new(Code::Unauthenticated, "the request has no token"))
     }
 }
 

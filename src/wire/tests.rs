@@ -202,7 +202,7 @@ impl Gen {
             tool: self.text(),
             input: self.json(),
             plan: self.text(),
-            questions: self.list(|g| prompt_question(g)),
+            questions: self.list(prompt_question),
             suggestions: self.list(|g| Suggestion {
                 label: g.text(),
                 value: g.json(),
@@ -612,10 +612,10 @@ proptest! {
             bytes[i] = value;
             record[j] = value;
         }
-        if let Ok(pb) = v1::Event::decode(bytes.as_slice()) {
-            if let Ok(event) = event::event_from_pb(pb) {
-                prop_assert_eq!(event::event_from_pb(event::event_to_pb(&event)).unwrap(), event);
-            }
+        if let Ok(pb) = v1::Event::decode(bytes.as_slice())
+            && let Ok(event) = event::event_from_pb(pb)
+        {
+            prop_assert_eq!(event::event_from_pb(event::event_to_pb(&event)).unwrap(), event);
         }
         if let Ok(pb) = v1::Session::decode(record.as_slice()) {
             let _ = session::session_from_pb(pb);

@@ -243,7 +243,7 @@ impl SystemClockNow {
 
 fn bare() -> (Access, SharedStore, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(SystemClockNow::now()));
-    let store: SharedStore = Arc::new(TableStore::default());
+    let store: SharedStore = baton::store::memory::shared(baton::base::SystemClock::shared());
     (Access::new(store.clone(), clock.clone()), store, clock)
 }
 
@@ -529,7 +529,7 @@ async fn nothing_listens_beyond_loopback_in_clear_text() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = Options::local(dir.path()).unwrap();
     options.listen = "0.0.0.0:0".parse().unwrap();
-    let store: SharedStore = Arc::new(TableStore::default());
+    let store: SharedStore = baton::store::memory::shared(baton::base::SystemClock::shared());
     let refused = Builder::new(options, store, SystemClock::shared())
         .bind()
         .await;

@@ -66,6 +66,8 @@ async fn nobody_stays_long_without_a_token() {
         options.connections.age_grace = Duration::from_millis(200);
     })
     .await;
+    // It is older than the stranger, so it would be sent away before it.
+    let mut live = open_live(&running, &running.admin).await;
     let mut stranger = running.h2().await;
     let request = running.request(HEALTH, &[], frame(&()));
     answer(stranger.send_request(request).await.unwrap()).await;
@@ -75,9 +77,7 @@ async fn nobody_stays_long_without_a_token() {
         }
     })
     .await;
-    // With a token the same connection would have stayed.
-    let mut live = open_live(&running, &running.admin).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(live.client.clone().ready().await.is_ok());
     live.send.send_data(list_services(0), false).unwrap();
     live.hear().await;
 }
@@ -198,34 +198,23 @@ async fn floods_of_resets_end_their_own_connection_only() {
 }
 
 #[tokio::test]
-async fn an_unread_stream_does_not_stop_another_call_on_its_connection() {
+async fn unread_streams_do_not_stop_another_call_on_their_connection() {
     let running = start(|_| {}).await;
     let mut live = open_live(&running, &running.admin).await;
-    // Answers are not read any more, so the service stops reading requests; send until nothing goes.
-    let mut sent = 0;
-    loop {
-        let message = list_services(32 * 1024);
-        live.send.reserve_capacity(message.len());
-        let room = std::future::poll_fn(|cx| live.send.poll_capacity(cx));
-        match tokio::time::timeout(Duration::from_millis(500), room).await {
-            Ok(Some(Ok(room))) => {
-                let part = message.slice(..room.min(message.len()));
-                sent += part.len();
-                // The stream's framing does not matter: nobody reads it.
-                live.send.send_data(part, false).unwrap();
-            }
-            Ok(other) => panic!("the stream ended: {other:?}"),
-            Err(_) => break,
-        }
-    }
-    assert!(sent >= 200 * 1024, "the window was never full: {sent}");
+    let mut second = live.beside(&running, &running.admin).await;
+    let sent = live.fill().await + second.fill().await;
+    assert!(sent >= 400 * 1024, "the windows were never full: {sent}");
+    // A call too large to slip through what a full window leaves over.
+    let message = frame(&tonic_health::pb::HealthCheckRequest {
+        service: "x".repeat(40_000),
+    });
     let request = http::Request::post(format!("http://{}{HEALTH}", running.address))
         .header("content-type", "application/grpc")
         .body(())
         .unwrap();
     let (response, mut send) = live.client.send_request(request, false).unwrap();
-    send.send_data(frame(&()), true).unwrap();
-    let response = soon("a call beside an unread stream", response)
+    send.send_data(message, true).unwrap();
+    let response = soon("a call beside unread streams", response)
         .await
         .unwrap();
     assert_eq!(response.status(), 200);
@@ -430,7 +419,7 @@ async fn a_second_signal_ends_the_server_at_once() {
     options.drain_deadline = Duration::from_secs(600);
     let builder = Builder::new(
         options,
-        Arc::new(TableStore::default()),
+        baton::store::memory::shared(baton::base::SystemClock::shared()),
         SystemClock::shared(),
     );
     let drain = builder.drain().clone();
@@ -439,14 +428,18 @@ async fn a_second_signal_ends_the_server_at_once() {
         announce.send(server.address()).unwrap();
     }));
     let address = soon("the port", announced).await.unwrap();
-    // It keeps the drain from being over at once.
-    let _silent = TcpStream::connect(address).await.unwrap();
-    let mut half = TcpStream::connect(address).await.unwrap();
-    half.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        .await
+    // A live stream keeps the drain from being over at once.
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}/grpc.health.v1.Health/Watch"))
+        .header("content-type", "application/grpc")
+        .body(())
         .unwrap();
-    let mut head = [0; 12];
-    soon("an answer", half.read_exact(&mut head)).await.unwrap();
+    let mut client = client.ready().await.unwrap();
+    let (response, mut send) = client.send_request(request, false).unwrap();
+    send.send_data(frame(&()), true).unwrap();
+    let _live = soon("a live stream", response).await.unwrap();
 
     let this = nix::unistd::getpid();
     kill(this, Signal::SIGHUP).unwrap();

@@ -4,8 +4,11 @@ mod support;
 
 mod access;
 mod claude_cli;
+mod first_path;
 mod hygiene;
 mod listener;
 mod rooms;
 mod runner;
 mod serving;
+//! The integration tests: one binary, one module a capability.
+mod sim;

@@ -188,7 +188,11 @@ fn exited(records: &[SpoolRecord]) -> &Exited {
 }
 
 fn pid_in(line: &Line) -> i32 {
-    std::str::from_utf8(&line.data).unwrap().trim().parse().unwrap()
+    std::str::from_utf8(&line.data)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 fn is_alive(pid: i32) -> bool {
@@ -215,7 +219,10 @@ async fn all_output_is_recorded_whole_and_numbered_without_gaps() {
     assert!(stream(&records, Pipe::Stdout) == expected);
     assert_eq!(stream(&records, Pipe::Stderr), b"problem\n");
     let end = exited(&records);
-    assert_eq!((end.code, end.signal, end.step.as_str()), (Some(0), 0, "none"));
+    assert_eq!(
+        (end.code, end.signal, end.step.as_str()),
+        (Some(0), 0, "none")
+    );
     talk.release().await;
     eventually("the runner goes when released", || {
         client::lock_dead(&held.dir()).unwrap().is_some()
@@ -292,7 +299,11 @@ async fn a_harness_that_does_not_read_blocks_neither_reading_nor_the_stop() {
         Some(Body::Written(written)) if written.command_id == "cmd_big" => Some(written.outcome()),
         _ => None,
     });
-    assert_eq!(written, Some(WriteOutcome::Unknown), "some bytes are in the pipe");
+    assert_eq!(
+        written,
+        Some(WriteOutcome::Unknown),
+        "some bytes are in the pipe"
+    );
     talk.release().await;
 }
 
@@ -305,7 +316,10 @@ async fn a_stop_ends_what_ignores_sigterm_and_what_left_its_session() {
          (setsid env -i /bin/sleep 601 & echo $!); echo ready; while :; do read x || sleep 1; done",
     );
     // The same program, not ours.
-    let mut bystander = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let mut bystander = std::process::Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .unwrap();
     let mut talk = held.start().await;
     talk.follow(0).await;
     let mut pids = Vec::new();
@@ -323,7 +337,10 @@ async fn a_stop_ends_what_ignores_sigterm_and_what_left_its_session() {
     let end = exited(&records);
     assert_eq!((end.code, end.signal, end.step.as_str()), (None, 9, "kill"));
     assert!(children.iter().all(|pid| !is_alive(*pid)));
-    assert!(bystander.try_wait().unwrap().is_none(), "not ours, so it lives");
+    assert!(
+        bystander.try_wait().unwrap().is_none(),
+        "not ours, so it lives"
+    );
     bystander.kill().unwrap();
     bystander.wait().unwrap();
     talk.release().await;
@@ -344,8 +361,10 @@ async fn what_a_harness_leaves_behind_is_ended_and_its_pipe_given_up() {
 
 #[tokio::test]
 async fn a_full_spool_holds_the_harness_back_and_loses_nothing() {
-    let mut held = Held::new("i=0; while [ $i -lt 400 ]; do head -c 4000 /dev/zero | tr '\\0' a; \
-         echo; i=$((i+1)); echo $i > progress; done");
+    let mut held = Held::new(
+        "i=0; while [ $i -lt 400 ]; do head -c 4000 /dev/zero | tr '\\0' a; \
+         echo; i=$((i+1)); echo $i > progress; done",
+    );
     held.spec.cwd = held.root.path().to_str().unwrap().to_owned();
     held.spec.spool_bytes = 256 * 1024;
     let mut talk = held.start().await;
@@ -389,7 +408,11 @@ async fn a_full_spool_holds_the_harness_back_and_loses_nothing() {
     }
     let expected = format!("{}\n", "a".repeat(4_000)).repeat(400);
     assert!(stream(&records, Pipe::Stdout) == expected.as_bytes());
-    assert!(records.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
+    assert!(
+        records
+            .windows(2)
+            .all(|pair| pair[0].seq + 1 == pair[1].seq)
+    );
     talk.release().await;
 }
 
@@ -453,7 +476,12 @@ async fn damage_in_a_living_spool_is_a_record_that_says_so() {
     let mut talk = held.start().await;
     talk.follow(0).await;
     let last = talk.until_line("100").await;
-    let file = fs::read_dir(held.dir().join(SPOOL_DIR)).unwrap().next().unwrap().unwrap().path();
+    let file = fs::read_dir(held.dir().join(SPOOL_DIR))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x20;
@@ -484,13 +512,21 @@ async fn damage_in_a_living_spool_is_a_record_that_says_so() {
 async fn what_cannot_start_ends_with_a_sentence() {
     let held = Held::of(&["/nonexistent/agent"]);
     let records = held.start().await.to_the_end(0).await;
-    assert!(exited(&records).message.contains("/nonexistent/agent could not be started"));
+    assert!(
+        exited(&records)
+            .message
+            .contains("/nonexistent/agent could not be started")
+    );
     held.talk().await.release().await;
 
     let mut held = Held::new("true");
     held.spec.cwd = "/nonexistent".to_owned();
     let records = held.start().await.to_the_end(0).await;
-    assert!(exited(&records).message.contains("working directory /nonexistent"));
+    assert!(
+        exited(&records)
+            .message
+            .contains("working directory /nonexistent")
+    );
     held.talk().await.release().await;
 }
 
@@ -498,7 +534,9 @@ async fn what_cannot_start_ends_with_a_sentence() {
 async fn a_session_is_started_once() {
     let held = Held::new("exec sleep 600");
     let mut talk = held.start().await;
-    client::spawn(Path::new(BATON), &held.dir()).await.unwrap_err();
+    client::spawn(Path::new(BATON), &held.dir())
+        .await
+        .unwrap_err();
     talk.stop("cmd_s", 0, 0).await;
     talk.to_the_end(0).await;
     talk.release().await;
@@ -506,22 +544,36 @@ async fn a_session_is_started_once() {
         client::lock_dead(&held.dir()).unwrap().is_some()
     })
     .await;
-    client::spawn(Path::new(BATON), &held.dir()).await.unwrap_err();
+    client::spawn(Path::new(BATON), &held.dir())
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]
 async fn files_and_socket_are_for_the_owner_and_the_environment_is_what_was_given() {
     let mut held = Held::of(&["/usr/bin/env"]);
-    held.spec.env.push(("GIVEN".to_owned(), "secret value".to_owned()));
+    held.spec
+        .env
+        .push(("GIVEN".to_owned(), "secret value".to_owned()));
     // SAFETY of the test: the canary is set for this process only by the runner of the suite, if at all.
     let mut talk = held.start().await;
     let records = talk.to_the_end(0).await;
     let text = String::from_utf8(stream(&records, Pipe::Stdout)).unwrap();
-    let names: HashSet<&str> = text.lines().filter_map(|line| line.split_once('=')).map(|pair| pair.0).collect();
-    assert_eq!(names, HashSet::from(["PATH", "GIVEN", "BATON_RUNNER", "BATON_SESSION_ID"]));
+    let names: HashSet<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|pair| pair.0)
+        .collect();
+    assert_eq!(
+        names,
+        HashSet::from(["PATH", "GIVEN", "BATON_RUNNER", "BATON_SESSION_ID"])
+    );
     assert!(!format!("{:?}", held.spec).contains("secret value"));
     for file in [SOCKET_FILE, "spec.json", "ledger"] {
-        let mode = fs::metadata(held.dir().join(file)).unwrap().permissions().mode();
+        let mode = fs::metadata(held.dir().join(file))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     talk.release().await;
@@ -532,7 +584,11 @@ async fn bad_frames_end_their_connection_only() {
     use tokio::io::AsyncWriteExt as _;
     let held = Held::of(&["/bin/cat"]);
     let mut talk = held.start().await;
-    for bad in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\x04\xff\xff\xff\xff", b"\0\0\0\x09half"] {
+    for bad in [
+        &b"\xff\xff\xff\xff"[..],
+        b"\0\0\0\x04\xff\xff\xff\xff",
+        b"\0\0\0\x09half",
+    ] {
         // Relative paths are short: the connection goes by the directory's handle.
         let dir = fs::File::open(held.dir()).unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&dir);

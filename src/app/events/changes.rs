@@ -181,7 +181,13 @@ impl ChangesReader {
             let record = match record.key.strip_prefix(records::PENDING_PROMPTS) {
                 Some(id) => {
                     let key = format!("{}{id}", records::PROMPTS);
-                    match self.app.store().get(&key).await.map_err(records::store_error)? {
+                    match self
+                        .app
+                        .store()
+                        .get(&key)
+                        .await
+                        .map_err(records::store_error)?
+                    {
                         Some(prompt) => prompt,
                         None => continue,
                     }

@@ -108,7 +108,9 @@ impl App {
                         });
                     }
                     after = event.seq;
-                    if kinds.is_empty() || wire::kind_of(&event).is_some_and(|kind| kinds.contains(&kind)) {
+                    if kinds.is_empty()
+                        || wire::kind_of(&event).is_some_and(|kind| kinds.contains(&kind))
+                    {
                         bytes += size;
                         events.push(event);
                     }

@@ -249,7 +249,10 @@ mod tests {
         transients.put(delta(id, 4, "two "));
         let board = transients.board(id);
         let mut sent = Sent::default();
-        assert_eq!(texts(board.news(id, &mut sent)), [(0, "one two ".to_owned())]);
+        assert_eq!(
+            texts(board.news(id, &mut sent)),
+            [(0, "one two ".to_owned())]
+        );
         transients.put(delta(id, 8, "three"));
         assert_eq!(texts(board.news(id, &mut sent)), [(8, "three".to_owned())]);
         assert!(board.news(id, &mut sent).is_empty());

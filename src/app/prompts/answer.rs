@@ -206,7 +206,10 @@ fn check_decision(decision: &Decision) -> Result<()> {
         ));
     }
     if decision.allow && decision.interrupt {
-        return Err(Error::invalid("decision.interrupt", "goes with a deny only"));
+        return Err(Error::invalid(
+            "decision.interrupt",
+            "goes with a deny only",
+        ));
     }
     Ok(())
 }
@@ -246,7 +249,9 @@ fn check_answers(prompt: &Prompt, answers: &[QuestionAnswer]) -> Result<()> {
             if !question.options.iter().any(|option| option.label == *label) {
                 return Err(Error::invalid(
                     &field,
-                    format!("has the label {label:?}, which is not offered; use text for an answer of your own"),
+                    format!(
+                        "has the label {label:?}, which is not offered; use text for an answer of your own"
+                    ),
                 ));
             }
         }

@@ -13,9 +13,7 @@ use crate::app::sessions::Step;
 use crate::app::sessions::request_event;
 use crate::base::Result;
 use crate::domain::policy::{self, Reason, Verdict};
-use crate::domain::prompt::{
-    AnswerBody, AnswerDelivery, Decision, PromptRule, PromptState,
-};
+use crate::domain::prompt::{AnswerBody, AnswerDelivery, Decision, PromptRule, PromptState};
 use crate::domain::{Actor, ActorKind, CommandBody, Event, EventBody, Prompt, PromptAnswer};
 
 /// The agent asks: the prompt is recorded, and answered at once if a rule or the session's mode says so.
@@ -35,12 +33,7 @@ pub(crate) fn requested(
         .map(|expiry: Duration| step.now.saturating_add(expiry));
     step.push(request_event(event, &prompt));
     let session = &step.live.session;
-    let verdict = policy::decide(
-        &prompt,
-        session.permission_mode,
-        &session.cwd,
-        rules.iter(),
-    );
+    let verdict = policy::decide(&prompt, session.permission_mode, &session.cwd, rules.iter());
     let (allow, reason) = match verdict {
         Verdict::Ask => return step.keep_prompt(prompt),
         Verdict::Allow(reason) => (true, reason),

@@ -88,9 +88,11 @@ impl Index {
     pub(super) fn through(&self) -> rusqlite::Result<u64> {
         let value: Option<i64> = self
             .connection
-            .query_row("SELECT value FROM state WHERE name = 'revision'", [], |row| {
-                row.get(0)
-            })
+            .query_row(
+                "SELECT value FROM state WHERE name = 'revision'",
+                [],
+                |row| row.get(0),
+            )
             .optional()?;
         Ok(value.unwrap_or(0).unsigned_abs())
     }

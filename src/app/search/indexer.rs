@@ -69,7 +69,11 @@ async fn catch_up(app: &App) -> Result<()> {
                 .to_owned();
             match change.value {
                 Some(_) => index_session(app, id).await?,
-                None => app.search().with(move |index| index.forget(&id, None)).await?,
+                None => {
+                    app.search()
+                        .with(move |index| index.forget(&id, None))
+                        .await?
+                }
             }
         }
         through = last;

@@ -116,10 +116,7 @@ impl App {
             .await?;
         let more = rows.len() > size;
         rows.truncate(size);
-        let next = rows
-            .last()
-            .filter(|_| more)
-            .map(|(row, _)| row.to_string());
+        let next = rows.last().filter(|_| more).map(|(row, _)| row.to_string());
         Ok(Page {
             items: rows.into_iter().map(|(_, hit)| hit).collect(),
             next,

@@ -41,7 +41,12 @@ pub(super) fn text_of(event: &Event) -> Option<String> {
             parts.push(&prompt.tool);
             parts.push(&prompt.plan);
             parts.push(prompt.input.as_str());
-            parts.extend(prompt.questions.iter().map(|question| question.text.as_str()));
+            parts.extend(
+                prompt
+                    .questions
+                    .iter()
+                    .map(|question| question.text.as_str()),
+            );
         }
         EventBody::Ended { end } => {
             joined = format!("{} {}", end.message, end.stderr_tail);

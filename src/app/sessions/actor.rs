@@ -141,12 +141,7 @@ async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Resu
     outcome
 }
 
-async fn store(
-    shared: &Shared,
-    live: &Live,
-    changes: Changes,
-    expected_last: u64,
-) -> Result<()> {
+async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u64) -> Result<()> {
     let id = live.session.id;
     let mut commit = Commit {
         ops: changes.ops.into_values().collect(),

@@ -30,11 +30,8 @@ pub(super) fn records(
     rules: &[PromptRule],
 ) -> Result<()> {
     for record in stored {
-        step.live.session.output_bytes = step
-            .live
-            .session
-            .output_bytes
-            .saturating_add(record.bytes);
+        step.live.session.output_bytes =
+            step.live.session.output_bytes.saturating_add(record.bytes);
         for sha256 in &record.contents {
             step.refer(sha256);
         }
@@ -315,14 +312,19 @@ pub(super) fn command_ended(
             step.answer_moved(*prompt_id, delivery, &result.reason)?;
         }
         (CommandBody::CancelInput { input_id }, CommandOutcome::Applied) => {
-            step.input_moved(*input_id, InputState::Withdrawn, "taken back from the agent")?;
+            step.input_moved(
+                *input_id,
+                InputState::Withdrawn,
+                "taken back from the agent",
+            )?;
         }
         (CommandBody::End { .. }, CommandOutcome::Rejected) => {
             // The daemon has no such process: there is nothing to end any more.
             if !step.live.session.is_over() {
-                let end = step.live.session.stopping.clone().unwrap_or_else(|| {
-                    EndInfo::because(EndReason::Stopped, result.reason.clone())
-                });
+                let end =
+                    step.live.session.stopping.clone().unwrap_or_else(|| {
+                        EndInfo::because(EndReason::Stopped, result.reason.clone())
+                    });
                 let suspended = step.live.session.suspending
                     && matches!(
                         step.live.session.lifecycle,

@@ -17,8 +17,8 @@ use crate::domain::event::Origin as EventOrigin;
 use crate::domain::harness::PermissionMode;
 use crate::domain::session::{ActivitySource, Limits, Mode};
 use crate::domain::{
-    Activity, Actor, Command, CommandBody, Delivery, EndInfo, EndReason, Event, EventBody,
-    Input, InputState, Lifecycle, Session, Usage,
+    Activity, Actor, Command, CommandBody, Delivery, EndInfo, EndReason, Event, EventBody, Input,
+    InputState, Lifecycle, Session, Usage,
 };
 use crate::store::{Append, Commit, Expect, Outbox, RecordOp, Stream};
 
@@ -172,15 +172,7 @@ impl App {
             labels: new.labels,
             created_by: actor.clone(),
         };
-        let mut birth = Birth::new(
-            self.store().as_ref(),
-            session,
-            "",
-            false,
-            None,
-            &actor,
-            now,
-        )?;
+        let mut birth = Birth::new(self.store().as_ref(), session, "", false, None, &actor, now)?;
         if !new.input.is_empty() {
             birth.input(new.input, actor, 1)?;
         }
@@ -264,7 +256,8 @@ impl App {
                     lost::give_up(step)?;
                 }
                 if step.live.session.lifecycle == Lifecycle::Suspended {
-                    let end = EndInfo::because(EndReason::Resumed, format!("continued in {new_id}"));
+                    let end =
+                        EndInfo::because(EndReason::Resumed, format!("continued in {new_id}"));
                     step.live.session.end = Some(end.clone());
                     step.live.session.ended_at = Some(step.now);
                     step.emit(EventBody::Ended { end });
@@ -311,7 +304,10 @@ impl App {
         if !old.capabilities.fork {
             return Err(Error::new(
                 Code::NoResumableSession,
-                format!("the harness {} cannot branch a conversation off", old.harness),
+                format!(
+                    "the harness {} cannot branch a conversation off",
+                    old.harness
+                ),
             ));
         }
         if old.provider_session_id.is_empty() || old.turns == 0 {

@@ -23,7 +23,10 @@ pub(super) fn input(field: &str, text: &str, may_be_empty: bool) -> Result<()> {
     if text.len() > MAX_INPUT_BYTES {
         return Err(Error::invalid(
             field,
-            format!("is {} bytes long; the most is {MAX_INPUT_BYTES}", text.len()),
+            format!(
+                "is {} bytes long; the most is {MAX_INPUT_BYTES}",
+                text.len()
+            ),
         ));
     }
     if text.contains('\0') {
@@ -172,11 +175,19 @@ pub(super) fn limits(asked: Limits, server: &Limits) -> Result<Limits> {
         value => Ok(value),
     };
     Ok(Limits {
-        runtime: within("runtime", positive("runtime", asked.runtime)?, server.runtime)?,
+        runtime: within(
+            "runtime",
+            positive("runtime", asked.runtime)?,
+            server.runtime,
+        )?,
         idle: within("idle", positive("idle", asked.idle)?, server.idle)?,
         output_bytes: within("output_bytes", asked.output_bytes, server.output_bytes)?,
         turns: within("turns", asked.turns, server.turns)?,
-        cost_micro_usd: within("cost_micro_usd", asked.cost_micro_usd, server.cost_micro_usd)?,
+        cost_micro_usd: within(
+            "cost_micro_usd",
+            asked.cost_micro_usd,
+            server.cost_micro_usd,
+        )?,
         action: asked.action,
     })
 }

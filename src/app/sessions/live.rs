@@ -139,8 +139,8 @@ impl Live {
                 .await
                 .map_err(records::store_error)?;
             for entry in &page {
-                let command: Command = serde_json::from_slice(&entry.value)
-                    .map_err(crate::base::Error::internal)?;
+                let command: Command =
+                    serde_json::from_slice(&entry.value).map_err(crate::base::Error::internal)?;
                 if command.session_id == self.session.id {
                     self.last_command = self.last_command.max(Some(command.id));
                     self.commands.insert(command.id, command);

@@ -1,7 +1,7 @@
 //! The queue: inputs that wait for an agent, in order.
 
-use super::step::Step;
 use super::fields;
+use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, digest};
@@ -60,10 +60,7 @@ impl App {
                 let steer = delivery == Delivery::Steer;
                 step.accept_input(input, steer)?;
                 let session = &step.live.session;
-                if steer
-                    && session.capabilities.steer
-                    && session.lifecycle == Lifecycle::Running
-                {
+                if steer && session.capabilities.steer && session.lifecycle == Lifecycle::Running {
                     return step.deliver(id, true);
                 }
                 step.deliver_next()
@@ -238,10 +235,10 @@ fn takes_input(step: &Step<'_>) -> Result<()> {
     if session.lifecycle == Lifecycle::Ended && !session.is_lost()
         || session.stopping.is_some() && !session.suspending
     {
-        return Err(Error::state(
-            "the session is over; resume it to go on, or start a new one",
-        )
-        .with("lifecycle", session.lifecycle.as_str()));
+        return Err(
+            Error::state("the session is over; resume it to go on, or start a new one")
+                .with("lifecycle", session.lifecycle.as_str()),
+        );
     }
     if !session.capabilities.queue {
         return Err(Error::new(

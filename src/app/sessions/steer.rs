@@ -1,7 +1,7 @@
 //! Steering a session: interrupt, suspend, end, change options, delete.
 
-use super::step::Step;
 use super::fields;
+use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, digest};
@@ -176,36 +176,43 @@ impl App {
         }
         let actor = caller.actor();
         let detail = format!("{new:?}");
-        self.once(caller, "SetSessionOptions", request_id, id, &detail, move |step| {
-            alive(step)?;
-            let session = &step.live.session;
-            if new.model.is_some() && !session.capabilities.model_switch {
-                return Err(Error::state(format!(
-                    "the harness {} cannot change its model while it runs",
-                    session.harness
-                )));
-            }
-            if let Some(model) = new.model {
-                step.command(CommandBody::Options {
-                    model: Some(model),
-                    permission_mode: None,
-                })?;
-            }
-            // The server itself decides by the permission mode, so it holds from this moment.
-            if let Some(mode) = new.permission_mode
-                && step.live.session.permission_mode != mode
-            {
-                step.live.session.permission_mode = mode;
-                step.emit_by(
-                    &actor,
-                    EventBody::OptionsChanged {
-                        model: None,
-                        permission_mode: Some(mode),
-                    },
-                );
-            }
-            Ok(())
-        })
+        self.once(
+            caller,
+            "SetSessionOptions",
+            request_id,
+            id,
+            &detail,
+            move |step| {
+                alive(step)?;
+                let session = &step.live.session;
+                if new.model.is_some() && !session.capabilities.model_switch {
+                    return Err(Error::state(format!(
+                        "the harness {} cannot change its model while it runs",
+                        session.harness
+                    )));
+                }
+                if let Some(model) = new.model {
+                    step.command(CommandBody::Options {
+                        model: Some(model),
+                        permission_mode: None,
+                    })?;
+                }
+                // The server itself decides by the permission mode, so it holds from this moment.
+                if let Some(mode) = new.permission_mode
+                    && step.live.session.permission_mode != mode
+                {
+                    step.live.session.permission_mode = mode;
+                    step.emit_by(
+                        &actor,
+                        EventBody::OptionsChanged {
+                            model: None,
+                            permission_mode: Some(mode),
+                        },
+                    );
+                }
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -219,7 +226,10 @@ impl App {
             )));
         }
         let mut keys = vec![records::session_key(id)];
-        for prefix in [records::input_prefix(id), records::session_prompt_prefix(id)] {
+        for prefix in [
+            records::input_prefix(id),
+            records::session_prompt_prefix(id),
+        ] {
             let mut after: Option<String> = None;
             loop {
                 let page = self
@@ -228,7 +238,9 @@ impl App {
                     .await
                     .map_err(records::store_error)?;
                 for record in &page {
-                    if let Some(prompt) = record.key.strip_prefix(&records::session_prompt_prefix(id)) {
+                    if let Some(prompt) =
+                        record.key.strip_prefix(&records::session_prompt_prefix(id))
+                    {
                         keys.push(format!("{}{prompt}", records::PROMPTS));
                         keys.push(format!("{}{prompt}", records::PENDING_PROMPTS));
                     }

@@ -166,10 +166,9 @@ impl<'a> Step<'a> {
     /// Takes a command out of the outbox: its outcome is known.
     pub fn settle(&mut self, id: CommandId) -> Option<Command> {
         let command = self.live.commands.remove(&id)?;
-        let op = self.store.remove_op(
-            &self.live.session.daemon_id.to_string(),
-            &id.to_string(),
-        );
+        let op = self
+            .store
+            .remove_op(&self.live.session.daemon_id.to_string(), &id.to_string());
         self.op(op);
         Some(command)
     }
@@ -211,7 +210,9 @@ impl<'a> Step<'a> {
         if !matches!(state, InputState::Queued | InputState::Delivered) {
             self.live.inputs.remove(&id);
         }
-        self.live.order.retain(|queued| *queued != id || state == InputState::Queued);
+        self.live
+            .order
+            .retain(|queued| *queued != id || state == InputState::Queued);
         self.renumber()?;
         self.emit(EventBody::InputChanged {
             input_id: id,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::step::Step;
 use crate::base::Result;
 use crate::base::id::PromptId;
+use crate::domain::CommandBody;
 use crate::domain::prompt::{AnswerBody, AnswerDelivery, Decision, PromptKind, PromptState};
 use crate::domain::session::EndReason;
 use crate::domain::{Activity, Actor, EndInfo, EventBody, Lifecycle, PromptAnswer};
-use crate::domain::CommandBody;
 
 /// Does whatever is due at the step's time.
 pub(super) fn fire(step: &mut Step<'_>, grace: Duration) -> Result<()> {

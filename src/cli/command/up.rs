@@ -17,7 +17,7 @@ use super::daemons::JOIN_TOKEN_VARIABLE;
 use super::{request_id, run as run_command};
 use crate::base::{Code, Error, Secret};
 use crate::cli::args::{Global, RunArgs, ServeArgs, UpArgs};
-use crate::cli::connection::{data_dir, write_client_file};
+use crate::cli::connection::{data_dir, make_private, write_client_file};
 use crate::cli::exit::{DONE, FAILED};
 use crate::cli::output::Out;
 use crate::cli::output::style::Tone;
@@ -30,6 +30,16 @@ const LINK_DEADLINE: Duration = Duration::from_secs(30);
 const LINK_POLL: Duration = Duration::from_millis(100);
 /// A daemon that ends by itself is started again, but not faster than this.
 const RESTART_PAUSE: Duration = Duration::from_secs(2);
+
+/// What agents need of the environment to reach their provider as they do in this terminal.
+const AGENT_ENV: &[&str] = &[
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CONFIG_DIR",
+];
 
 /// `baton up`
 pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8> {
@@ -89,15 +99,6 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
     Ok(code)
 }
 
-fn make_private(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("making the data directory {}", dir.display()))
-}
-
 /// Starts `baton daemon` as a child. It is given a fresh join token, which it uses only if it is not
 /// enrolled yet.
 async fn start_daemon(
@@ -120,6 +121,8 @@ async fn start_daemon(
         .stdin(Stdio::null())
         // A Ctrl-C at the terminal is for this process, which ends the daemon in order.
         .process_group(0)
+        // Should this command fail half-way, no daemon is left behind; its agents are its runners' and live on.
+        .kill_on_drop(true)
         .spawn()
         .context("starting the local daemon")
 }
@@ -130,6 +133,12 @@ fn daemon_arguments(dir: &Path, url: &str, args: &UpArgs) -> anyhow::Result<Vec<
     arguments.push(dir.join("daemon").into());
     // Caller and machine are the same person's.
     arguments.push("--allow-commands".into());
+    for name in AGENT_ENV {
+        if std::env::var_os(name).is_some() {
+            arguments.push("--pass-env".into());
+            arguments.push((*name).into());
+        }
+    }
     let roots = if args.roots.is_empty() {
         vec![etcetera::home_dir().context("finding the home directory")?]
     } else {

@@ -289,22 +289,25 @@ fn without_a_person_it_ends_when_the_agent_is_idle() {
 }
 
 #[test]
-fn a_log_ends_at_its_head_unless_followed() {
-    let settings = |until_head| Settings {
+fn a_followed_log_shows_what_was_asked_for_and_sees_the_end() {
+    let settings = |kinds| Settings {
         log: true,
-        until_head,
+        kinds,
         ..Settings::default()
     };
-    let steps = || vec![message(1, "a"), message(2, "b")];
-    let (seen, code) = show(false, settings(true), 2, steps());
+    let steps = || {
+        vec![
+            message(1, "a"),
+            turn_ended(2, false),
+            ended(3, EndReason::Completed),
+        ]
+    };
+    let (seen, code) = show(false, settings(vec![EventKind::Message]), 2, steps());
     assert_eq!(code, Some(DONE));
-    assert_eq!(
-        seen,
-        "    1 00:00:00 agent      a\n    2 00:00:00 agent      b\n"
-    );
-    assert_eq!(show(false, settings(false), 2, steps()).1, None);
-    // An empty log has no event that could say so.
-    assert_eq!(show(false, settings(true), 0, Vec::new()).1, Some(DONE));
+    assert_eq!(seen, "    1 00:00:00 agent      a\n");
+    // What is lost may be found: who follows the log waits for it.
+    let lost = vec![ended(1, EndReason::Lost)];
+    assert_eq!(show(false, settings(Vec::new()), 0, lost).1, None);
 }
 
 #[test]

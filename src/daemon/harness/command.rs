@@ -210,7 +210,8 @@ fn decode(rest: &mut Vec<u8>, data: &[u8], continues: bool) -> String {
     if continues {
         let tail = bytes.len().saturating_sub(3);
         let cut = (tail..bytes.len()).find(|&at| {
-            std::str::from_utf8(&bytes[at..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+            std::str::from_utf8(&bytes[at..])
+                .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
         });
         if let Some(cut) = cut {
             *rest = bytes.split_off(cut);
@@ -219,11 +220,7 @@ fn decode(rest: &mut Vec<u8>, data: &[u8], continues: bool) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn cut(
-    text: &str,
-    continues: bool,
-    event: impl Fn(String, bool) -> EventBody,
-) -> Vec<EventBody> {
+fn cut(text: &str, continues: bool, event: impl Fn(String, bool) -> EventBody) -> Vec<EventBody> {
     let mut events = Vec::new();
     let mut rest = text;
     while rest.len() > MAX_TEXT_BYTES {
@@ -269,14 +266,21 @@ mod tests {
 
     #[test]
     fn a_long_line_goes_on_in_the_next_event() {
-        let events = cut(&"ä".repeat(70_000), false, |text, continues| EventBody::Output {
-            text,
-            continues,
+        let events = cut(&"ä".repeat(70_000), false, |text, continues| {
+            EventBody::Output { text, continues }
         });
         assert_eq!(events.len(), 3);
         let flags: Vec<bool> = events
             .iter()
-            .map(|event| matches!(event, EventBody::Output { continues: true, .. }))
+            .map(|event| {
+                matches!(
+                    event,
+                    EventBody::Output {
+                        continues: true,
+                        ..
+                    }
+                )
+            })
             .collect();
         assert_eq!(flags, [true, true, false]);
     }

@@ -1,8 +1,9 @@
 //! The kinds of agent program this daemon knows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::HarnessKind;
+use super::claude::{ClaudeCode, ClaudeOptions, Demo};
 use super::command::Command;
 use crate::daemon::policy::Policy;
 use crate::domain::Harness;
@@ -13,11 +14,21 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The built-in kinds. `program` is this binary, which is also the built-in scripted agent.
-    pub fn built_in(policy: &Policy, _program: &Path) -> Self {
-        Registry::of(vec![Box::new(Command {
-            refused: policy.refuses_harness("command"),
-        })])
+    /// The built-in kinds. `program` is this binary, which is also the scripted agent; `claude` is the
+    /// program of Claude Code where the owner names one.
+    pub fn built_in(policy: &Policy, program: &Path, claude: Option<PathBuf>) -> Self {
+        let options = ClaudeOptions::from_env(
+            claude,
+            |name| std::env::var_os(name),
+            |name| policy.passes_always(name),
+        );
+        Registry::of(vec![
+            Box::new(ClaudeCode::new(options)),
+            Box::new(Demo::new(program.to_owned(), None)),
+            Box::new(Command {
+                refused: policy.refuses_harness("command"),
+            }),
+        ])
     }
 
     /// These kinds.

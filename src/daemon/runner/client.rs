@@ -89,7 +89,9 @@ pub async fn spawn(program: &Path, dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let log = tail(&dir.join(LOG_FILE));
-    Err(io::Error::other(format!("the runner did not come up: {log}")))
+    Err(io::Error::other(format!(
+        "the runner did not come up: {log}"
+    )))
 }
 
 /// Connects to the runner of the session directory `dir`.

@@ -90,12 +90,16 @@ pub async fn hold(ready: impl io::Write) -> io::Result<()> {
                 rest: Default::default(),
             };
             jobs.spawn(input.run(writes));
-            jobs.spawn(ladder(0, &ledger, &control, &ended, &ended, &Arc::default()).run(stop_jobs));
+            jobs.spawn(
+                ladder(0, &ledger, &control, &ended, &ended, &Arc::default()).run(stop_jobs),
+            );
             recorder.append(Body::Exited(exited)).await;
         }
         Ok(child) => {
             let watched = watch_over(&control, spec.orphan_after(), abandoned.clone());
-            let life = live(child, &spec, &control, &ledger, writes, stop_jobs, &mut jobs);
+            let life = live(
+                child, &spec, &control, &ledger, writes, stop_jobs, &mut jobs,
+            );
             let life = async {
                 let exited = life.await;
                 let message = abandoned.lock().clone().unwrap_or(exited.message);

@@ -155,7 +155,11 @@ impl Ladder {
 
 fn plan(stop: &Stop, now: Instant) -> Schedule {
     let after = |base: Instant, ms: u32| base + Duration::from_millis(u64::from(ms));
-    let polite_ms = if stop.data.is_empty() { 0 } else { stop.polite_ms };
+    let polite_ms = if stop.data.is_empty() {
+        0
+    } else {
+        stop.polite_ms
+    };
     let close = after(now, polite_ms);
     let term = after(close, stop.close_ms);
     let kill = after(term, stop.term_ms);

@@ -191,7 +191,10 @@ mod tests {
         assert_eq!(ledger.find("c"), None);
         let open = Ledger::open_intents(dir.path()).unwrap();
         assert_eq!(open.len(), 1);
-        assert_eq!((open[0].command_id.as_str(), &open[0].note[..]), ("b", &b"nb"[..]));
+        assert_eq!(
+            (open[0].command_id.as_str(), &open[0].note[..]),
+            ("b", &b"nb"[..])
+        );
     }
 
     #[test]

@@ -168,11 +168,7 @@ async fn serve(stream: UnixStream, control: &Arc<Control>) -> io::Result<()> {
     Ok(())
 }
 
-async fn send_records(
-    recorder: Arc<Recorder>,
-    after: u64,
-    answers: mpsc::Sender<RunnerResponse>,
-) {
+async fn send_records(recorder: Arc<Recorder>, after: u64, answers: mpsc::Sender<RunnerResponse>) {
     let mut cursor = Cursor::after(after);
     let mut last = recorder.watch();
     loop {

@@ -55,7 +55,12 @@ fn default_orphan_ms() -> u64 {
 
 impl Spec {
     /// A spec with the default bounds and a new marker.
-    pub fn new(session_id: String, argv: Vec<String>, cwd: String, env: Vec<(String, String)>) -> Self {
+    pub fn new(
+        session_id: String,
+        argv: Vec<String>,
+        cwd: String,
+        env: Vec<(String, String)>,
+    ) -> Self {
         Spec {
             session_id,
             argv,

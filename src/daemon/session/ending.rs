@@ -56,7 +56,9 @@ pub fn end_info(exited: &Exited, stop: Option<&StopNote>, stderr_tail: &str) -> 
         (None, _) if exited.step != "none" && !exited.step.is_empty() => (EndReason::Stopped, said),
         (None, _) if exited.signal != 0 => (
             EndReason::Crashed,
-            or(said, || format!("the process was ended by signal {}", exited.signal)),
+            or(said, || {
+                format!("the process was ended by signal {}", exited.signal)
+            }),
         ),
         (None, Some(0)) => (EndReason::Completed, said),
         (None, Some(code)) => (

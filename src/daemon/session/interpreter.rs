@@ -231,7 +231,9 @@ impl Interpreter {
         } = &body
             && !provider_session_id.is_empty()
         {
-            self.state.provider_session_id.clone_from(provider_session_id);
+            self.state
+                .provider_session_id
+                .clone_from(provider_session_id);
         }
         let mut event = Event::new(self.place.session_id, origin, time, body);
         event.origin_time = Some(time);

@@ -147,7 +147,7 @@ impl Pump {
         let acked = interpreter.state.acked;
         let resync_after = (source.alive && !is_new).then_some(source.last_seq);
         let fresh_after = if is_new { 0 } else { source.last_seq };
-        let mut pump = Pump {
+        let pump = Pump {
             id: home.id,
             dir: home.dir,
             meta: home.meta,
@@ -241,7 +241,11 @@ impl Pump {
             }
         }
         if let Some(record) = interpreted.record {
-            let content: u64 = interpreted.content.iter().map(|(_, data)| data.len() as u64).sum();
+            let content: u64 = interpreted
+                .content
+                .iter()
+                .map(|(_, data)| data.len() as u64)
+                .sum();
             self.prepared_bytes += record.size_bytes + content;
             self.prepared.push_back(Prepared {
                 record,
@@ -318,7 +322,11 @@ impl Pump {
 
     fn drop_front(&mut self) {
         if let Some(prepared) = self.prepared.pop_front() {
-            let content: u64 = prepared.content.iter().map(|(_, data)| data.len() as u64).sum();
+            let content: u64 = prepared
+                .content
+                .iter()
+                .map(|(_, data)| data.len() as u64)
+                .sum();
             let bytes = prepared.record.size_bytes + content;
             self.prepared_bytes = self.prepared_bytes.saturating_sub(bytes);
         }
@@ -386,7 +394,11 @@ impl Pump {
         if !self.interpreter.can_save() {
             // Events of missing records are held back; they are read again.
             now = self.states.back().unwrap_or(&self.saved).clone();
-            while self.prepared.back().is_some_and(|p| p.record.origin_seq > now.seq) {
+            while self
+                .prepared
+                .back()
+                .is_some_and(|p| p.record.origin_seq > now.seq)
+            {
                 self.prepared.pop_back();
             }
         }
@@ -400,7 +412,11 @@ impl Pump {
             }
             let wrote = self.wrote(&id);
             if wrote != Some(WriteOutcome::Done) || !waiting.driver_says {
-                self.answer(waiting.command, wrote.unwrap_or(WriteOutcome::Unknown), "the runner has gone");
+                self.answer(
+                    waiting.command,
+                    wrote.unwrap_or(WriteOutcome::Unknown),
+                    "the runner has gone",
+                );
             }
         }
         Ok(())
@@ -419,7 +435,11 @@ impl Pump {
         if !now && self.saved_at.is_some_and(|at| at.elapsed() < SAVE_EVERY) {
             return;
         }
-        let Some(index) = self.states.iter().rposition(|state| state.seq <= self.acked) else {
+        let Some(index) = self
+            .states
+            .iter()
+            .rposition(|state| state.seq <= self.acked)
+        else {
             return;
         };
         let Some(mut state) = self.states.drain(..=index).next_back() else {
@@ -495,8 +515,14 @@ impl Pump {
     }
 
     async fn command(&mut self, command: Command) {
-        if command.deadline.is_some_and(|deadline| deadline <= self.shared.uplink.now()) {
-            let error = Error::new(Code::Timeout, "the command's time was over before it was done");
+        if command
+            .deadline
+            .is_some_and(|deadline| deadline <= self.shared.uplink.now())
+        {
+            let error = Error::new(
+                Code::Timeout,
+                "the command's time was over before it was done",
+            );
             return self.reject(command.id, &error);
         }
         let id = command.id.to_string();

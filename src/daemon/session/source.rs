@@ -79,7 +79,10 @@ impl Source {
         // Two connections: records may have to wait for the server, the outcome of a stop never does.
         let control = client::connect(dir).await?;
         let mut follow = client::connect(dir).await?;
-        follow.to.send(Request::Follow(Follow { after_seq })).await?;
+        follow
+            .to
+            .send(Request::Follow(Follow { after_seq }))
+            .await?;
         let (send_record, records) = mpsc::channel(READ_AHEAD);
         let (send_outcome, outcomes) = mpsc::channel(READ_AHEAD);
         let mut jobs = JoinSet::new();

@@ -133,7 +133,10 @@ mod blob {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
     pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
-        bytes.as_ref().map(|bytes| STANDARD.encode(bytes)).serialize(to)
+        bytes
+            .as_ref()
+            .map(|bytes| STANDARD.encode(bytes))
+            .serialize(to)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {

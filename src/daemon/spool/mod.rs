@@ -287,7 +287,9 @@ impl Spool {
                         Some(skipped) => {
                             cursor.offset += 1 + skipped as u64;
                             let Found::Entry { seq, .. } = decode(&rest[1 + skipped..]) else {
-                                return Err(io::Error::other("the spool changed while it was read"));
+                                return Err(io::Error::other(
+                                    "the spool changed while it was read",
+                                ));
                             };
                             let why = "the spool is damaged on disk";
                             records.push(missing(cursor.next, seq - 1, why));

@@ -15,7 +15,9 @@ fn filled(dir: &Path, count: u64, size: usize) -> Spool {
     let mut spool = Spool::create(dir, 1 << 20).unwrap();
     for n in 1..=count {
         assert_eq!(
-            spool.append(Timestamp::from_micros(5), line(n, size)).unwrap(),
+            spool
+                .append(Timestamp::from_micros(5), line(n, size))
+                .unwrap(),
             n
         );
     }
@@ -57,7 +59,11 @@ fn records_come_back_from_any_place_over_many_files() {
     for after in [0, 1, 130, 131, 132, 499, 500] {
         let records = all(&spool, after);
         assert_covered(&records, after + 1, 500);
-        assert!(records.iter().all(|r| matches!(r.body, Some(Body::Line(_)))));
+        assert!(
+            records
+                .iter()
+                .all(|r| matches!(r.body, Some(Body::Line(_))))
+        );
     }
 }
 
@@ -116,7 +122,10 @@ fn a_torn_tail_is_cut_at_any_byte() {
         assert_eq!(spool.origin_epoch(), epoch);
         let last = spool.last_seq();
         assert_covered(&all(&spool, 0), 1, last);
-        assert_eq!(spool.append(Timestamp::EPOCH, line(0, 9)).unwrap(), last + 1);
+        assert_eq!(
+            spool.append(Timestamp::EPOCH, line(0, 9)).unwrap(),
+            last + 1
+        );
         assert_covered(&all(&spool, 0), 1, last + 1);
     }
 }

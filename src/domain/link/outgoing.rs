@@ -183,9 +183,10 @@ impl Outgoing {
     }
 
     fn drop_stored(&mut self, stored: Position) {
-        let through = self.items.iter().rposition(
-            |item| matches!(item, Item::Record { position, .. } if *position <= stored),
-        );
+        let through = self
+            .items
+            .iter()
+            .rposition(|item| matches!(item, Item::Record { position, .. } if *position <= stored));
         for _ in 0..through.map_or(0, |index| index + 1) {
             let was_sent = self.sent > 0;
             self.sent = self.sent.saturating_sub(1);
@@ -408,15 +409,14 @@ pub(super) fn follows(last: Position, position: Position, record: &Record) -> bo
     if position <= last {
         return false;
     }
-    let next = last.origin_seq.saturating_add(1);
-    match position.origin_epoch == last.origin_epoch {
-        true => {
-            position.origin_seq == next
-                || record.gap.as_ref().is_some_and(|gap| {
-                    gap.from_origin_seq <= next
-                        && gap.to_origin_seq.checked_add(1) == Some(position.origin_seq)
-                })
-        }
-        false => position.origin_seq == 1 || record.gap.is_some(),
-    }
+    // The first record of a younger spool may come whatever is left of the older one.
+    let next = match position.origin_epoch == last.origin_epoch {
+        true => last.origin_seq.saturating_add(1),
+        false => 1,
+    };
+    position.origin_seq == next
+        || record.gap.as_ref().is_some_and(|gap| {
+            gap.from_origin_seq <= next
+                && gap.to_origin_seq.checked_add(1) == Some(position.origin_seq)
+        })
 }

@@ -1,6 +1,5 @@
 //! A server on a free port, and callers of it.
 
-mod table;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -27,7 +26,6 @@ use tokio::task::JoinHandle;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
-pub use table::TableStore;
 
 /// The longest a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,7 +97,7 @@ pub async fn start_with(
     let mut options = Options::local(data.path()).unwrap();
     options.drain_deadline = Duration::from_secs(2);
     change(&mut options);
-    let store: SharedStore = Arc::new(TableStore::default());
+    let store: SharedStore = baton::store::memory::shared(baton::base::SystemClock::shared());
     let access = Access::with_recheck(store.clone(), clock.clone(), Duration::from_millis(50));
     let builder = Builder::new(options, store, clock)
         .with_access(access.clone())
@@ -223,7 +221,16 @@ pub async fn open_live(running: &Running, secret: &Secret) -> Live {
         .await
         .unwrap();
     let connection = tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
+    let client = client.ready().await.unwrap();
+    open_on(client, connection, running, secret).await
+}
+
+async fn open_on(
+    mut client: h2::client::SendRequest<Bytes>,
+    connection: JoinHandle<std::result::Result<(), h2::Error>>,
+    running: &Running,
+    secret: &Secret,
+) -> Live {
     let request = Request::post(format!("http://{}{REFLECT}", running.address))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -244,6 +251,34 @@ pub async fn open_live(running: &Running, secret: &Secret) -> Live {
 }
 
 impl Live {
+    /// Another live stream on the same connection.
+    pub async fn beside(&self, running: &Running, secret: &Secret) -> Live {
+        let client = self.client.clone().ready().await.unwrap();
+        open_on(client, tokio::spawn(async { Ok(()) }), running, secret).await
+    }
+
+    /// Sends without reading answers until the service no longer reads and nothing more goes; how much went.
+    pub async fn fill(&mut self) -> usize {
+        let mut sent = 0;
+        let mut message = Bytes::new();
+        loop {
+            if message.is_empty() {
+                message = list_services(32 * 1024);
+            }
+            self.send.reserve_capacity(message.len());
+            let room = std::future::poll_fn(|cx| self.send.poll_capacity(cx));
+            match tokio::time::timeout(Duration::from_millis(500), room).await {
+                Ok(Some(Ok(room))) => {
+                    let part = message.split_to(room.min(message.len()));
+                    sent += part.len();
+                    self.send.send_data(part, false).unwrap();
+                }
+                Ok(other) => panic!("the stream ended: {other:?}"),
+                Err(_) => return sent,
+            }
+        }
+    }
+
     /// Waits for some data and makes room for more.
     pub async fn hear(&mut self) {
         let data = soon("data", self.receive.data()).await.unwrap().unwrap();

@@ -135,7 +135,11 @@ fn with_answers(open: &OpenRequest, answers: &[QuestionAnswer]) -> Result<String
     let Some(body) = input.strip_suffix('}') else {
         return Err(Error::state("the request's input is not an object"));
     };
-    let comma = if body.trim_end().ends_with('{') { "" } else { "," };
+    let comma = if body.trim_end().ends_with('{') {
+        ""
+    } else {
+        ","
+    };
     Ok(format!(
         r#"{body}{comma}"answers":{}}}"#,
         Value::Object(given)
@@ -195,7 +199,10 @@ mod tests {
     fn an_allow_gives_the_input_back_byte_for_byte() {
         let input = r#"{"n": 12345678901234567890123,"a":1.0, "s":"\u00e9","s":2}"#;
         let sent = text(&open(PromptKind::Permission, input), decide(allow_it())).unwrap();
-        assert!(sent.contains(&format!(r#""updatedInput":{input}"#)), "{sent}");
+        assert!(
+            sent.contains(&format!(r#""updatedInput":{input}"#)),
+            "{sent}"
+        );
         assert!(!sent.contains("updatedPermissions"));
     }
 
@@ -205,7 +212,10 @@ mod tests {
         let mut decision = allow_it();
         decision.updated_input = Some(Json::parse("i", "{\n\"command\":\"b\"}", 100).unwrap());
         let sent = text(&request, decide(decision.clone())).unwrap();
-        assert!(sent.contains(r#""updatedInput":{ "command":"b"}"#), "{sent}");
+        assert!(
+            sent.contains(r#""updatedInput":{ "command":"b"}"#),
+            "{sent}"
+        );
         decision.updated_input = Some(Json::parse("i", "[1]", 100).unwrap());
         assert!(text(&request, decide(decision)).is_err());
     }
@@ -244,7 +254,10 @@ mod tests {
             ..Decision::default()
         };
         let sent = text(&request, decide(decision.clone())).unwrap();
-        assert!(sent.contains(r#""behavior":"deny","message":"not\n\"today\"""#), "{sent}");
+        assert!(
+            sent.contains(r#""behavior":"deny","message":"not\n\"today\"""#),
+            "{sent}"
+        );
         assert!(!sent.contains("interrupt"));
         decision.interrupt = true;
         decision.message.clear();

@@ -152,9 +152,7 @@ impl Step<'_> {
     /// The echo of an input: the input itself is already in the log, the echo only shows that the
     /// harness has it.
     fn echo(&mut self, line: &Object<'_>, text: &str) {
-        let id = line
-            .text("uuid")
-            .and_then(|uuid| InputId::from_uuid(&uuid));
+        let id = line.text("uuid").and_then(|uuid| InputId::from_uuid(&uuid));
         if let Some(id) = id
             && let Some(stage) = self.state.input(id).map(|known| known.stage)
         {
@@ -206,10 +204,7 @@ impl Step<'_> {
     /// A part of a tool's result: text, media, or what is shown as the JSON it is.
     fn part(&mut self, part: &str, budget: &mut usize) -> Block {
         let object = Object::parse(part).unwrap_or_default();
-        match (
-            object.text_or_empty("type").as_str(),
-            object.text("text"),
-        ) {
+        match (object.text_or_empty("type").as_str(), object.text("text")) {
             ("text", Some(text)) => self.text_block(text, false, budget),
             ("image" | "document", _) => self.media(&object, budget),
             _ => self.text_block(part.to_owned(), false, budget),

@@ -154,7 +154,9 @@ impl Driver for ClaudeDriver {
         let ask = |request| control::request(&id, request);
         Ok(match &command.body {
             CommandBody::Start(_) => {
-                return Err(Error::state("a session is started once, and not by its driver"));
+                return Err(Error::state(
+                    "a session is started once, and not by its driver",
+                ));
             }
             CommandBody::Input { input_id, text, .. } => Action::Write(write(
                 control::input(*input_id, text),

@@ -153,11 +153,7 @@ impl HarnessKind for Demo {
     }
 }
 
-fn driver(
-    place: Place,
-    start: &StartCommand,
-    snapshot: Option<&[u8]>,
-) -> Result<Box<dyn Driver>> {
+fn driver(place: Place, start: &StartCommand, snapshot: Option<&[u8]>) -> Result<Box<dyn Driver>> {
     Ok(Box::new(match snapshot {
         Some(snapshot) => ClaudeDriver::restore(place, snapshot)?,
         None => ClaudeDriver::new(place, start),
@@ -201,7 +197,9 @@ pub(super) fn check_model(model: &str) -> Result<()> {
     if model.len() > MAX_MODEL_BYTES || !model.chars().all(plain) {
         return Err(Error::invalid(
             "model",
-            format!("is not a model's name: at most {MAX_MODEL_BYTES} letters, digits and -_.:/@[]"),
+            format!(
+                "is not a model's name: at most {MAX_MODEL_BYTES} letters, digits and -_.:/@[]"
+            ),
         ));
     }
     Ok(())

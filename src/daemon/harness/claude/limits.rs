@@ -81,7 +81,11 @@ mod tests {
     fn the_time_in_an_older_text_is_found() {
         let until = limit_epoch("Claude AI usage limit reached|1795240000").unwrap();
         assert_eq!(until.as_millis(), 1_795_240_000_000);
-        for text in ["limit reached", "limit reached|", "limit reached|99999999999999999999"] {
+        for text in [
+            "limit reached",
+            "limit reached|",
+            "limit reached|99999999999999999999",
+        ] {
             assert_eq!(limit_epoch(text), None, "{text}");
         }
     }

@@ -172,11 +172,7 @@ mod tests {
 
     #[test]
     fn a_deep_value_is_kept_as_text() {
-        let deep = format!(
-            r#"{{"input":{}1{}}}"#,
-            "[".repeat(5_000),
-            "]".repeat(5_000)
-        );
+        let deep = format!(r#"{{"input":{}1{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
         let object = Object::parse(&deep).unwrap();
         assert_eq!(object.raw("input").unwrap().len(), 10_001);
     }

@@ -188,9 +188,12 @@ impl ClaudeOptions {
             return Login::SignedIn;
         }
         // Settings can name a helper, a gateway or a key of their own; a Mac keeps the login elsewhere.
-        if cfg!(target_os = "macos") || read_small(&directory.join("settings.json")).is_some_and(|text| {
-            text.contains("apiKeyHelper") || KEYS.iter().chain(&CLOUDS).any(|key| text.contains(key))
-        }) {
+        if cfg!(target_os = "macos")
+            || read_small(&directory.join("settings.json")).is_some_and(|text| {
+                text.contains("apiKeyHelper")
+                    || KEYS.iter().chain(&CLOUDS).any(|key| text.contains(key))
+            })
+        {
             return Login::Unknown;
         }
         Login::SignedOut

@@ -266,12 +266,7 @@ fn question(question: &Object<'_>) -> Option<Question> {
 }
 
 /// One line that says what is asked.
-fn summary(
-    tool: &str,
-    input: &Object<'_>,
-    request: &Object<'_>,
-    questions: &[Question],
-) -> String {
+fn summary(tool: &str, input: &Object<'_>, request: &Object<'_>, questions: &[Question]) -> String {
     let what = if let Some(first) = questions.first() {
         match questions.len() {
             1 => first.text.clone(),
@@ -281,11 +276,19 @@ fn summary(
         "a plan to review".to_owned()
     } else {
         // What the tool will do comes before what the agent says about it.
-        ["command", "file_path", "notebook_path", "path", "url", "query", "pattern"]
-            .into_iter()
-            .find_map(|key| input.text(key))
-            .or_else(|| request.text("description"))
-            .unwrap_or_default()
+        [
+            "command",
+            "file_path",
+            "notebook_path",
+            "path",
+            "url",
+            "query",
+            "pattern",
+        ]
+        .into_iter()
+        .find_map(|key| input.text(key))
+        .or_else(|| request.text("description"))
+        .unwrap_or_default()
     };
     let name = if what.is_empty() {
         tool.to_owned()

@@ -38,11 +38,22 @@ impl Step<'_> {
                 }
             }
             _ => {
-                let said = ["content", "message", "text", "title", "summary", "description"]
-                    .into_iter()
-                    .find_map(|key| line.text(key))
-                    .unwrap_or_default();
-                let kind = if subtype.is_empty() { "system" } else { &subtype };
+                let said = [
+                    "content",
+                    "message",
+                    "text",
+                    "title",
+                    "summary",
+                    "description",
+                ]
+                .into_iter()
+                .find_map(|key| line.text(key))
+                .unwrap_or_default();
+                let kind = if subtype.is_empty() {
+                    "system"
+                } else {
+                    &subtype
+                };
                 self.notice(kind, &said, text);
             }
         }

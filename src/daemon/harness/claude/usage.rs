@@ -172,10 +172,7 @@ mod tests {
     fn what_a_resumed_conversation_cost_before_is_not_counted_again() {
         let mut ledger = Ledger::new(true);
         assert_eq!(book(&mut ledger, &result(100, 1_900, 0.5)), (100, 0));
-        assert_eq!(
-            book(&mut ledger, &result(100, 2_000, 0.501)),
-            (100, 1_000)
-        );
+        assert_eq!(book(&mut ledger, &result(100, 2_000, 0.501)), (100, 1_000));
         // A harness whose totals begin with its process.
         let mut ledger = Ledger::new(true);
         assert_eq!(book(&mut ledger, &result(100, 100, 0.001)), (100, 1_000));
