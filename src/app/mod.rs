@@ -1,1 +1,147 @@
-//! The rules, one file a capability.
+//! The rules, one file a capability. Every surface calls these functions and no other; none knows which
+//! surface called.
+//!
+//! Absent by design: protobuf, HTTP, sockets. What a function is given has been read from the wire; what it
+//! gives back is still to be written there.
+
+pub mod access;
+pub mod daemons;
+pub mod events;
+pub mod fault;
+pub mod idempotency;
+pub mod link;
+pub mod prompts;
+pub mod records;
+pub mod retention;
+pub mod search;
+pub mod sessions;
+pub mod system;
+
+use std::sync::Arc;
+
+use crate::base::{Result, SharedClock};
+use crate::relay::{self, Relay};
+use crate::store::SharedStore;
+
+use access::Access;
+use events::Transients;
+use idempotency::Idempotency;
+use prompts::Rules;
+use search::Search;
+use sessions::{Nudge, Sessions};
+
+/// All capabilities of a server, sharing one store.
+#[derive(Clone)]
+pub struct App {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    store: SharedStore,
+    clock: SharedClock,
+    access: Access,
+    greetings: link::Greetings,
+    idempotency: Idempotency,
+    relay: Relay,
+    rules: Rules,
+    search: Search,
+    sessions: Sessions,
+    transients: Arc<Transients>,
+}
+
+impl Nudge for Relay {
+    fn nudge(&self, daemon: crate::base::id::DaemonId) {
+        Relay::nudge(self, daemon);
+    }
+}
+
+impl App {
+    /// Puts the capabilities together over an open store.
+    pub async fn new(
+        store: SharedStore,
+        clock: SharedClock,
+        access: Access,
+        links: relay::Options,
+        search: Search,
+        options: sessions::Options,
+    ) -> Result<Self> {
+        let transients = Arc::new(Transients::default());
+        let rules = Rules::load(store.clone(), clock.clone()).await?;
+        let parts = Arc::new_cyclic(|parts| {
+            let upper = Arc::new(link::Upper {
+                parts: parts.clone(),
+            });
+            let relay = Relay::new(upper, store.clone(), clock.clone(), links);
+            let sessions = Sessions::new(
+                store.clone(),
+                clock.clone(),
+                options,
+                transients.clone(),
+                Arc::new(relay.clone()),
+            );
+            Parts {
+                idempotency: Idempotency::new(store.clone(), clock.clone()),
+                greetings: link::Greetings::default(),
+                store,
+                clock,
+                access,
+                relay,
+                rules,
+                search,
+                sessions,
+                transients,
+            }
+        });
+        Ok(App { parts })
+    }
+
+    /// The daemons whose links this server has seen.
+    pub(crate) fn greetings(&self) -> &link::Greetings {
+        &self.parts.greetings
+    }
+
+    /// The store.
+    pub fn store(&self) -> &SharedStore {
+        &self.parts.store
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &SharedClock {
+        &self.parts.clock
+    }
+
+    /// Who may call.
+    pub fn access(&self) -> &Access {
+        &self.parts.access
+    }
+
+    /// Answers that are repeated.
+    pub fn idempotency(&self) -> &Idempotency {
+        &self.parts.idempotency
+    }
+
+    /// The links to daemons.
+    pub fn relay(&self) -> &Relay {
+        &self.parts.relay
+    }
+
+    /// The rules that answer prompts.
+    pub fn rules(&self) -> &Rules {
+        &self.parts.rules
+    }
+
+    /// The index over transcripts.
+    pub fn search(&self) -> &Search {
+        &self.parts.search
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.parts.sessions
+    }
+
+    /// What is live and never stored.
+    pub fn transients(&self) -> &Arc<Transients> {
+        &self.parts.transients
+    }
+}

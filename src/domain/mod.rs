@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod content;
 pub mod usage;
+pub mod visible;
 
 pub mod harness;
 
@@ -16,6 +17,8 @@ pub mod input;
 pub mod prompt;
 
 pub mod event;
+
+pub mod policy;
 
 pub mod command;
 

@@ -256,6 +256,9 @@ pub struct Session {
     /// Why it was told to end, until it has.
     #[serde(default)]
     pub stopping: Option<EndInfo>,
+    /// Whether the stop under way is for a suspension.
+    #[serde(default)]
+    pub suspending: bool,
     /// Activity, while it runs.
     pub activity: Activity,
     /// How the activity is known.

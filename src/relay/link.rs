@@ -254,11 +254,7 @@ impl LinkJob {
         let Some(ending) = self.ending_tx.take() else {
             return;
         };
-        let (nudge, asks, done) = (
-            self.nudge.clone(),
-            self.asks_tx.clone(),
-            self.done.clone(),
-        );
+        let (nudge, asks, done) = (self.nudge.clone(), self.asks_tx.clone(), self.done.clone());
         let (told, live) = oneshot::channel();
         self.jobs.push(Box::pin(async move {
             let mut epoch = 0;
@@ -409,7 +405,10 @@ impl LinkJob {
     }
 
     fn greeted(&mut self, epoch: u64, result: Result<Vec<(SessionId, Claim)>>) {
-        self.live = self.live_rx.take().and_then(|mut live| live.try_recv().ok());
+        self.live = self
+            .live_rx
+            .take()
+            .and_then(|mut live| live.try_recv().ok());
         match result {
             Ok(claims) => {
                 self.attached = Some(epoch);

@@ -103,6 +103,18 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// Reads a form's name; the error reads after the name of what was set.
+    pub fn parse(text: &str) -> std::result::Result<LogFormat, String> {
+        match text {
+            "auto" => Ok(LogFormat::Auto),
+            "pretty" => Ok(LogFormat::Pretty),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("is {text:?}; it must be auto, pretty or json")),
+        }
+    }
+}
+
 /// Logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -166,7 +178,7 @@ impl Options {
                 unauthenticated: read.with("connections.unauthenticated", value::duration)?,
             },
             log: Log {
-                format: read.with("log.format", log_format)?,
+                format: read.with("log.format", LogFormat::parse)?,
                 level: read.value("log.level")?.text.clone(),
             },
         };
@@ -274,14 +286,5 @@ fn action(text: &str) -> std::result::Result<LimitAction, String> {
         "end" => Ok(LimitAction::End),
         "suspend" => Ok(LimitAction::Suspend),
         _ => Err(format!("is {text:?}; it must be end or suspend")),
-    }
-}
-
-fn log_format(text: &str) -> std::result::Result<LogFormat, String> {
-    match text {
-        "auto" => Ok(LogFormat::Auto),
-        "pretty" => Ok(LogFormat::Pretty),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("is {text:?}; it must be auto, pretty or json")),
     }
 }

@@ -8,6 +8,16 @@
 //! Two providers: [`local`] (journal segments, with sled for records and indexes) and [`memory`] (for
 //! tests; can lose what was not synced). [`conformance`] is one suite that both pass.
 
+pub mod conformance;
+pub mod local;
+pub mod memory;
+pub mod retention;
+
+mod keys;
+mod lease;
+mod outbox;
+mod rules;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -294,6 +304,10 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Wakes when the stream grows: the value is its last seq. Only a wake-up; `read` has the entries.
     fn watch(&self, stream: &Stream) -> watch::Receiver<u64>;
+
+    /// The oldest seq of the newest runs of a stream that together have about `max_bytes` (at least the
+    /// newest run, not counting what was trimmed); for retention by size. [`Error::NoStream`] if there is none.
+    fn seq_within(&self, stream: &Stream, max_bytes: u64) -> BoxFuture<'_, Result<u64>>;
 
     /// Names of streams in order, after `after`, at most `limit`.
     fn streams(&self, after: Option<&Stream>, limit: usize) -> BoxFuture<'_, Result<Vec<Stream>>>;

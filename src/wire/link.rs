@@ -15,14 +15,14 @@ use super::transient::{transient_from_pb, transient_to_pb};
 use super::{enums, link_command, link_v1 as pb, v1};
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
-use crate::domain::event::{EventBody, Origin};
 use crate::domain::content::{CONTENT_CHUNK_BYTES, MAX_CONTENT_BYTES, is_sha256};
 use crate::domain::daemon::Offer;
+use crate::domain::event::{EventBody, Origin};
+use crate::domain::link::Credit;
 use crate::domain::link::frame::{
     ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
     QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
 };
-use crate::domain::link::Credit;
 use crate::domain::{CommandResult, Event};
 
 /// The largest message on the link, in bytes; set on both sides, both ways. The largest record (its
@@ -172,9 +172,7 @@ pub fn down_from_pb(frame: pb::ConnectResponse) -> Result<Down> {
     use pb::connect_response::Body;
     Ok(match required(frame.body, "body")? {
         Body::Welcome(welcome) => Down::Welcome(Box::new(welcome_from_pb(welcome)?)),
-        Body::Command(command) => {
-            Down::Command(Box::new(link_command::command_from_pb(command)?))
-        }
+        Body::Command(command) => Down::Command(Box::new(link_command::command_from_pb(command)?)),
         Body::Ack(ack) => Down::Ack(SessionState {
             session_id: SessionId::parse("ack.session_id", &ack.session_id)?,
             stored: Position::new(ack.origin_epoch, ack.origin_seq),
@@ -436,7 +434,10 @@ fn record_event_from_pb(session_id: SessionId, event: v1::Event) -> Result<Event
             Timestamp::EPOCH,
             EventBody::Notice {
                 kind: "malformed".to_owned(),
-                text: format!("the daemon sent an event that cannot be read: {}", error.message()),
+                text: format!(
+                    "the daemon sent an event that cannot be read: {}",
+                    error.message()
+                ),
             },
         )
     }))

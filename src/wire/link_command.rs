@@ -144,10 +144,7 @@ fn start_from_pb(start: pb::StartCommand) -> Result<StartCommand> {
             enums::permission_mode_from_pb(start.permission_mode, "start.permission_mode"),
             "start.permission_mode",
         )?,
-        mode: enums::required(
-            enums::mode_from_pb(start.mode, "start.mode"),
-            "start.mode",
-        )?,
+        mode: enums::required(enums::mode_from_pb(start.mode, "start.mode"), "start.mode")?,
         argv: start.argv,
         env_names: field::env_names(start.env_names, "start.env_names")?,
         provider_session_id: text(

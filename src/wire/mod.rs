@@ -23,6 +23,8 @@ pub mod event;
 
 pub mod transient;
 
+mod encoded;
+
 pub mod daemon;
 
 pub mod token;
@@ -32,6 +34,7 @@ mod link_command;
 
 pub mod status;
 
+pub use encoded::{encode_event, encoded_len, kind_of};
 pub use event_batch::EventBatch;
 
 /// The generated code, in modules as the packages are: `pb::v1` is the public API, the others are the
@@ -65,3 +68,6 @@ pub use pb::v1;
 
 /// The descriptors of every proto file, encoded as a `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+mod tests;

@@ -99,6 +99,7 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         )?,
         end: session.end.map(end_from_pb).transpose()?,
         stopping: None,
+        suspending: false,
         activity: enums::activity_from_pb(session.activity, "session.activity")?
             .unwrap_or(Activity::Unknown),
         activity_source: enums::activity_source_from_pb(

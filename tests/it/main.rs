@@ -1,3 +1,13 @@
-//! The integration tests: one binary, one module a capability.
+//! The integration tests: one binary, a module for each capability.
 
+mod support;
+
+mod access;
+mod claude_cli;
+mod first_path;
+mod hygiene;
+mod listener;
+mod rooms;
+mod runner;
+mod serving;
 mod sim;

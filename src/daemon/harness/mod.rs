@@ -5,7 +5,10 @@
 //! no IO and keeps no clock: the same records always give the same events with the same ids, so that a
 //! daemon that restarts, or a newer one, can take over in mid-session from a snapshot.
 
+pub mod claude;
+pub mod command;
 pub mod demo;
+pub mod registry;
 
 use bytes::Bytes;
 

@@ -298,11 +298,7 @@ impl DaemonLink {
 
     /// Whether the session's pump may push one more record.
     pub fn wants(&self, session_id: SessionId) -> bool {
-        self.is_live()
-            && self
-                .sessions
-                .get(&session_id)
-                .is_some_and(Outgoing::wants)
+        self.is_live() && self.sessions.get(&session_id).is_some_and(Outgoing::wants)
     }
 
     /// Takes the next record of a session.
@@ -690,7 +686,10 @@ impl DaemonLink {
         let order: Vec<SessionId> = match self.served {
             Some(served) => self
                 .busy
-                .range((std::ops::Bound::Excluded(served), std::ops::Bound::Unbounded))
+                .range((
+                    std::ops::Bound::Excluded(served),
+                    std::ops::Bound::Unbounded,
+                ))
                 .chain(self.busy.range(..=served))
                 .copied()
                 .collect(),

@@ -183,9 +183,10 @@ impl Outgoing {
     }
 
     fn drop_stored(&mut self, stored: Position) {
-        let through = self.items.iter().rposition(
-            |item| matches!(item, Item::Record { position, .. } if *position <= stored),
-        );
+        let through = self
+            .items
+            .iter()
+            .rposition(|item| matches!(item, Item::Record { position, .. } if *position <= stored));
         for _ in 0..through.map_or(0, |index| index + 1) {
             let was_sent = self.sent > 0;
             self.sent = self.sent.saturating_sub(1);

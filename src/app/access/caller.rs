@@ -1,0 +1,71 @@
+//! Who calls.
+
+use crate::base::id::{DaemonId, TokenId};
+use crate::base::{Code, Error, Result, Timestamp};
+use crate::domain::{Actor, ActorKind, Scope, Token};
+
+/// Who calls, as the server's own record of the token says. An extension of every request that was let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The token.
+    pub token_id: TokenId,
+    /// The token's name.
+    pub name: String,
+    /// What it opens.
+    pub scope: Scope,
+    /// The daemon it is bound to.
+    pub daemon_id: Option<DaemonId>,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Caller {
+    pub(super) fn of(token: &Token) -> Self {
+        Caller {
+            token_id: token.id,
+            name: token.name.clone(),
+            scope: token.scope,
+            daemon_id: token.daemon_id,
+            expires_at: token.expires_at,
+        }
+    }
+
+    /// The caller as the actor of what it does.
+    pub fn actor(&self) -> Actor {
+        match self.daemon_id {
+            Some(id) => Actor {
+                kind: ActorKind::Daemon,
+                id: id.to_string(),
+                name: self.name.clone(),
+            },
+            None => Actor {
+                kind: ActorKind::Caller,
+                id: self.token_id.to_string(),
+                name: self.name.clone(),
+            },
+        }
+    }
+
+    /// [`Code::Forbidden`] unless the caller's scope opens what asks for `needed`.
+    pub fn require(&self, needed: Scope) -> Result<()> {
+        if self.scope.allows(needed) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::Forbidden,
+            format!(
+                "this needs a token with the scope {}; yours has {}",
+                needed.as_str(),
+                self.scope.as_str()
+            ),
+        )
+        .with("needed_scope", needed.as_str()))
+    }
+
+    /// The daemon the caller is; [`Code::Forbidden`] if it is none.
+    pub fn daemon(&self) -> Result<DaemonId> {
+        self.require(Scope::Daemon)?;
+        self.daemon_id
+            .ok_or_else(|| Error::new(Code::Forbidden, "the token is bound to no daemon"))
+    }
+}

@@ -1,0 +1,385 @@
+//! Who may call: tokens, and how daemons get theirs.
+//!
+//! A token's record is in the store, with the hash of its secret; what a token opens is read there and
+//! never taken from a claim. Lookups are cached for a short time; a revocation empties the cache at once
+//! and wakes everything that was opened with the token ([`Access::watch_validity`]).
+
+mod bootstrap;
+mod caller;
+mod enroll;
+pub mod records;
+mod secret;
+mod validity;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub use bootstrap::ADMIN_TOKEN_FILE;
+pub use caller::Caller;
+pub use enroll::Enrolled;
+pub use validity::guarded;
+
+use self::records::{Revised, put, read, token_key};
+use crate::app::fault;
+use crate::base::id::{DaemonId, TokenId};
+use crate::base::page::{Page, PageRequest};
+use crate::base::{Code, Error, Result, Secret, SharedClock, Timestamp};
+use crate::domain::{Scope, Token};
+use crate::store::{self, Commit, Expect, SharedStore};
+
+/// How long a token's record may be used without reading it again.
+const CACHE_FOR: Duration = Duration::from_secs(15);
+/// How often an open stream looks at its token again, besides being woken by a revocation. Together with
+/// [`CACHE_FOR`] it stays within the promised 30 s.
+const RECHECK_EVERY: Duration = Duration::from_secs(10);
+/// Most records in the cache; when it is full it is emptied.
+const CACHE_SIZE: usize = 10_000;
+/// Longest name of a token, in bytes.
+const MAX_NAME_BYTES: usize = 100;
+/// Longest life of an access token.
+const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// Life of a join token that names none.
+const JOIN_TTL: Duration = Duration::from_secs(3_600);
+/// Longest life of a join token.
+const MAX_JOIN_TTL: Duration = Duration::from_secs(7 * 86_400);
+/// How often a change is tried again when something else changed the record in between.
+const TRIES: usize = 8;
+
+/// The tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct Access {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: SharedStore,
+    clock: SharedClock,
+    recheck_every: Duration,
+    cache: Mutex<Cache>,
+    /// Counts revocations; waking who watches.
+    revocations: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Cache {
+    entries: HashMap<TokenId, (Token, Timestamp)>,
+    /// Grows when something is taken out, so that a record read before is not put in after.
+    generation: u64,
+}
+
+/// A new token, with its text, which is shown this once.
+#[derive(Clone, Debug)]
+pub struct Minted {
+    /// The record.
+    pub token: Token,
+    /// The text.
+    pub secret: Secret,
+}
+
+impl Access {
+    /// The tokens in `store`.
+    pub fn new(store: SharedStore, clock: SharedClock) -> Self {
+        Self::with_recheck(store, clock, RECHECK_EVERY)
+    }
+
+    /// The same with another interval at which open streams look at their token again; for tests.
+    pub fn with_recheck(store: SharedStore, clock: SharedClock, every: Duration) -> Self {
+        Access {
+            inner: Arc::new(Inner {
+                store,
+                clock,
+                recheck_every: every,
+                cache: Mutex::default(),
+                revocations: watch::Sender::new(0),
+            }),
+        }
+    }
+
+    /// Whose token this is. [`Code::Unauthenticated`] if it is none, unknown, expired, revoked: the answer
+    /// is the same for all, so that it tells nothing.
+    ///
+    /// A join token that was used up still names its caller until it expires, so that a daemon whose answer
+    /// was lost can ask again; [`Access::enroll`] decides what it opens then.
+    pub async fn authenticate(&self, text: &Secret) -> Result<Caller> {
+        let presented = secret::parse(text.expose()).ok_or_else(not_valid)?;
+        let token = self.lookup(presented.id).await?.ok_or_else(not_valid)?;
+        if !presented.matches(&token.secret_sha256) || !self.opens(&token) {
+            return Err(not_valid());
+        }
+        Ok(Caller::of(&token))
+    }
+
+    /// Whether the caller's token is still valid; [`Code::Unauthenticated`] if not.
+    pub async fn check(&self, caller: &Caller) -> Result<()> {
+        match self.lookup(caller.token_id).await? {
+            Some(token) if self.opens(&token) => Ok(()),
+            _ => Err(Error::new(
+                Code::Unauthenticated,
+                "the token was revoked or has expired",
+            )),
+        }
+    }
+
+    fn opens(&self, token: &Token) -> bool {
+        let now = self.inner.clock.now();
+        let used_join = token.scope == Scope::Join && token.used_nonce_sha256.is_some();
+        token.is_valid(now) || (used_join && token.expires_at.is_none_or(|at| now < at))
+    }
+
+    async fn lookup(&self, id: TokenId) -> Result<Option<Token>> {
+        let now = self.inner.clock.now();
+        let generation = {
+            let cache = self.inner.cache.lock();
+            if let Some((token, read_at)) = cache.entries.get(&id)
+                && now.saturating_since(*read_at) < CACHE_FOR
+            {
+                return Ok(Some(token.clone()));
+            }
+            cache.generation
+        };
+        let found: Option<Revised<Token>> = read(&self.inner.store, &token_key(id)).await?;
+        let Some(found) = found else { return Ok(None) };
+        let mut cache = self.inner.cache.lock();
+        if cache.generation == generation {
+            if cache.entries.len() >= CACHE_SIZE {
+                cache.entries.clear();
+            }
+            cache.entries.insert(id, (found.value.clone(), now));
+        }
+        Ok(Some(found.value))
+    }
+
+    /// Forgets what was read of a token and wakes what was opened with it. To be called after every commit
+    /// that changes a token's record.
+    fn forget(&self, id: TokenId) {
+        {
+            let mut cache = self.inner.cache.lock();
+            cache.generation += 1;
+            cache.entries.remove(&id);
+        }
+        self.inner.revocations.send_modify(|count| *count += 1);
+    }
+
+    /// Makes an access token. [`Code::Forbidden`]: `caller` has less itself.
+    pub async fn create_token(
+        &self,
+        caller: &Caller,
+        name: &str,
+        scope: Scope,
+        ttl: Option<Duration>,
+    ) -> Result<Minted> {
+        check_name("name", name)?;
+        if matches!(scope, Scope::Daemon | Scope::Join) {
+            return Err(Error::invalid(
+                "scope",
+                "must be admin, operator or viewer; daemons enrol with a join token",
+            ));
+        }
+        if name == bootstrap::BOOTSTRAP_NAME {
+            return Err(Error::invalid(
+                "name",
+                "is the first token's own; choose another",
+            ));
+        }
+        caller.require(scope)?;
+        check_ttl(ttl, MAX_TTL)?;
+        self.store_new(name, scope, ttl, None).await
+    }
+
+    /// Makes a single-use token with which one daemon enrols; `name` is the daemon's, empty leaves it open.
+    pub async fn create_join_token(
+        &self,
+        caller: &Caller,
+        name: &str,
+        ttl: Option<Duration>,
+    ) -> Result<Minted> {
+        caller.require(Scope::Admin)?;
+        if !name.is_empty() {
+            check_name("name", name)?;
+        }
+        check_ttl(ttl, MAX_JOIN_TTL)?;
+        self.store_new(name, Scope::Join, Some(ttl.unwrap_or(JOIN_TTL)), None)
+            .await
+    }
+
+    async fn store_new(
+        &self,
+        name: &str,
+        scope: Scope,
+        ttl: Option<Duration>,
+        daemon_id: Option<DaemonId>,
+    ) -> Result<Minted> {
+        let minted = self.mint(name, scope, ttl, daemon_id);
+        let commit = Commit {
+            ops: vec![put(
+                token_key(minted.token.id),
+                Expect::Absent,
+                &minted.token,
+            )?],
+            ..Commit::default()
+        };
+        self.inner
+            .store
+            .commit(commit)
+            .await
+            .map_err(fault::from_store)?;
+        Ok(minted)
+    }
+
+    fn mint(
+        &self,
+        name: &str,
+        scope: Scope,
+        ttl: Option<Duration>,
+        daemon_id: Option<DaemonId>,
+    ) -> Minted {
+        let now = self.inner.clock.now();
+        let id = TokenId::generate(now);
+        let (secret, secret_sha256) = secret::mint(id);
+        let token = Token {
+            id,
+            name: name.to_owned(),
+            scope,
+            secret_sha256,
+            created_at: now,
+            expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
+            revoked_at: None,
+            daemon_id,
+            used_nonce_sha256: None,
+        };
+        Minted { token, secret }
+    }
+
+    /// Whether the store answers.
+    pub async fn probe(&self) -> Result<()> {
+        let found = self.inner.store.get("probe/store").await;
+        found.map(drop).map_err(fault::from_store)
+    }
+
+    /// One token's record.
+    pub async fn token(&self, id: TokenId) -> Result<Token> {
+        let found = read(&self.inner.store, &token_key(id)).await?;
+        found
+            .map(|found| found.value)
+            .ok_or_else(|| Error::not_found("token", id))
+    }
+
+    /// Tokens, oldest first.
+    pub async fn list_tokens(&self, page: &PageRequest) -> Result<Page<Token>> {
+        let after = page.after.as_deref();
+        if let Some(after) = after
+            && !after.starts_with(records::TOKENS)
+        {
+            return Err(Error::invalid("page_token", "is not one of this list"));
+        }
+        let found = self
+            .inner
+            .store
+            .scan(records::TOKENS, after, page.size + 1)
+            .await
+            .map_err(fault::from_store)?;
+        let more = found.len() > page.size;
+        let shown = &found[..found.len().min(page.size)];
+        let items = shown
+            .iter()
+            .map(|record| records::decode::<Token>(record).map(|token| token.value))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Page {
+            items,
+            next: shown
+                .last()
+                .filter(|_| more)
+                .map(|record| record.key.clone()),
+        })
+    }
+
+    /// Revokes a token and ends what was opened with it. Repeating it changes nothing.
+    pub async fn revoke(&self, id: TokenId) -> Result<Token> {
+        for _ in 0..TRIES {
+            let found: Revised<Token> = read(&self.inner.store, &token_key(id))
+                .await?
+                .ok_or_else(|| Error::not_found("token", id))?;
+            let mut token = found.value;
+            // A used join token counts as revoked already, but may still repeat its answer.
+            if token.revoked_at.is_some() && token.used_nonce_sha256.is_none() {
+                return Ok(token);
+            }
+            token.revoked_at.get_or_insert(self.inner.clock.now());
+            token.used_nonce_sha256 = None;
+            let commit = Commit {
+                ops: vec![put(
+                    token_key(id),
+                    Expect::Revision(found.revision),
+                    &token,
+                )?],
+                ..Commit::default()
+            };
+            match self.inner.store.commit(commit).await {
+                Ok(_) => {
+                    self.forget(id);
+                    tracing::info!(token = %id, "token revoked");
+                    return Ok(token);
+                }
+                Err(store::Error::Stale { .. }) => {}
+                Err(error) => return Err(fault::from_store(error)),
+            }
+        }
+        Err(busy())
+    }
+}
+
+fn busy() -> Error {
+    Error::new(
+        Code::Stale,
+        "something else keeps changing this record; try again",
+    )
+}
+
+fn not_valid() -> Error {
+    Error::new(
+        Code::Unauthenticated,
+        "the token is not valid; `baton token create` makes one",
+    )
+}
+
+fn check_name(field: &str, name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid(field, "is missing"));
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Error::invalid(
+            field,
+            format!("is {} bytes long; the most is {MAX_NAME_BYTES}", name.len()),
+        ));
+    }
+    if name.trim() != name || name.chars().any(|c| c.is_control() || is_invisible(c)) {
+        return Err(Error::invalid(
+            field,
+            "must not begin or end with a space, nor have control or invisible characters",
+        ));
+    }
+    Ok(())
+}
+
+/// Characters that make a name look like another.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+fn check_ttl(ttl: Option<Duration>, most: Duration) -> Result<()> {
+    match ttl {
+        Some(ttl) if ttl.is_zero() => Err(Error::invalid("ttl", "must not be zero")),
+        Some(ttl) if ttl > most => Err(Error::invalid(
+            "ttl",
+            format!(
+                "is longer than the {} days allowed",
+                most.as_secs() / 86_400
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

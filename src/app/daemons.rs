@@ -1,0 +1,340 @@
+//! Daemons: looking at them, taking them out of service, placing sessions on them.
+
+use std::time::Duration;
+
+use crate::app::App;
+use crate::app::records;
+use crate::app::sessions::NewSession;
+use crate::base::id::DaemonId;
+use crate::base::page::{Page, PageRequest};
+use crate::base::{Code, Error, Result};
+use crate::domain::daemon::Directory;
+use crate::domain::harness::PermissionMode;
+use crate::domain::policy::is_within;
+use crate::domain::{Daemon, EndInfo, EndReason, Session};
+use crate::store::{Commit, Expect};
+
+/// How long a daemon may take to look something up.
+const QUERY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a change of a daemon's record is tried when others change it too.
+const ATTEMPTS: usize = 8;
+
+/// A daemon with what else is shown of it.
+#[derive(Clone, Debug)]
+pub struct ShownDaemon {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Revision of its record.
+    pub revision: u64,
+    /// Living sessions.
+    pub living: u32,
+}
+
+impl App {
+    /// One daemon.
+    pub async fn get_daemon(&self, id: DaemonId) -> Result<ShownDaemon> {
+        let (daemon, revision) = records::get(self.store().as_ref(), &records::daemon_key(id))
+            .await?
+            .ok_or_else(|| Error::not_found("daemon", id))?;
+        self.shown_daemon(daemon, revision).await
+    }
+
+    /// A daemon's record as it is shown.
+    pub async fn shown_daemon(&self, daemon: Daemon, revision: u64) -> Result<ShownDaemon> {
+        let living = self.sessions().living(Some(daemon.id)).await?.len();
+        Ok(ShownDaemon {
+            daemon,
+            revision,
+            living: u32::try_from(living).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Daemons, oldest first.
+    pub async fn list_daemons(
+        &self,
+        attached_only: bool,
+        page: &PageRequest,
+    ) -> Result<Page<ShownDaemon>> {
+        let mut after = match &page.after {
+            Some(id) => Some(records::daemon_key(id.parse()?)),
+            None => None,
+        };
+        let mut items = Vec::new();
+        loop {
+            let chunk = self
+                .store()
+                .scan(records::DAEMONS, after.as_deref(), 200)
+                .await
+                .map_err(records::store_error)?;
+            for record in &chunk {
+                let daemon: Daemon = records::decode(record)?;
+                if attached_only && !daemon.attached {
+                    continue;
+                }
+                if items.len() == page.size {
+                    let next = items
+                        .last()
+                        .map(|shown: &ShownDaemon| shown.daemon.id.to_string());
+                    return Ok(Page { items, next });
+                }
+                items.push(self.shown_daemon(daemon, record.revision).await?);
+            }
+            match chunk.last() {
+                Some(last) if chunk.len() == 200 => after = Some(last.key.clone()),
+                _ => return Ok(Page { items, next: None }),
+            }
+        }
+    }
+
+    /// Changes a daemon's record; repeats when somebody else changed it meanwhile.
+    pub(crate) async fn change_daemon(
+        &self,
+        id: DaemonId,
+        change: impl Fn(&mut Daemon),
+    ) -> Result<Daemon> {
+        for _ in 0..ATTEMPTS {
+            let (mut daemon, revision) =
+                records::get::<Daemon>(self.store().as_ref(), &records::daemon_key(id))
+                    .await?
+                    .ok_or_else(|| Error::not_found("daemon", id))?;
+            change(&mut daemon);
+            let op = records::put(records::daemon_key(id), &daemon, Expect::Revision(revision))?;
+            let outcome = self
+                .store()
+                .commit(Commit {
+                    ops: vec![op],
+                    ..Commit::default()
+                })
+                .await;
+            match outcome {
+                Ok(_) => return Ok(daemon),
+                Err(crate::store::Error::Stale { .. }) => {}
+                Err(error) => return Err(records::store_error(error)),
+            }
+        }
+        Err(Error::new(
+            Code::Stale,
+            "the daemon's record changes too fast; try again",
+        ))
+    }
+
+    /// Takes a daemon out of service, or back.
+    pub async fn drain_daemon(&self, id: DaemonId, undo: bool) -> Result<ShownDaemon> {
+        self.change_daemon(id, |daemon| daemon.draining = !undo)
+            .await?;
+        self.get_daemon(id).await
+    }
+
+    /// Forgets a daemon and revokes its credential.
+    pub async fn remove_daemon(&self, id: DaemonId, force: bool) -> Result<()> {
+        self.get_daemon(id).await?;
+        let living = self.sessions().living(Some(id)).await?;
+        if !living.is_empty() && !force {
+            return Err(Error::state(format!(
+                "the daemon has {} living sessions; end them first, or use force",
+                living.len()
+            )));
+        }
+        for session in living {
+            self.sessions()
+                .step(session, |step| {
+                    if !step.live.session.lifecycle.is_living() {
+                        return Ok(());
+                    }
+                    let end = EndInfo::because(EndReason::Lost, "its daemon was removed");
+                    step.end(end, false)
+                })
+                .await?;
+        }
+        self.access().remove_daemon(id, Commit::default()).await?;
+        self.relay().close(
+            id,
+            Error::new(
+                Code::Unauthenticated,
+                "the daemon was removed from this server",
+            ),
+        );
+        Ok(())
+    }
+
+    /// Lists a directory on a daemon's machine.
+    pub async fn list_directory(
+        &self,
+        id: DaemonId,
+        path: String,
+        hidden: bool,
+    ) -> Result<Directory> {
+        self.get_daemon(id).await?;
+        if !path.is_empty() && (!path.starts_with('/') || path.contains('\0')) {
+            return Err(Error::invalid(
+                "path",
+                "must be absolute, or empty for the allowed roots",
+            ));
+        }
+        self.relay()
+            .list_directory(id, path, hidden, QUERY_DEADLINE)
+            .await
+    }
+
+    /// The daemon that a new session is placed on: the one asked for, or of those that fit the one with
+    /// the fewest living sessions.
+    pub(crate) async fn place(&self, new: &NewSession) -> Result<Daemon> {
+        if let Some(id) = new.daemon_id {
+            let shown = self.get_daemon(id).await?;
+            self.fits(&shown, new)?;
+            return Ok(shown.daemon);
+        }
+        let mut best: Option<ShownDaemon> = None;
+        let mut reasons = Vec::new();
+        let mut page = PageRequest {
+            size: crate::base::page::MAX_PAGE_SIZE,
+            after: None,
+        };
+        loop {
+            let daemons = self.list_daemons(false, &page).await?;
+            for shown in daemons.items {
+                match self.fits(&shown, new) {
+                    Ok(()) if best.as_ref().is_none_or(|best| shown.living < best.living) => {
+                        best = Some(shown);
+                    }
+                    Ok(()) => {}
+                    Err(error) => {
+                        reasons.push(format!("{}: {}", shown.daemon.name, error.message()));
+                    }
+                }
+            }
+            match daemons.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
+        match best {
+            Some(shown) => Ok(shown.daemon),
+            None if reasons.is_empty() => Err(Error::new(
+                Code::NoDaemon,
+                "no daemon is known to this server; start one with `baton daemon`",
+            )),
+            None => {
+                reasons.truncate(5);
+                Err(Error::new(
+                    Code::NoDaemon,
+                    format!("no daemon fits. {}", reasons.join(". ")),
+                ))
+            }
+        }
+    }
+
+    fn fits(&self, shown: &ShownDaemon, new: &NewSession) -> Result<()> {
+        let Daemon { offer, .. } = &shown.daemon;
+        self.linked(&shown.daemon)?;
+        if shown.daemon.draining {
+            return Err(Error::new(
+                Code::NoDaemon,
+                "it is being drained and takes no new sessions",
+            ));
+        }
+        if !new
+            .selector
+            .iter()
+            .all(|(key, value)| offer.labels.get(key) == Some(value))
+        {
+            return Err(Error::new(Code::NoDaemon, "it does not have the labels"));
+        }
+        let harness = offer
+            .harnesses
+            .iter()
+            .find(|harness| harness.name == new.harness);
+        match harness {
+            None => {
+                return Err(Error::new(
+                    Code::HarnessUnavailable,
+                    format!("it does not know the harness {}", new.harness),
+                ));
+            }
+            Some(harness) if !harness.available => {
+                return Err(Error::new(
+                    Code::HarnessUnavailable,
+                    format!(
+                        "{} cannot be used there: {}",
+                        harness.name, harness.unavailable_reason
+                    ),
+                ));
+            }
+            Some(_) => {}
+        }
+        self.mode_fits(&shown.daemon, new.permission_mode.unwrap_or_default())?;
+        if !new.cwd.is_empty() && !offer.roots.iter().any(|root| is_within(&new.cwd, root)) {
+            return Err(Error::invalid(
+                "cwd",
+                format!(
+                    "is not beneath a directory that it allows ({})",
+                    offer.roots.join(", ")
+                ),
+            ));
+        }
+        if let Some(name) = new
+            .env_names
+            .iter()
+            .find(|name| !offer.env_names.contains(name))
+        {
+            return Err(Error::invalid(
+                "env_names",
+                format!("has {name}, which its own policy does not pass on"),
+            ));
+        }
+        self.has_room(shown)
+    }
+
+    fn linked(&self, daemon: &Daemon) -> Result<()> {
+        if self.relay().is_linked(daemon.id) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::DaemonDisconnected,
+            format!("the daemon {} is not linked now", daemon.name),
+        )
+        .retry_after(Duration::from_secs(5)))
+    }
+
+    fn mode_fits(&self, daemon: &Daemon, mode: PermissionMode) -> Result<()> {
+        if mode > daemon.offer.max_permission_mode {
+            return Err(Error::new(
+                Code::Forbidden,
+                format!(
+                    "its own policy allows no permission mode above {}",
+                    daemon.offer.max_permission_mode.as_str()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, shown: &ShownDaemon) -> Result<()> {
+        let most = shown.daemon.offer.max_sessions;
+        if most > 0 && shown.living >= most {
+            return Err(Error::new(
+                Code::AtCapacity,
+                format!(
+                    "it has {} living sessions, as many as it takes",
+                    shown.living
+                ),
+            )
+            .retry_after(Duration::from_secs(30)));
+        }
+        Ok(())
+    }
+
+    /// Whether a daemon's own policy allows a permission mode.
+    pub(crate) async fn mode_allowed(&self, id: DaemonId, mode: PermissionMode) -> Result<()> {
+        let shown = self.get_daemon(id).await?;
+        self.mode_fits(&shown.daemon, mode)
+    }
+
+    /// Whether a session's daemon, which has the history of its conversation, can run its successor now.
+    pub(crate) async fn placed_again(&self, old: &Session, mode: PermissionMode) -> Result<()> {
+        let shown = self.get_daemon(old.daemon_id).await?;
+        self.linked(&shown.daemon)?;
+        self.mode_fits(&shown.daemon, mode)?;
+        self.has_room(&shown)
+    }
+}

@@ -1,0 +1,289 @@
+//! A reader of records: what sessions, prompts and daemons are, and how they change.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::reader::PROGRESS_EVERY;
+use crate::app::App;
+use crate::app::daemons::ShownDaemon;
+use crate::app::records;
+use crate::app::sessions::Shown;
+use crate::base::id::DaemonId;
+use crate::base::{Code, Error, Result};
+use crate::domain::{Daemon, Prompt, Session};
+
+/// How many changes one message holds at most.
+const BATCH: usize = 200;
+/// How long changes are gathered: a busy session's record changes with every event.
+const GATHER_FOR: Duration = Duration::from_millis(100);
+
+/// Which records a reader follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// Sessions, prompts and daemons.
+    All,
+    /// Prompts.
+    Prompts,
+    /// One daemon.
+    Daemon(DaemonId),
+}
+
+/// One record that changed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The commit that changed it.
+    pub revision: u64,
+    /// What it is now.
+    pub changed: Changed,
+}
+
+/// What a record is now.
+#[derive(Clone, Debug)]
+pub enum Changed {
+    /// A session.
+    Session(Box<Shown>),
+    /// A prompt.
+    Prompt(Box<Prompt>),
+    /// A daemon.
+    Daemon(Box<ShownDaemon>),
+    /// The id of one that is gone.
+    Deleted(String),
+}
+
+/// What a reader of records is given.
+#[derive(Clone, Debug)]
+pub enum ChangeBatch {
+    /// The records are being followed; this is the newest revision.
+    Started(u64),
+    /// Records that changed, oldest change first.
+    Changes(Vec<Change>),
+    /// Everything up to this revision was given.
+    Progress(u64),
+}
+
+/// A reader of records.
+pub struct ChangesReader {
+    app: App,
+    tables: Tables,
+    phase: Phase,
+    wake: watch::Receiver<u64>,
+    /// Everything up to this revision was given.
+    through: u64,
+}
+
+enum Phase {
+    Start { from: u64 },
+    Snapshot { table: usize, after: Option<String> },
+    Follow,
+}
+
+impl App {
+    /// Follows records after a revision; 0 gives what there is first (of prompts: what waits).
+    pub async fn follow_changes(&self, tables: Tables, from: u64) -> Result<ChangesReader> {
+        if let Tables::Daemon(id) = tables {
+            self.get_daemon(id).await?;
+        }
+        let wake = self.store().watch_revision();
+        let newest = *wake.borrow();
+        if from > newest {
+            return Err(Error::new(
+                Code::OutOfRange,
+                format!("from_revision {from} lies in the future: the newest is {newest}"),
+            )
+            .with("head", newest));
+        }
+        Ok(ChangesReader {
+            app: self.clone(),
+            tables,
+            phase: Phase::Start { from },
+            wake,
+            through: if from == 0 { newest } else { from },
+        })
+    }
+}
+
+impl ChangesReader {
+    /// What comes next; waits for it. Cancelling the wait loses nothing.
+    pub async fn next(&mut self) -> Result<ChangeBatch> {
+        loop {
+            match &self.phase {
+                Phase::Start { from } => {
+                    self.phase = if *from == 0 {
+                        Phase::Snapshot {
+                            table: 0,
+                            after: None,
+                        }
+                    } else {
+                        Phase::Follow
+                    };
+                    return Ok(ChangeBatch::Started(*self.wake.borrow()));
+                }
+                Phase::Snapshot { table, after } => {
+                    let (table, after) = (*table, after.clone());
+                    if let Some(batch) = self.snapshot(table, after).await? {
+                        return Ok(batch);
+                    }
+                }
+                Phase::Follow => {
+                    self.wake.mark_unchanged();
+                    if let Some(batch) = self.changes().await? {
+                        return Ok(batch);
+                    }
+                    if let Some(progress) = self.wait().await? {
+                        return Ok(progress);
+                    }
+                }
+            }
+        }
+    }
+
+    fn prefixes(&self) -> Vec<String> {
+        match self.tables {
+            Tables::All => vec![
+                records::DAEMONS.to_owned(),
+                records::SESSIONS.to_owned(),
+                records::PENDING_PROMPTS.to_owned(),
+            ],
+            Tables::Prompts => vec![records::PENDING_PROMPTS.to_owned()],
+            Tables::Daemon(id) => vec![records::daemon_key(id)],
+        }
+    }
+
+    async fn snapshot(
+        &mut self,
+        table: usize,
+        after: Option<String>,
+    ) -> Result<Option<ChangeBatch>> {
+        let prefixes = self.prefixes();
+        let Some(prefix) = prefixes.get(table) else {
+            self.phase = Phase::Follow;
+            return Ok(Some(ChangeBatch::Progress(self.through)));
+        };
+        let page = self
+            .app
+            .store()
+            .scan(prefix, after.as_deref(), BATCH)
+            .await
+            .map_err(records::store_error)?;
+        self.phase = match page.last() {
+            Some(last) if page.len() == BATCH => Phase::Snapshot {
+                table,
+                after: Some(last.key.clone()),
+            },
+            _ => Phase::Snapshot {
+                table: table + 1,
+                after: None,
+            },
+        };
+        let mut changes = Vec::new();
+        for record in page {
+            let record = match record.key.strip_prefix(records::PENDING_PROMPTS) {
+                Some(id) => {
+                    let key = format!("{}{id}", records::PROMPTS);
+                    match self
+                        .app
+                        .store()
+                        .get(&key)
+                        .await
+                        .map_err(records::store_error)?
+                    {
+                        Some(prompt) => prompt,
+                        None => continue,
+                    }
+                }
+                None => record,
+            };
+            let change = self
+                .change(&record.key, record.revision, Some(&record))
+                .await?;
+            changes.extend(change);
+        }
+        Ok((!changes.is_empty()).then_some(ChangeBatch::Changes(changes)))
+    }
+
+    async fn changes(&mut self) -> Result<Option<ChangeBatch>> {
+        let prefix = match self.tables {
+            Tables::All => String::new(),
+            Tables::Prompts => records::PROMPTS.to_owned(),
+            Tables::Daemon(id) => records::daemon_key(id),
+        };
+        let newest = *self.wake.borrow();
+        let page = self
+            .app
+            .store()
+            .changes(&prefix, self.through, BATCH)
+            .await
+            .map_err(records::store_error)?;
+        let Some(last) = page.last().map(|change| change.revision) else {
+            self.through = self.through.max(newest);
+            return Ok(None);
+        };
+        let mut changes = Vec::new();
+        for change in &page {
+            let record = change.value.clone().map(|value| crate::store::Record {
+                key: change.key.clone(),
+                revision: change.revision,
+                value,
+            });
+            let change = self
+                .change(&change.key, change.revision, record.as_ref())
+                .await?;
+            changes.extend(change);
+        }
+        self.through = last;
+        Ok((!changes.is_empty()).then_some(ChangeBatch::Changes(changes)))
+    }
+
+    /// A record's change as a reader sees it; `None` for a record that is not of a followed table.
+    async fn change(
+        &self,
+        key: &str,
+        revision: u64,
+        record: Option<&crate::store::Record>,
+    ) -> Result<Option<Change>> {
+        let Some((table, id)) = key.split_once('/') else {
+            return Ok(None);
+        };
+        let followed = match self.tables {
+            Tables::All => matches!(table, "session" | "prompt" | "daemon"),
+            Tables::Prompts => table == "prompt",
+            Tables::Daemon(daemon) => key == records::daemon_key(daemon),
+        };
+        if !followed {
+            return Ok(None);
+        }
+        let Some(record) = record else {
+            return Ok(Some(Change {
+                revision,
+                changed: Changed::Deleted(id.to_owned()),
+            }));
+        };
+        let changed = match table {
+            "session" => {
+                let session: Session = records::decode(record)?;
+                Changed::Session(Box::new(self.app.shown(session, revision).await?))
+            }
+            "prompt" => Changed::Prompt(Box::new(records::decode::<Prompt>(record)?)),
+            _ => {
+                let daemon: Daemon = records::decode(record)?;
+                Changed::Daemon(Box::new(self.app.shown_daemon(daemon, revision).await?))
+            }
+        };
+        Ok(Some(Change { revision, changed }))
+    }
+
+    async fn wait(&mut self) -> Result<Option<ChangeBatch>> {
+        tokio::select! {
+            changed = self.wake.changed() => {
+                if changed.is_err() {
+                    return Err(Error::new(Code::Unavailable, "the server is shutting down; come back and go on from the last revision"));
+                }
+                // Slept once for many changes; if the wait is cancelled, nothing was taken yet.
+                tokio::time::sleep(GATHER_FOR).await;
+                Ok(None)
+            }
+            () = tokio::time::sleep(PROGRESS_EVERY) => Ok(Some(ChangeBatch::Progress(self.through))),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Answering a prompt: the first answer wins, whoever gives it.
+
+use super::decided;
+use crate::app::App;
+use crate::app::access::Caller;
+use crate::app::idempotency::{Begin, digest};
+use crate::app::records;
+use crate::app::sessions::Step;
+use crate::base::id::{PromptId, RuleId, SessionId};
+use crate::base::{Code, Error, Result};
+use crate::domain::policy;
+use crate::domain::prompt::{
+    AnswerBody, Decision, PromptKind, PromptRule, PromptState, QuestionAnswer, Remember,
+};
+use crate::domain::{Actor, Prompt, PromptAnswer};
+use crate::store::Expect;
+
+use super::NewRule;
+
+/// An answered prompt, and the rule that was made with the answer.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The prompt.
+    pub prompt: Prompt,
+    /// The rule, if one was made.
+    pub rule: Option<PromptRule>,
+}
+
+/// The most text an answer carries, in bytes.
+const MAX_ANSWER_TEXT: usize = 64 * 1024;
+
+impl App {
+    /// Answers a prompt.
+    pub async fn answer_prompt(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        id: PromptId,
+        session_id: Option<SessionId>,
+        body: AnswerBody,
+    ) -> Result<(Answered, u64)> {
+        let (prompt, _) = self.get_prompt(id).await?;
+        if session_id.is_some_and(|session| session != prompt.session_id) {
+            return Err(Error::invalid("session_id", "is not the prompt's session"));
+        }
+        check(&prompt, &body)?;
+        let request = digest(format!("{id}{body:?}").as_bytes());
+        let begun = self
+            .idempotency()
+            .begin(caller, "AnswerPrompt", request_id, request)
+            .await?;
+        let pending = match begun {
+            Begin::Repeat(rule) => {
+                let rule = std::str::from_utf8(&rule)
+                    .ok()
+                    .and_then(|text| text.parse::<RuleId>().ok());
+                let (prompt, revision) = self.get_prompt(id).await?;
+                let rule = rule.and_then(|id| self.rules().get(id));
+                return Ok((Answered { prompt, rule }, revision));
+            }
+            Begin::Fresh(pending) => pending,
+        };
+        let actor = caller.actor();
+        let rule = self.rule_for(&prompt, &body, &actor).await?;
+        let made = rule.clone();
+        let mark = pending.op(rule
+            .as_ref()
+            .map(|rule| rule.id.to_string())
+            .unwrap_or_default()
+            .as_bytes());
+        let outcome = self
+            .sessions()
+            .step(prompt.session_id, move |step| {
+                answer(step, id, body, &actor)?;
+                if let Some(rule) = &made {
+                    let op = records::put(records::rule_key(rule.id), rule, Expect::Absent)?;
+                    step.op(op);
+                }
+                if let Some(op) = mark {
+                    step.op(op);
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = outcome {
+            // Somebody was first: say who and how.
+            let (prompt, _) = self.get_prompt(id).await?;
+            return Err(match prompt.state {
+                PromptState::Answered => answered(&prompt),
+                _ => error,
+            });
+        }
+        if let Some(rule) = &rule {
+            self.rules().stored(rule.clone());
+        }
+        let (prompt, revision) = self.get_prompt(id).await?;
+        Ok((Answered { prompt, rule }, revision))
+    }
+
+    async fn rule_for(
+        &self,
+        prompt: &Prompt,
+        body: &AnswerBody,
+        actor: &Actor,
+    ) -> Result<Option<PromptRule>> {
+        let AnswerBody::Decision(decision) = body else {
+            return Ok(None);
+        };
+        if decision.remember == Remember::None {
+            return Ok(None);
+        }
+        let (session, _) = self.get_session(prompt.session_id).await?;
+        let pattern = if decision.pattern.is_empty() {
+            policy::pattern_for(prompt, &session.cwd)
+        } else {
+            decision.pattern.clone()
+        };
+        let rule = NewRule {
+            pattern,
+            allow: decision.allow,
+            session_id: (decision.remember == Remember::Session).then_some(prompt.session_id),
+            directory: String::new(),
+        };
+        self.rules().check(&rule)?;
+        Ok(Some(self.rules().prepare(rule, actor)))
+    }
+}
+
+fn answer(step: &mut Step<'_>, id: PromptId, body: AnswerBody, actor: &Actor) -> Result<()> {
+    let Some(prompt) = step.live.prompts.get(&id).cloned() else {
+        return Err(Error::state(
+            "the prompt is over: it was answered, withdrawn or has expired",
+        ));
+    };
+    match prompt.state {
+        PromptState::Pending => {}
+        PromptState::Answered => return Err(answered(&prompt)),
+        PromptState::Expired => return Err(Error::state("the prompt has expired")),
+        PromptState::Withdrawn => return Err(Error::state("the prompt was withdrawn")),
+    }
+    let answer = PromptAnswer {
+        by: actor.clone(),
+        at: step.now,
+        body,
+    };
+    decided(step, prompt, answer)
+}
+
+/// What the second who answers is told.
+fn answered(prompt: &Prompt) -> Error {
+    let Some(answer) = &prompt.answer else {
+        return Error::new(Code::PromptAnswered, "the prompt was answered already");
+    };
+    let how = match &answer.body {
+        AnswerBody::Decision(Decision { allow: true, .. }) => "allow",
+        AnswerBody::Decision(_) => "deny",
+        AnswerBody::Answers(_) => "answers",
+    };
+    Error::new(
+        Code::PromptAnswered,
+        format!("{} answered first: {how}", answer.by.name),
+    )
+    .with("winner", &answer.by.name)
+    .with("answer", how)
+    .with("at", answer.at)
+}
+
+/// Whether an answer fits its prompt.
+fn check(prompt: &Prompt, body: &AnswerBody) -> Result<()> {
+    match (prompt.kind, body) {
+        (PromptKind::Question, AnswerBody::Answers(answers)) => check_answers(prompt, answers),
+        (PromptKind::Question, AnswerBody::Decision(decision)) => {
+            // A question may be declined, with a word why.
+            if decision.allow {
+                return Err(Error::invalid(
+                    "answers",
+                    "are missing: this prompt is a question, and an allow says nothing",
+                ));
+            }
+            check_decision(decision)
+        }
+        (_, AnswerBody::Decision(decision)) => check_decision(decision),
+        (_, AnswerBody::Answers(_)) => Err(Error::invalid(
+            "decision",
+            "is missing: this prompt asks for allow or deny",
+        )),
+    }
+}
+
+fn check_decision(decision: &Decision) -> Result<()> {
+    if decision.message.len() > MAX_ANSWER_TEXT {
+        return Err(Error::invalid("decision.message", "is longer than 64 KiB"));
+    }
+    if decision.updated_input.is_some() && !decision.allow {
+        return Err(Error::invalid(
+            "decision.updated_input",
+            "goes with an allow only",
+        ));
+    }
+    if let Some(input) = &decision.updated_input
+        && !input.to_value().is_object()
+    {
+        return Err(Error::invalid(
+            "decision.updated_input",
+            "must be a JSON object",
+        ));
+    }
+    if decision.allow && decision.interrupt {
+        return Err(Error::invalid(
+            "decision.interrupt",
+            "goes with a deny only",
+        ));
+    }
+    Ok(())
+}
+
+fn check_answers(prompt: &Prompt, answers: &[QuestionAnswer]) -> Result<()> {
+    for (index, answer) in answers.iter().enumerate() {
+        let field = format!("answers[{index}]");
+        let Some(question) = prompt
+            .questions
+            .iter()
+            .find(|question| question.text == answer.question)
+        else {
+            return Err(Error::invalid(
+                &field,
+                "answers a question that was not asked; use the question's own text",
+            ));
+        };
+        if answers[..index]
+            .iter()
+            .any(|earlier| earlier.question == answer.question)
+        {
+            return Err(Error::invalid(&field, "answers the same question again"));
+        }
+        if answer.text.len() > MAX_ANSWER_TEXT {
+            return Err(Error::invalid(&field, "has a text longer than 64 KiB"));
+        }
+        if answer.labels.is_empty() && answer.text.is_empty() {
+            return Err(Error::invalid(&field, "has neither a label nor a text"));
+        }
+        if answer.labels.len() > 1 && !question.multi_select {
+            return Err(Error::invalid(
+                &field,
+                "has several labels, and the question takes one",
+            ));
+        }
+        for label in &answer.labels {
+            if !question.options.iter().any(|option| option.label == *label) {
+                return Err(Error::invalid(
+                    &field,
+                    format!(
+                        "has the label {label:?}, which is not offered; use text for an answer of your own"
+                    ),
+                ));
+            }
+        }
+    }
+    if answers.is_empty() {
+        return Err(Error::invalid(
+            "answers",
+            "are missing; to decline the question, deny it",
+        ));
+    }
+    Ok(())
+}
+
+impl App {
+    /// Makes a rule.
+    pub async fn create_rule(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        rule: NewRule,
+    ) -> Result<PromptRule> {
+        let request = digest(format!("{rule:?}").as_bytes());
+        let begun = self
+            .idempotency()
+            .begin(caller, "CreatePromptRule", request_id, request)
+            .await?;
+        match begun {
+            Begin::Repeat(answer) => {
+                let id = std::str::from_utf8(&answer).map_err(Error::internal)?;
+                let id: RuleId = id.parse()?;
+                self.rules()
+                    .get(id)
+                    .ok_or_else(|| Error::not_found("rule", id))
+            }
+            Begin::Fresh(pending) => {
+                self.rules()
+                    .create(rule, &caller.actor(), |id| {
+                        pending.op(id.to_string().as_bytes())
+                    })
+                    .await
+            }
+        }
+    }
+}

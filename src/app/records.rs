@@ -1,0 +1,220 @@
+//! Where each noun's record lives, and how it is read and written.
+//!
+//! Records are the JSON of the domain's types: an operator can read them, and a field that is added
+//! later has a default. A record is a projection; the journal's commit that carries it is the truth.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId};
+use crate::base::{Error, Result};
+use crate::domain::{Daemon, Input, Prompt, PromptRule, Session};
+use crate::store::{self, Expect, Record, RecordOp, Records};
+
+/// Key of a session's record.
+pub fn session_key(id: SessionId) -> String {
+    format!("session/{id}")
+}
+
+/// What the keys of all sessions begin with.
+pub const SESSIONS: &str = "session/";
+
+/// Key of the mark that a session may have a process, under its daemon.
+pub fn living_key(daemon: DaemonId, session: SessionId) -> String {
+    format!("living/{daemon}/{session}")
+}
+
+/// What the marks of a daemon's living sessions begin with.
+pub fn living_prefix(daemon: DaemonId) -> String {
+    format!("living/{daemon}/")
+}
+
+/// What the marks of all living sessions begin with.
+pub const LIVING: &str = "living/";
+
+/// Key of an input's record.
+pub fn input_key(session: SessionId, id: InputId) -> String {
+    format!("input/{session}/{id}")
+}
+
+/// What the keys of a session's inputs begin with.
+pub fn input_prefix(session: SessionId) -> String {
+    format!("input/{session}/")
+}
+
+/// Key of a prompt's record.
+pub fn prompt_key(id: PromptId) -> String {
+    format!("prompt/{id}")
+}
+
+/// What the keys of all prompts begin with.
+pub const PROMPTS: &str = "prompt/";
+
+/// Key of the mark that a session has a prompt.
+pub fn session_prompt_key(session: SessionId, id: PromptId) -> String {
+    format!("session-prompt/{session}/{id}")
+}
+
+/// What the marks of a session's prompts begin with.
+pub fn session_prompt_prefix(session: SessionId) -> String {
+    format!("session-prompt/{session}/")
+}
+
+/// Key of the mark that a prompt waits for an answer.
+pub fn pending_prompt_key(id: PromptId) -> String {
+    format!("pending-prompt/{id}")
+}
+
+/// What the marks of all waiting prompts begin with.
+pub const PENDING_PROMPTS: &str = "pending-prompt/";
+
+/// Key of a rule's record.
+pub fn rule_key(id: RuleId) -> String {
+    format!("rule/{id}")
+}
+
+/// What the keys of all rules begin with.
+pub const RULES: &str = "rule/";
+
+/// Key of a daemon's record.
+pub fn daemon_key(id: DaemonId) -> String {
+    format!("daemon/{id}")
+}
+
+/// What the keys of all daemons begin with.
+pub const DAEMONS: &str = "daemon/";
+
+/// Key of the lock on a harness's conversation: its value is the session that may write to it.
+pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
+    use sha2::{Digest, Sha256};
+    // A provider's id may be any text; its hash is a key of known length.
+    let digest = Sha256::digest(format!("{harness}\0{provider_session_id}"));
+    let mut key = String::from("conversation/");
+    for byte in digest {
+        key.push_str(&format!("{byte:02x}"));
+    }
+    key
+}
+
+/// A type that is kept as a record.
+pub trait Kept: Serialize + DeserializeOwned {
+    /// What it is called in an error.
+    const NOUN: &'static str;
+}
+
+impl Kept for Session {
+    const NOUN: &'static str = "session";
+}
+impl Kept for Input {
+    const NOUN: &'static str = "input";
+}
+impl Kept for Prompt {
+    const NOUN: &'static str = "prompt";
+}
+impl Kept for PromptRule {
+    const NOUN: &'static str = "rule";
+}
+impl Kept for Daemon {
+    const NOUN: &'static str = "daemon";
+}
+
+/// Reads a record's value.
+pub fn decode<T: Kept>(record: &Record) -> Result<T> {
+    serde_json::from_slice(&record.value).map_err(|problem| {
+        Error::internal(format!(
+            "the {} record {} cannot be read: {problem}",
+            T::NOUN,
+            record.key
+        ))
+    })
+}
+
+/// A record's value.
+pub fn encode<T: Kept>(value: &T) -> Result<Bytes> {
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(Error::internal)
+}
+
+/// The change that writes a record.
+pub fn put<T: Kept>(key: String, value: &T, expect: Expect) -> Result<RecordOp> {
+    Ok(RecordOp {
+        key,
+        expect,
+        value: Some(encode(value)?),
+    })
+}
+
+/// The change that sets a mark: a record whose value is an id or nothing.
+pub fn mark(key: String, value: impl std::fmt::Display) -> RecordOp {
+    RecordOp {
+        key,
+        expect: Expect::Any,
+        value: Some(Bytes::from(value.to_string())),
+    }
+}
+
+/// The change that removes a record or a mark.
+pub fn remove(key: String) -> RecordOp {
+    RecordOp {
+        key,
+        expect: Expect::Any,
+        value: None,
+    }
+}
+
+/// One record; `None` if there is none.
+pub async fn get<T: Kept>(
+    records: &(impl Records + ?Sized),
+    key: &str,
+) -> Result<Option<(T, u64)>> {
+    match records.get(key).await.map_err(store_error)? {
+        Some(record) => Ok(Some((decode(&record)?, record.revision))),
+        None => Ok(None),
+    }
+}
+
+/// What the store's refusals mean to a caller. A refusal that the caller's own request explains is
+/// turned into its own error before it comes here.
+pub fn store_error(error: store::Error) -> Error {
+    use crate::base::Code;
+    use std::time::Duration;
+    match error {
+        store::Error::Full => Error::new(
+            Code::Unavailable,
+            "the server's disk is full; nothing was changed. Free space, or delete old sessions",
+        )
+        .retry_after(Duration::from_secs(30)),
+        store::Error::Closed => Error::new(
+            Code::Unavailable,
+            "the server is shutting down; try again in a moment",
+        )
+        .retry_after(Duration::from_secs(1)),
+        store::Error::Truncated { head, .. } | store::Error::Future { head, .. } => Error::new(
+            Code::OutOfRange,
+            format!(
+                "the log holds events {} to {}; start again after {}",
+                head.first_seq,
+                head.last_seq,
+                head.first_seq.saturating_sub(1)
+            ),
+        )
+        .with("first", head.first_seq)
+        .with("head", head.last_seq)
+        .with("epoch", head.log_epoch),
+        store::Error::NoStream { stream } => Error::not_found("session", stream),
+        store::Error::Stale { .. } => Error::new(
+            Code::Stale,
+            "the record changed since it was read; read it again and repeat",
+        ),
+        store::Error::Corrupt { ref stream, .. } => Error::new(
+            Code::InternalError,
+            format!(
+                "the log of {stream} is damaged on disk and was set apart; `baton store check` says more"
+            ),
+        )
+        .caused_by(error),
+        other => Error::internal(other),
+    }
+}

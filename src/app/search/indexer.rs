@@ -1,0 +1,154 @@
+//! The background job that keeps the index up to the logs.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::index::Doc;
+use super::text::text_of;
+use crate::app::App;
+use crate::app::records;
+use crate::base::{Error, Result};
+use crate::store::{self, Stream};
+use crate::wire::{EventBatch, event::event_from_pb};
+
+/// How many bytes of a log are indexed as one.
+const BATCH_BYTES: usize = 512 * 1024;
+/// How many sessions are looked at before the revision is noted.
+const SESSIONS: usize = 200;
+/// How long the job gathers changes before it looks.
+const GATHER_FOR: Duration = Duration::from_millis(200);
+/// How long it waits after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// Indexes until told to stop.
+pub async fn run(app: App, stop: CancellationToken) {
+    let mut wake = app.store().watch_revision();
+    loop {
+        wake.mark_unchanged();
+        let pause = match catch_up(&app).await {
+            Ok(()) => GATHER_FOR,
+            Err(error) => {
+                tracing::error!(?error, "the search index fell behind; it is tried again");
+                AFTER_FAILURE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = async {
+                tokio::time::sleep(pause).await;
+                wake.changed().await
+            } => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn catch_up(app: &App) -> Result<()> {
+    let newest = *app.store().watch_revision().borrow();
+    let mut through = app.search().with(|index| index.through()).await?;
+    if through > newest {
+        // The store was restored from a backup, or is another: what the index says is not true of it.
+        app.search().with(|index| index.clear()).await?;
+        through = 0;
+    }
+    loop {
+        // Every append changes its session's record, so the records that changed name the logs that grew.
+        let changes = app
+            .store()
+            .changes(records::SESSIONS, through, SESSIONS)
+            .await
+            .map_err(records::store_error)?;
+        let Some(last) = changes.last().map(|change| change.revision) else {
+            break;
+        };
+        for change in changes {
+            let id = change
+                .key
+                .strip_prefix(records::SESSIONS)
+                .unwrap_or_default()
+                .to_owned();
+            match change.value {
+                Some(_) => index_session(app, id).await?,
+                None => {
+                    app.search()
+                        .with(move |index| index.forget(&id, None))
+                        .await?
+                }
+            }
+        }
+        through = last;
+        note(app, through).await?;
+    }
+    note(app, newest.max(through)).await
+}
+
+async fn note(app: &App, through: u64) -> Result<()> {
+    app.search()
+        .with(move |index| index.set_through(through))
+        .await?;
+    app.search().through.send_replace(through);
+    Ok(())
+}
+
+async fn index_session(app: &App, id: String) -> Result<()> {
+    let Some(stream) = Stream::new(&id) else {
+        return Ok(());
+    };
+    let session = id.clone();
+    let mut after = app
+        .search()
+        .with(move |index| index.progress(&session))
+        .await?;
+    loop {
+        let chunks = match app.store().read(&stream, after, BATCH_BYTES).await {
+            Ok(chunks) => chunks,
+            Err(store::Error::Truncated { head, .. }) => {
+                let session = id.clone();
+                app.search()
+                    .with(move |index| index.forget(&session, Some(head.first_seq)))
+                    .await?;
+                after = head.first_seq.saturating_sub(1);
+                continue;
+            }
+            Err(store::Error::Future { .. }) => {
+                // The log was made anew and is shorter: index it from its beginning.
+                let session = id.clone();
+                app.search()
+                    .with(move |index| index.forget(&session, None))
+                    .await?;
+                after = 0;
+                continue;
+            }
+            Err(store::Error::NoStream { .. } | store::Error::Corrupt { .. }) => return Ok(()),
+            Err(error) => return Err(records::store_error(error)),
+        };
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let mut docs = Vec::new();
+        for chunk in chunks {
+            after = chunk.last_seq;
+            let events = EventBatch::from_encoded(chunk.bytes)
+                .events()
+                .map_err(Error::internal)?;
+            for event in events {
+                // An event of a newer version that this one cannot read has no text to it.
+                let Ok(event) = event_from_pb(event) else {
+                    continue;
+                };
+                if let Some(text) = text_of(&event) {
+                    docs.push(Doc {
+                        seq: event.seq,
+                        time: event.time,
+                        kind: event.body.kind(),
+                        text,
+                    });
+                }
+            }
+        }
+        let session = id.clone();
+        app.search()
+            .with(move |index| index.add(&session, &docs, after))
+            .await?;
+    }
+}

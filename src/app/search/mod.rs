@@ -1,0 +1,125 @@
+//! Search over transcripts: a full-text index that is always a little behind the logs, never beside them.
+//!
+//! The index is SQLite with FTS5, in a file of its own. It is a projection: how far each session is
+//! indexed is kept in the same transaction as the text, so that a crash loses or doubles nothing, and a
+//! lost or damaged file is built anew from the logs. A search waits a moment for the index to reach what
+//! was stored when it was called.
+
+mod index;
+mod indexer;
+mod query;
+mod text;
+
+pub use indexer::run as run_indexer;
+pub use query::Query;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use self::index::Index;
+use crate::app::App;
+use crate::base::id::SessionId;
+use crate::base::page::{Page, PageRequest};
+use crate::base::{Error, Result, Timestamp};
+use crate::domain::EventKind;
+
+/// How long a search waits for the index.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
+/// One event that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The session.
+    pub session_id: SessionId,
+    /// The event.
+    pub seq: u64,
+    /// When it was accepted.
+    pub time: Timestamp,
+    /// Its kind.
+    pub kind: EventKind,
+    /// The text around it; what was found stands between ‹ and ›.
+    pub snippet: String,
+}
+
+/// The index over all transcripts.
+#[derive(Clone)]
+pub struct Search {
+    index: Arc<Mutex<Index>>,
+    through: watch::Sender<u64>,
+}
+
+impl Search {
+    /// Opens the index in a file, or makes it anew if it is missing, damaged or of another version.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::over(Index::open(path).map_err(Error::internal)?)
+    }
+
+    /// An index that is gone with the process.
+    pub fn in_memory() -> Result<Self> {
+        Self::over(Index::in_memory().map_err(Error::internal)?)
+    }
+
+    fn over(index: Index) -> Result<Self> {
+        let through = index.through().map_err(Error::internal)?;
+        Ok(Search {
+            index: Arc::new(Mutex::new(index)),
+            through: watch::Sender::new(through),
+        })
+    }
+
+    /// Runs something on the index, off the async threads.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Index) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let index = self.index.clone();
+        tokio::task::spawn_blocking(move || work(&mut index.lock()))
+            .await
+            .map_err(Error::internal)?
+            .map_err(Error::internal)
+    }
+}
+
+impl App {
+    /// Searches the text of transcripts, newest first.
+    pub async fn search_events(
+        &self,
+        query: &str,
+        session: Option<SessionId>,
+        kinds: &[EventKind],
+        page: &PageRequest,
+    ) -> Result<Page<Hit>> {
+        let query = Query::parse(query)?;
+        if let Some(id) = session {
+            self.get_session(id).await?;
+        }
+        let before = match &page.after {
+            Some(row) => Some(
+                row.parse::<i64>()
+                    .map_err(|_| Error::invalid("page_token", "is not one of this list"))?,
+            ),
+            None => None,
+        };
+        let newest = *self.store().watch_revision().borrow();
+        let mut through = self.search().through.subscribe();
+        // An index that is further behind than that still answers, with what it has.
+        let _ = tokio::time::timeout(CATCH_UP, through.wait_for(|at| *at >= newest)).await;
+        let size = page.size;
+        let kinds = kinds.to_vec();
+        let mut rows = self
+            .search()
+            .with(move |index| index.find(&query, session, &kinds, before, size + 1))
+            .await?;
+        let more = rows.len() > size;
+        rows.truncate(size);
+        let next = rows.last().filter(|_| more).map(|(row, _)| row.to_string());
+        Ok(Page {
+            items: rows.into_iter().map(|(_, hit)| hit).collect(),
+            next,
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! One task per live session: everything that changes a session happens here, one step after another.
+//!
+//! Steps that wait together are committed together. A step that fails leaves no trace; a commit that
+//! fails undoes all its steps and tells each caller. An actor whose session is over, and that has had
+//! nothing to do for a while, goes away; the next call brings it back from the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::live::Live;
+use super::step::{Changes, Step};
+use super::{Shared, timers};
+use crate::app::records;
+use crate::base::id::SessionId;
+use crate::base::{Error, Result};
+use crate::domain::Lifecycle;
+use crate::store::{Append, Commit, Expect, Stream};
+
+/// How many steps may wait for a session; a caller beyond that waits for its turn.
+pub(super) const QUEUE: usize = 256;
+/// How many steps go into one commit.
+const BATCH: usize = 64;
+/// How long an actor whose session is over stays.
+const LINGER: Duration = Duration::from_secs(10);
+/// The longest an actor sleeps before it looks at the clock again: a machine may have slept.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Tells a caller how its step ended, after the commit.
+pub(super) type Finish = Box<dyn FnOnce(&Result<()>) + Send>;
+/// A step: returns what to tell the caller after the commit, or nothing if the caller has been told.
+pub(super) type Job = Box<dyn FnOnce(&mut Step<'_>) -> Option<Finish> + Send>;
+
+/// Runs a session's steps until nothing needs it any more.
+pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Receiver<Job>) {
+    let id = live.session.id;
+    let mut idle_since = Instant::now();
+    loop {
+        let mut batch = Vec::new();
+        let sleep = next_wake(&shared, &live, idle_since);
+        tokio::select! {
+            job = jobs.recv() => match job {
+                Some(job) => batch.push(job),
+                None => return,
+            },
+            () = tokio::time::sleep(sleep) => {}
+        }
+        while batch.len() < BATCH {
+            match jobs.try_recv() {
+                Ok(job) => batch.push(job),
+                Err(_) => break,
+            }
+        }
+        if batch.is_empty() && !is_due(&shared, &live) {
+            let lingered = idle_since.elapsed() >= LINGER;
+            if lingered && !live.session.lifecycle.is_living() && shared.retire(id, &jobs) {
+                return;
+            }
+            continue;
+        }
+        idle_since = Instant::now();
+        match commit_batch(&shared, &mut live, batch).await {
+            Ok(()) if live.deleted => {
+                shared.forget(id);
+                return;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(session = %id, ?error, "a change of the session could not be stored");
+                // The store's word decides: what this actor believed may be behind.
+                match Live::load(shared.store.as_ref(), id).await {
+                    Ok(Some(fresh)) => live = fresh,
+                    Ok(None) | Err(_) => {
+                        shared.forget(id);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn next_wake(shared: &Shared, live: &Live, idle_since: Instant) -> Duration {
+    let now = shared.clock.now();
+    let due = live
+        .next_due(shared.options.grace)
+        .map(|due| due.saturating_since(now));
+    let linger =
+        (!live.session.lifecycle.is_living()).then(|| LINGER.saturating_sub(idle_since.elapsed()));
+    due.into_iter()
+        .chain(linger)
+        .min()
+        .unwrap_or(LONGEST_SLEEP)
+        .min(LONGEST_SLEEP)
+        .max(Duration::from_millis(1))
+}
+
+fn is_due(shared: &Shared, live: &Live) -> bool {
+    live.next_due(shared.options.grace)
+        .is_some_and(|due| due <= shared.clock.now())
+}
+
+async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Result<()> {
+    let now = shared.clock.now();
+    let expected_last = live.last_seq;
+    let mut working = live.clone();
+    let mut changes = Changes::default();
+    let mut finishes = Vec::new();
+
+    if is_due(shared, &working) {
+        let mut next = working.clone();
+        let mut own = Changes::default();
+        let mut step = Step::new(&mut next, &mut own, now, shared.store.as_ref());
+        match timers::fire(&mut step, shared.options.grace) {
+            Ok(()) => {
+                working = next;
+                changes.absorb(own);
+            }
+            Err(error) => tracing::warn!(session = %live.session.id, ?error, "a timer failed"),
+        }
+    }
+    for job in batch {
+        let mut next = working.clone();
+        let mut own = Changes::default();
+        let mut step = Step::new(&mut next, &mut own, now, shared.store.as_ref());
+        if let Some(finish) = job(&mut step) {
+            working = next;
+            changes.absorb(own);
+            finishes.push(finish);
+        }
+    }
+    let outcome = store(shared, &working, changes, expected_last).await;
+    for finish in finishes {
+        finish(&outcome);
+    }
+    if outcome.is_ok() {
+        *live = working;
+    }
+    outcome
+}
+
+async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u64) -> Result<()> {
+    let id = live.session.id;
+    let mut commit = Commit {
+        ops: changes.ops.into_values().collect(),
+        ..Commit::default()
+    };
+    let dropped = changes.trim.as_ref().is_some_and(|trim| trim.drop);
+    commit.trims.extend(changes.trim);
+    if !dropped {
+        if changes.session_changed {
+            commit.ops.push(records::put(
+                records::session_key(id),
+                &live.session,
+                Expect::Any,
+            )?);
+        }
+        if !changes.events.is_empty() || changes.origin.is_some() {
+            let entries = changes
+                .events
+                .iter()
+                .map(crate::wire::encode_event)
+                .collect();
+            commit.appends.push(Append {
+                stream: Stream::session(id),
+                expected_last,
+                fence: 0,
+                entries,
+                origin: changes.origin,
+                time: shared.clock.now(),
+            });
+        }
+    }
+    commit.appends.extend(changes.also);
+    if commit.ops.is_empty() && commit.appends.is_empty() && commit.trims.is_empty() {
+        return Ok(());
+    }
+    shared
+        .store
+        .commit(commit)
+        .await
+        .map_err(records::store_error)?;
+    shared.transients.committed(&changes.events);
+    if changes.nudge {
+        shared.nudges.nudge(live.session.daemon_id);
+    }
+    if live.session.lifecycle == Lifecycle::Ended {
+        shared.transients.ended(id);
+    }
+    Ok(())
+}
+
+/// Turns a function into a job and a receiver of its answer, which comes after the commit.
+pub(super) fn job<T: Send + 'static>(
+    step: impl FnOnce(&mut Step<'_>) -> Result<T> + Send + 'static,
+) -> (Job, tokio::sync::oneshot::Receiver<Result<T>>) {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let job: Job = Box::new(move |current| match step(current) {
+        Ok(value) => {
+            let finish: Finish = Box::new(move |outcome| {
+                let _ = tell.send(outcome.clone().map(|()| value));
+            });
+            Some(finish)
+        }
+        Err(error) => {
+            let _ = tell.send(Err(error));
+            None
+        }
+    });
+    (job, told)
+}
+
+/// What a caller is told whose actor went away without an answer.
+pub(super) fn gone(id: SessionId) -> Error {
+    Error::internal(format!("the actor of session {id} ended without an answer"))
+}

@@ -1,0 +1,396 @@
+//! What a daemon's records do to a session.
+
+use super::step::Step;
+use crate::app::prompts;
+use crate::app::records;
+use crate::base::{Error, Result};
+use crate::domain::event::Origin as EventOrigin;
+use crate::domain::prompt::{PromptRule, PromptState};
+use crate::domain::{EndInfo, EndReason, Event, EventBody, InputState, Lifecycle, Session};
+use crate::store::{Expect, Origin};
+
+/// One record of a spool, ready to be stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its number.
+    pub origin_seq: u64,
+    /// What the driver made of it.
+    pub events: Vec<Event>,
+    /// How many bytes it counts as output.
+    pub bytes: u64,
+    /// Hashes of the content its events refer to; all of it is stored.
+    pub contents: Vec<String>,
+}
+
+/// Applies records that follow what is stored. The caller has checked that they follow.
+pub(super) fn records(
+    step: &mut Step<'_>,
+    epoch: u64,
+    stored: Vec<Stored>,
+    rules: &[PromptRule],
+) -> Result<()> {
+    for record in stored {
+        step.live.session.output_bytes =
+            step.live.session.output_bytes.saturating_add(record.bytes);
+        for sha256 in &record.contents {
+            step.refer(sha256);
+        }
+        for event in record.events {
+            apply(step, event, rules)?;
+        }
+        step.stored_through(Origin {
+            epoch,
+            seq: record.origin_seq,
+        });
+    }
+    check_amounts(step)?;
+    step.deliver_next()
+}
+
+fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule]) -> Result<()> {
+    // Whatever the agent says proves that it runs, but not the news of its end.
+    if !matches!(event.body, EventBody::Ended { .. }) {
+        running(step)?;
+    }
+    match &event.body {
+        EventBody::Started {
+            provider_session_id,
+            model,
+            ..
+        } => {
+            let (id, model) = (provider_session_id.clone(), model.clone());
+            step.push(event);
+            take_conversation(step, &id);
+            if !model.is_empty() && step.live.session.model.is_empty() {
+                step.live.session.model = model;
+            }
+        }
+        EventBody::ActivityChanged {
+            activity,
+            source,
+            confidence,
+        } => {
+            let session = &mut step.live.session;
+            session.activity = *activity;
+            session.activity_source = *source;
+            session.activity_confidence = *confidence;
+            step.push(event);
+        }
+        EventBody::InputChanged {
+            input_id,
+            state,
+            reason,
+            ..
+        } => {
+            let (id, state, reason) = (*input_id, *state, reason.clone());
+            if step.live.inputs.contains_key(&id) {
+                step.input_moved(id, state, &reason)?;
+            }
+        }
+        EventBody::TurnEnded { .. } => {
+            step.live.session.turns = step.live.session.turns.saturating_add(1);
+            step.push(event);
+            finish_one_shot(step)?;
+        }
+        EventBody::UsageUpdated { total } => {
+            step.live.session.usage = *total;
+            step.push(event);
+        }
+        EventBody::OptionsChanged {
+            model: Some(model), ..
+        } => {
+            step.live.session.model.clone_from(model);
+            step.push(event);
+        }
+        EventBody::PromptRequested { prompt } => {
+            let mut prompt = (**prompt).clone();
+            prompt.session_id = step.id();
+            prompt.requested_at = step.now;
+            prompt.state = PromptState::Pending;
+            prompt.answer = None;
+            prompts::requested(step, prompt, event, rules)?;
+        }
+        EventBody::PromptWithdrawn { prompt_id, reason } => {
+            let (id, reason) = (*prompt_id, reason.clone());
+            step.withdraw_prompt(id, &reason)?;
+        }
+        EventBody::Ended { end } => ended(step, end.clone())?,
+        // What only the server may say is not taken from a daemon.
+        EventBody::SessionCreated { .. }
+        | EventBody::LifecycleChanged { .. }
+        | EventBody::LinkChanged { .. }
+        | EventBody::InputAccepted { .. }
+        | EventBody::PromptAnswered { .. }
+        | EventBody::PromptExpired { .. }
+        | EventBody::PromptDelivered { .. }
+        | EventBody::LimitExceeded { .. } => {
+            return Err(Error::invalid(
+                "events",
+                format!(
+                    "have a {} from a daemon; only the server makes these",
+                    event.body.kind().as_str()
+                ),
+            ));
+        }
+        _ => step.push(event),
+    }
+    Ok(())
+}
+
+/// The process runs.
+pub(super) fn running(step: &mut Step<'_>) -> Result<()> {
+    if step.live.session.lifecycle == Lifecycle::Pending {
+        step.move_to(Lifecycle::Starting)?;
+    }
+    if step.live.session.lifecycle == Lifecycle::Starting {
+        step.move_to(Lifecycle::Running)?;
+        step.live.session.started_at = Some(step.now);
+        // It was told to end before it ran.
+        if step.live.session.stopping.is_some() {
+            step.move_to(Lifecycle::Stopping)?;
+        }
+    }
+    Ok(())
+}
+
+/// The harness named its conversation, or moved to another: the lock moves with it.
+fn take_conversation(step: &mut Step<'_>, provider_session_id: &str) {
+    let session = &step.live.session;
+    if provider_session_id.is_empty() || session.provider_session_id == provider_session_id {
+        return;
+    }
+    if !session.provider_session_id.is_empty() {
+        let old = records::conversation_key(&session.harness, &session.provider_session_id);
+        step.op(records::remove(old));
+    }
+    let session = &mut step.live.session;
+    session.provider_session_id = provider_session_id.to_owned();
+    let lock = records::mark(
+        records::conversation_key(&session.harness, provider_session_id),
+        session.id,
+    );
+    step.op(lock);
+}
+
+fn finish_one_shot(step: &mut Step<'_>) -> Result<()> {
+    let session = &step.live.session;
+    let done = session.one_shot
+        && session.lifecycle == Lifecycle::Running
+        && session.stopping.is_none()
+        && step.live.order.is_empty()
+        && !step.live.has_input_on_its_way();
+    if !done {
+        return Ok(());
+    }
+    let end = EndInfo::because(EndReason::Completed, "its one turn is over");
+    step.stop(end, false, false)
+}
+
+/// The process is gone.
+fn ended(step: &mut Step<'_>, exit: EndInfo) -> Result<()> {
+    let session = &step.live.session;
+    if session.is_over() && !session.is_lost() {
+        // The news came late: the session's end was decided and is on record.
+        return Ok(());
+    }
+    if session.is_lost() {
+        // Lost and found dead: the end stays lost, and the conversation is free.
+        return super::lost::give_up(step).and_then(|()| {
+            let session = &mut step.live.session;
+            session.end = Some(EndInfo {
+                reason: if exit.reason == EndReason::Completed {
+                    EndReason::Completed
+                } else {
+                    EndReason::Crashed
+                },
+                message: format!("it ended while its daemon was away: {}", exit.message),
+                ..exit
+            });
+            step.touch();
+            Ok(())
+        });
+    }
+    let suspended = session.suspending && session.lifecycle != Lifecycle::Pending;
+    let end = match session.stopping.clone() {
+        // Why it was told to end says more than how the process went.
+        Some(wanted) => EndInfo {
+            exit_code: exit.exit_code,
+            signal: exit.signal,
+            stderr_tail: exit.stderr_tail,
+            ..wanted
+        },
+        None => exit,
+    };
+    if step.live.session.lifecycle == Lifecycle::Starting && suspended {
+        running(step)?;
+    }
+    step.end(end, suspended)
+}
+
+/// Limits that are reached by amounts. What was already produced is kept.
+fn check_amounts(step: &mut Step<'_>) -> Result<()> {
+    let Session {
+        limits,
+        output_bytes,
+        turns,
+        usage,
+        ..
+    } = &step.live.session;
+    let reached = [
+        ("output_bytes", *output_bytes, limits.output_bytes),
+        ("turns", u64::from(*turns), limits.turns.map(u64::from)),
+        ("cost", usage.cost_micro_usd, limits.cost_micro_usd),
+    ]
+    .into_iter()
+    .find_map(|(name, value, allowed)| {
+        allowed
+            .filter(|allowed| value >= *allowed)
+            .map(|allowed| (name, value, allowed))
+    });
+    match reached {
+        Some((name, value, allowed)) => step.limit_reached(name, value, allowed),
+        None => Ok(()),
+    }
+}
+
+/// How an ended command changes the session.
+pub(super) fn command_ended(
+    step: &mut Step<'_>,
+    result: &crate::domain::CommandResult,
+) -> Result<()> {
+    use crate::domain::prompt::AnswerDelivery;
+    use crate::domain::{CommandBody, CommandOutcome};
+
+    let Some(command) = step.settle(result.command_id) else {
+        // Known already; the daemon may forget it.
+        return Ok(());
+    };
+    let failed = result.outcome != CommandOutcome::Applied;
+    if failed {
+        step.emit(EventBody::CommandFailed {
+            command_id: command.id,
+            command: command.body.name().to_owned(),
+            outcome: result.outcome,
+            reason: result.reason.clone(),
+        });
+    }
+    match (&command.body, result.outcome) {
+        (CommandBody::Start(_), CommandOutcome::Applied) => {
+            if step.live.session.lifecycle == Lifecycle::Pending {
+                step.move_to(Lifecycle::Starting)?;
+            }
+        }
+        (CommandBody::Start(_), CommandOutcome::Indeterminate) => {}
+        (CommandBody::Start(_), _) => {
+            if !step.live.session.is_over() {
+                let end = EndInfo::because(EndReason::Failed, result.reason.clone());
+                step.end(end, false)?;
+            }
+        }
+        (CommandBody::Input { input_id, .. }, outcome) => {
+            let id = *input_id;
+            match outcome {
+                // The harness itself says when it takes the input.
+                CommandOutcome::Applied => {}
+                CommandOutcome::Rejected => {
+                    step.input_moved(id, InputState::Rejected, &result.reason)?;
+                }
+                CommandOutcome::Withdrawn => {
+                    step.input_moved(id, InputState::Withdrawn, &result.reason)?;
+                }
+                CommandOutcome::Indeterminate => {
+                    step.input_moved(id, InputState::Indeterminate, &result.reason)?;
+                }
+            }
+        }
+        (CommandBody::Answer { prompt_id, .. }, outcome) => {
+            let delivery = match outcome {
+                CommandOutcome::Applied => AnswerDelivery::Applied,
+                CommandOutcome::Indeterminate => AnswerDelivery::Indeterminate,
+                _ => AnswerDelivery::Undeliverable,
+            };
+            step.answer_moved(*prompt_id, delivery, &result.reason)?;
+        }
+        (CommandBody::CancelInput { input_id }, CommandOutcome::Applied) => {
+            step.input_moved(
+                *input_id,
+                InputState::Withdrawn,
+                "taken back from the agent",
+            )?;
+        }
+        (CommandBody::End { .. }, CommandOutcome::Rejected) => {
+            // The daemon has no such process: there is nothing to end any more.
+            if !step.live.session.is_over() {
+                let end =
+                    step.live.session.stopping.clone().unwrap_or_else(|| {
+                        EndInfo::because(EndReason::Stopped, result.reason.clone())
+                    });
+                let suspended = step.live.session.suspending
+                    && matches!(
+                        step.live.session.lifecycle,
+                        Lifecycle::Running | Lifecycle::Stopping
+                    );
+                step.end(end, suspended)?;
+            }
+        }
+        (
+            CommandBody::Options {
+                model,
+                permission_mode,
+            },
+            CommandOutcome::Applied,
+        ) => {
+            if let Some(model) = model {
+                step.live.session.model.clone_from(model);
+            }
+            if let Some(mode) = permission_mode {
+                step.live.session.permission_mode = *mode;
+            }
+            step.touch();
+        }
+        _ => {}
+    }
+    step.deliver_next()
+}
+
+/// A daemon says that it has never heard of a session that should run there, or has lost it.
+pub(super) fn unknown_to_daemon(step: &mut Step<'_>) -> Result<()> {
+    let session = &step.live.session;
+    let waits_for_start = step
+        .live
+        .commands
+        .values()
+        .any(|command| matches!(command.body, crate::domain::CommandBody::Start(_)));
+    if !session.lifecycle.is_living() || waits_for_start {
+        return Ok(());
+    }
+    let end = EndInfo::because(
+        EndReason::Crashed,
+        "its daemon came back without it: the runner and what it had not sent are gone",
+    );
+    step.end(end, false)
+}
+
+/// An event about a prompt's request, as it is stored.
+pub(crate) fn request_event(event: Event, prompt: &crate::domain::Prompt) -> Event {
+    Event {
+        origin: EventOrigin::Harness,
+        body: EventBody::PromptRequested {
+            prompt: Box::new(prompt.clone()),
+        },
+        ..event
+    }
+}
+
+/// The change that takes a conversation's lock for a session that will continue it. Whoever holds it must
+/// have let go, unless the holder is a lost session that is given up in the same commit.
+pub(super) fn lock_conversation(session: &Session, from_lost: bool) -> crate::store::RecordOp {
+    let mut op = records::mark(
+        records::conversation_key(&session.harness, &session.provider_session_id),
+        session.id,
+    );
+    if !from_lost {
+        op.expect = Expect::Absent;
+    }
+    op
+}

@@ -1,0 +1,551 @@
+//! Making sessions: new ones, continued ones, branched ones.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::fields;
+use super::{apply, lost};
+use crate::app::App;
+use crate::app::access::Caller;
+use crate::app::idempotency::{Begin, digest};
+use crate::app::records;
+use crate::base::id::{CommandId, DaemonId, InputId, SessionId};
+use crate::base::{Code, Error, Result, Timestamp};
+use crate::domain::command::StartCommand;
+use crate::domain::event::Origin as EventOrigin;
+use crate::domain::harness::PermissionMode;
+use crate::domain::session::{ActivitySource, Limits, Mode};
+use crate::domain::{
+    Activity, Actor, Command, CommandBody, Delivery, EndInfo, EndReason, Event, EventBody, Input,
+    InputState, Lifecycle, Session, Usage,
+};
+use crate::store::{Append, Commit, Expect, Outbox, RecordOp, Stream};
+
+/// What a caller wants of a new session.
+#[derive(Clone, Debug, Default)]
+pub struct NewSession {
+    /// The first input; may be empty.
+    pub input: String,
+    /// Working directory; empty is the daemon's first root.
+    pub cwd: String,
+    /// Kind of agent program.
+    pub harness: String,
+    /// The model; empty is the harness's default.
+    pub model: String,
+    /// The permission mode; `None` is ask.
+    pub permission_mode: Option<PermissionMode>,
+    /// Headless or interactive.
+    pub mode: Mode,
+    /// Whether it ends after its first turn.
+    pub one_shot: bool,
+    /// The daemon; `None` is any that fits.
+    pub daemon_id: Option<DaemonId>,
+    /// Labels that the daemon must have.
+    pub selector: BTreeMap<String, String>,
+    /// Names of environment variables to pass on.
+    pub env_names: Vec<String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// A short title.
+    pub title: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Program and arguments, for `command`.
+    pub argv: Vec<String>,
+}
+
+/// A session about to be stored for the first time.
+struct Birth {
+    session: Session,
+    events: Vec<Event>,
+    ops: Vec<RecordOp>,
+}
+
+impl App {
+    /// Makes a session and places it on a daemon.
+    pub async fn create_session(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        new: NewSession,
+    ) -> Result<Session> {
+        fields::input("input", &new.input, true)?;
+        fields::cwd(&new.cwd)?;
+        fields::word("model", &new.model)?;
+        fields::argv(&new.argv)?;
+        fields::env_names(&new.env_names)?;
+        fields::labels("labels", &new.labels)?;
+        fields::labels("selector", &new.selector)?;
+        if new.harness.is_empty() {
+            return Err(Error::invalid(
+                "harness",
+                "is missing: name one that the daemon has, such as claude-code, command or demo",
+            ));
+        }
+        fields::word("harness", &new.harness)?;
+        let takes_argv = new.harness == "command";
+        if takes_argv == new.argv.is_empty() {
+            return Err(Error::invalid(
+                "argv",
+                if takes_argv {
+                    "is missing: the harness command needs a program"
+                } else {
+                    "goes with the harness command only"
+                },
+            ));
+        }
+        if new.mode == Mode::Interactive {
+            return Err(Error::new(
+                Code::NotInteractive,
+                "this server has no interactive terminals; use the headless mode",
+            ));
+        }
+        let limits = fields::limits(new.limits.clone(), &self.sessions().options().limits)?;
+        let title = fields::title(&new.title, &new.input, &new.argv)?;
+
+        let request = digest(format!("{new:?}").as_bytes());
+        let begun = self
+            .idempotency()
+            .begin(caller, "CreateSession", request_id, request)
+            .await?;
+        let pending = match begun {
+            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
+            Begin::Fresh(pending) => pending,
+        };
+        let most = self.sessions().options().max_living;
+        if self.sessions().living(None).await?.len() >= most as usize {
+            return Err(Error::new(
+                Code::AtCapacity,
+                format!("this server has {most} living sessions, as many as it takes"),
+            ));
+        }
+        let daemon = self.place(&new).await?;
+        let now = self.clock().now();
+        let actor = caller.actor();
+        let cwd = if new.cwd.is_empty() {
+            daemon.offer.roots.first().cloned().unwrap_or_default()
+        } else {
+            new.cwd.clone()
+        };
+        let session = Session {
+            id: SessionId::generate(now),
+            title,
+            daemon_id: daemon.id,
+            capabilities: daemon
+                .offer
+                .harnesses
+                .iter()
+                .find(|harness| harness.name == new.harness)
+                .map(|harness| harness.capabilities)
+                .unwrap_or_default(),
+            harness: new.harness,
+            model: new.model,
+            permission_mode: new.permission_mode.unwrap_or_default(),
+            mode: new.mode,
+            one_shot: new.one_shot,
+            cwd,
+            argv: new.argv,
+            env_names: new.env_names,
+            lifecycle: Lifecycle::Pending,
+            end: None,
+            stopping: None,
+            suspending: false,
+            activity: Activity::Unknown,
+            activity_source: ActivitySource::Protocol,
+            activity_confidence: 0,
+            detached_since: None,
+            provider_session_id: String::new(),
+            resumed_from: None,
+            forked_from: None,
+            resumed_by: None,
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+            last_event_at: now,
+            usage: Usage::default(),
+            turns: 0,
+            output_bytes: 0,
+            pending_prompts: 0,
+            queued_inputs: 0,
+            limits,
+            labels: new.labels,
+            created_by: actor.clone(),
+        };
+        let mut birth = Birth::new(self.store().as_ref(), session, "", false, None, &actor, now)?;
+        if !new.input.is_empty() {
+            birth.input(new.input, actor, 1)?;
+        }
+        birth
+            .ops
+            .extend(pending.op(birth.session.id.to_string().as_bytes()));
+        self.store_birth(birth, now).await
+    }
+
+    /// Continues a session's conversation in a new session.
+    pub async fn resume_session(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        id: SessionId,
+        resume: Resume,
+    ) -> Result<Session> {
+        fields::input("input", &resume.input, true)?;
+        fields::word("model", &resume.model)?;
+        let request = digest(format!("{id}{resume:?}").as_bytes());
+        let begun = self
+            .idempotency()
+            .begin(caller, "ResumeSession", request_id, request)
+            .await?;
+        let pending = match begun {
+            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
+            Begin::Fresh(pending) => pending,
+        };
+        let (old, _) = self.get_session(id).await?;
+        self.placed_again(&old, resume.permission_mode.unwrap_or(old.permission_mode))
+            .await?;
+        let actor = caller.actor();
+        let now = self.clock().now();
+        let new_id = SessionId::generate(now);
+        let mark = pending.op(new_id.to_string().as_bytes());
+        let outbox = self.store().clone();
+        let session = self
+            .sessions()
+            .step(id, move |step| {
+                may_resume(&step.live.session, resume.force)?;
+                let was_lost = step.live.session.is_lost();
+                let old = step.live.session.clone();
+                let model = if resume.model.is_empty() {
+                    old.model.clone()
+                } else {
+                    resume.model
+                };
+                let session = Session {
+                    resumed_from: Some(old.id),
+                    model,
+                    permission_mode: resume.permission_mode.unwrap_or(old.permission_mode),
+                    ..successor(&old, new_id, &actor, step.now)
+                };
+                let replaces = was_lost.then_some(old.id);
+                let mut birth = Birth::new(
+                    outbox.as_ref(),
+                    session,
+                    &old.provider_session_id,
+                    false,
+                    replaces,
+                    &actor,
+                    step.now,
+                )?;
+                // What still waits in the old queue goes first, in its order.
+                let mut position = 0;
+                for input_id in step.live.order.clone() {
+                    if let Some(input) = step.live.inputs.get(&input_id).cloned() {
+                        position += 1;
+                        birth.input(input.text, input.actor, position)?;
+                        step.input_moved(
+                            input_id,
+                            InputState::Withdrawn,
+                            &format!("moved to {new_id}"),
+                        )?;
+                    }
+                }
+                if !resume.input.is_empty() {
+                    birth.input(resume.input, actor.clone(), position + 1)?;
+                }
+                if was_lost {
+                    lost::give_up(step)?;
+                }
+                if step.live.session.lifecycle == Lifecycle::Suspended {
+                    let end =
+                        EndInfo::because(EndReason::Resumed, format!("continued in {new_id}"));
+                    step.live.session.end = Some(end.clone());
+                    step.live.session.ended_at = Some(step.now);
+                    step.emit(EventBody::Ended { end });
+                    step.move_to(Lifecycle::Ended)?;
+                }
+                step.live.session.resumed_by = Some(new_id);
+                step.touch();
+                step.op(apply::lock_conversation(&birth.session, was_lost));
+                birth.ops.extend(mark);
+                let session = birth.session.clone();
+                let (append, ops) = birth.into_parts(step.now)?;
+                for op in ops {
+                    step.op(op);
+                }
+                step.also(append);
+                Ok(session)
+            })
+            .await?;
+        drop(pending);
+        self.relay().nudge(session.daemon_id);
+        self.sessions().step(session.id, |_| Ok(())).await?;
+        Ok(session)
+    }
+
+    /// Branches a session's conversation off into a new session.
+    pub async fn fork_session(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        id: SessionId,
+        input: String,
+    ) -> Result<Session> {
+        fields::input("input", &input, true)?;
+        let request = digest(format!("{id}{input}").as_bytes());
+        let begun = self
+            .idempotency()
+            .begin(caller, "ForkSession", request_id, request)
+            .await?;
+        let pending = match begun {
+            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
+            Begin::Fresh(pending) => pending,
+        };
+        let (old, _) = self.get_session(id).await?;
+        if !old.capabilities.fork {
+            return Err(Error::new(
+                Code::NoResumableSession,
+                format!(
+                    "the harness {} cannot branch a conversation off",
+                    old.harness
+                ),
+            ));
+        }
+        if old.provider_session_id.is_empty() || old.turns == 0 {
+            return Err(Error::new(
+                Code::NoResumableSession,
+                "the session has no finished turn to branch off from",
+            ));
+        }
+        self.placed_again(&old, old.permission_mode).await?;
+        let actor = caller.actor();
+        let now = self.clock().now();
+        let session = Session {
+            forked_from: Some(old.id),
+            // The harness names the new conversation itself.
+            provider_session_id: String::new(),
+            ..successor(&old, SessionId::generate(now), &actor, now)
+        };
+        let mut birth = Birth::new(
+            self.store().as_ref(),
+            session,
+            &old.provider_session_id,
+            true,
+            None,
+            &actor,
+            now,
+        )?;
+        if !input.is_empty() {
+            birth.input(input, actor, 1)?;
+        }
+        birth
+            .ops
+            .extend(pending.op(birth.session.id.to_string().as_bytes()));
+        self.store_birth(birth, now).await
+    }
+
+    async fn store_birth(&self, birth: Birth, now: Timestamp) -> Result<Session> {
+        let session = birth.session.clone();
+        let (append, ops) = birth.into_parts(now)?;
+        self.store()
+            .commit(Commit {
+                appends: vec![append],
+                ops,
+                ..Commit::default()
+            })
+            .await
+            .map_err(records::store_error)?;
+        self.relay().nudge(session.daemon_id);
+        // Its actor runs from the start, so that its timers do.
+        self.sessions().step(session.id, |_| Ok(())).await?;
+        Ok(session)
+    }
+
+    async fn repeated_session(&self, answer: &[u8]) -> Result<Session> {
+        let id = std::str::from_utf8(answer).map_err(Error::internal)?;
+        let (session, _) = self.get_session(id.parse()?).await?;
+        Ok(session)
+    }
+}
+
+/// What a caller wants of a continued session.
+#[derive(Clone, Debug, Default)]
+pub struct Resume {
+    /// The first input; may be empty.
+    pub input: String,
+    /// Whether to give up the old process, should it still run somewhere.
+    pub force: bool,
+    /// The permission mode; `None` is as before.
+    pub permission_mode: Option<PermissionMode>,
+    /// The model; empty is as before.
+    pub model: String,
+}
+
+/// Whether a session's conversation may be continued.
+fn may_resume(old: &Session, force: bool) -> Result<()> {
+    if let Some(by) = old.resumed_by {
+        return Err(Error::new(
+            Code::SessionExists,
+            format!("the session was continued already, in {by}"),
+        )
+        .with("existing_session", by));
+    }
+    if !old.capabilities.resume {
+        return Err(Error::new(
+            Code::NoResumableSession,
+            format!("the harness {} cannot continue a conversation", old.harness),
+        ));
+    }
+    if old.provider_session_id.is_empty() {
+        return Err(Error::new(
+            Code::NoResumableSession,
+            "the session ended before its agent had a conversation to continue",
+        ));
+    }
+    if old.is_lost() && !force {
+        return Err(Error::state(
+            "the session's process may still run on a machine that is away; wait for it, or use force to give it up",
+        ));
+    }
+    if !old.is_over() {
+        return Err(Error::state(format!(
+            "the session is {}; end or suspend it first",
+            old.lifecycle.as_str()
+        ))
+        .with("lifecycle", old.lifecycle.as_str()));
+    }
+    Ok(())
+}
+
+/// A new session that takes over what an old one was.
+fn successor(old: &Session, id: SessionId, actor: &Actor, now: Timestamp) -> Session {
+    Session {
+        id,
+        lifecycle: Lifecycle::Pending,
+        end: None,
+        stopping: None,
+        suspending: false,
+        activity: Activity::Unknown,
+        activity_source: ActivitySource::Protocol,
+        activity_confidence: 0,
+        detached_since: None,
+        resumed_from: None,
+        forked_from: None,
+        resumed_by: None,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+        last_event_at: now,
+        usage: Usage::default(),
+        turns: 0,
+        output_bytes: 0,
+        pending_prompts: 0,
+        queued_inputs: 0,
+        created_by: actor.clone(),
+        ..old.clone()
+    }
+}
+
+impl Birth {
+    /// A session with its first event and the command that starts it.
+    fn new(
+        outbox: &dyn Outbox,
+        session: Session,
+        conversation: &str,
+        fork: bool,
+        replaces: Option<SessionId>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let start = Command {
+            id: CommandId::generate(now),
+            session_id: session.id,
+            deadline: None,
+            body: CommandBody::Start(Box::new(StartCommand {
+                harness: session.harness.clone(),
+                cwd: session.cwd.clone(),
+                model: session.model.clone(),
+                permission_mode: session.permission_mode,
+                mode: session.mode,
+                argv: session.argv.clone(),
+                env_names: session.env_names.clone(),
+                provider_session_id: conversation.to_owned(),
+                fork,
+                one_shot: session.one_shot,
+                replaces,
+            })),
+        };
+        let created = EventBody::SessionCreated {
+            daemon_id: session.daemon_id,
+            harness: session.harness.clone(),
+            cwd: session.cwd.clone(),
+            resumed_from: session.resumed_from,
+            forked_from: session.forked_from,
+        };
+        let value = serde_json::to_vec(&start).map_err(Error::internal)?;
+        let ops = vec![
+            outbox.put_op(
+                &session.daemon_id.to_string(),
+                &start.id.to_string(),
+                Bytes::from(value),
+            ),
+            records::mark(records::living_key(session.daemon_id, session.id), ""),
+        ];
+        let event = Event::new(session.id, EventOrigin::Server, now, created).by(actor.clone());
+        Ok(Birth {
+            session,
+            events: vec![event],
+            ops,
+        })
+    }
+
+    /// Adds an input to the queue the session begins with.
+    fn input(&mut self, text: String, actor: Actor, position: u32) -> Result<()> {
+        let now = self.session.created_at;
+        let input = Input {
+            id: InputId::generate(now),
+            session_id: self.session.id,
+            text,
+            delivery: Delivery::Queue,
+            state: InputState::Queued,
+            actor,
+            created_at: now,
+            position,
+            reason: String::new(),
+            command_id: None,
+        };
+        self.ops.push(records::put(
+            records::input_key(input.session_id, input.id),
+            &input,
+            Expect::Absent,
+        )?);
+        let accepted = EventBody::InputAccepted {
+            input_id: input.id,
+            text: input.text,
+            delivery: input.delivery,
+        };
+        self.events
+            .push(Event::new(self.session.id, EventOrigin::Server, now, accepted).by(input.actor));
+        self.session.queued_inputs = position;
+        Ok(())
+    }
+
+    fn into_parts(mut self, now: Timestamp) -> Result<(Append, Vec<RecordOp>)> {
+        for (index, event) in self.events.iter_mut().enumerate() {
+            event.seq = index as u64 + 1;
+        }
+        self.ops.push(records::put(
+            records::session_key(self.session.id),
+            &self.session,
+            Expect::Absent,
+        )?);
+        let append = Append {
+            stream: Stream::session(self.session.id),
+            expected_last: 0,
+            fence: 0,
+            entries: self.events.iter().map(crate::wire::encode_event).collect(),
+            origin: None,
+            time: now,
+        };
+        Ok((append, self.ops))
+    }
+}

@@ -1,0 +1,211 @@
+//! The live state of one session: what its actor holds while it decides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::app::records;
+use crate::base::id::{CommandId, InputId, PromptId, SessionId};
+use crate::base::{Result, Timestamp};
+use crate::domain::prompt::{AnswerDelivery, PromptState};
+use crate::domain::{Activity, Command, Input, InputState, Lifecycle, Prompt, Session};
+use crate::store::{Head, Origin, Store, Stream};
+
+/// Everything about a session that is not over and done with.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The session's record.
+    pub session: Session,
+    /// Seq of its newest event.
+    pub last_seq: u64,
+    /// How far its spool is stored.
+    pub origin: Origin,
+    /// Inputs that wait or are on their way.
+    pub inputs: BTreeMap<InputId, Input>,
+    /// The queue: ids of the inputs that wait, in order.
+    pub order: Vec<InputId>,
+    /// Prompts that wait for an answer, or whose answer is on its way.
+    pub prompts: BTreeMap<PromptId, Prompt>,
+    /// Commands without an outcome.
+    pub commands: BTreeMap<CommandId, Command>,
+    /// How long a prompt of this session waits before it expires; `None` is for ever.
+    pub prompt_expiry: Option<std::time::Duration>,
+    /// Whether the session was deleted.
+    pub deleted: bool,
+    last_command: Option<CommandId>,
+}
+
+impl Live {
+    /// The live state of a session that is being made.
+    pub fn new(session: Session) -> Self {
+        Live {
+            session,
+            last_seq: 0,
+            origin: Origin::default(),
+            inputs: BTreeMap::new(),
+            order: Vec::new(),
+            prompts: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            prompt_expiry: None,
+            deleted: false,
+            last_command: None,
+        }
+    }
+
+    /// Reads a session's live state from the store; `None` if there is no such session.
+    pub async fn load(store: &dyn Store, id: SessionId) -> Result<Option<Self>> {
+        let Some((session, _)) = records::get::<Session>(store, &records::session_key(id)).await?
+        else {
+            return Ok(None);
+        };
+        let mut live = Live::new(session);
+        if let Some(Head {
+            last_seq, origin, ..
+        }) = store
+            .head(&Stream::session(id))
+            .await
+            .map_err(records::store_error)?
+        {
+            live.last_seq = last_seq;
+            live.origin = origin;
+        }
+        live.load_inputs(store).await?;
+        live.load_prompts(store).await?;
+        live.load_commands(store).await?;
+        Ok(Some(live))
+    }
+
+    async fn load_inputs(&mut self, store: &dyn Store) -> Result<()> {
+        // Only what is not settled is kept; a session's inputs are read once, when its actor starts.
+        let prefix = records::input_prefix(self.session.id);
+        let mut after: Option<String> = None;
+        loop {
+            let page = store
+                .scan(&prefix, after.as_deref(), 500)
+                .await
+                .map_err(records::store_error)?;
+            for record in &page {
+                let input: Input = records::decode(record)?;
+                if matches!(input.state, InputState::Queued | InputState::Delivered) {
+                    self.inputs.insert(input.id, input);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        let mut queued: Vec<&Input> = self
+            .inputs
+            .values()
+            .filter(|input| input.state == InputState::Queued)
+            .collect();
+        queued.sort_by_key(|input| (input.position, input.id));
+        self.order = queued.into_iter().map(|input| input.id).collect();
+        Ok(())
+    }
+
+    async fn load_prompts(&mut self, store: &dyn Store) -> Result<()> {
+        let prefix = records::session_prompt_prefix(self.session.id);
+        let mut after: Option<String> = None;
+        loop {
+            let page = store
+                .scan(&prefix, after.as_deref(), 500)
+                .await
+                .map_err(records::store_error)?;
+            for mark in &page {
+                let id = mark.key.get(prefix.len()..).unwrap_or_default();
+                let key = format!("{}{id}", records::PROMPTS);
+                if let Some((prompt, _)) = records::get::<Prompt>(store, &key).await?
+                    && (prompt.state == PromptState::Pending
+                        || prompt.delivery == AnswerDelivery::Queued)
+                {
+                    self.prompts.insert(prompt.id, prompt);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_commands(&mut self, store: &dyn Store) -> Result<()> {
+        let daemon = self.session.daemon_id.to_string();
+        let mut after: Option<String> = None;
+        loop {
+            let page = store
+                .pending(&daemon, after.as_deref(), 500)
+                .await
+                .map_err(records::store_error)?;
+            for entry in &page {
+                let command: Command =
+                    serde_json::from_slice(&entry.value).map_err(crate::base::Error::internal)?;
+                if command.session_id == self.session.id {
+                    self.last_command = self.last_command.max(Some(command.id));
+                    self.commands.insert(command.id, command);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// A command id above all others of this session, so that commands are done in the order they were made.
+    pub fn next_command_id(&mut self, now: Timestamp) -> CommandId {
+        let fresh = CommandId::generate(now);
+        let next = match self.last_command {
+            Some(last) if fresh <= last => CommandId::from_bits(last.bits().wrapping_add(1)),
+            _ => fresh,
+        };
+        self.last_command = Some(next);
+        next
+    }
+
+    /// How many prompts wait for an answer.
+    pub fn pending_prompts(&self) -> u32 {
+        let waiting = self
+            .prompts
+            .values()
+            .filter(|prompt| prompt.state == PromptState::Pending)
+            .count();
+        u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+
+    /// Whether an input was given to the daemon and the harness has not taken it yet.
+    pub fn has_input_on_its_way(&self) -> bool {
+        self.inputs
+            .values()
+            .any(|input| input.state == InputState::Delivered)
+    }
+
+    /// When something is due by itself: a prompt's expiry, a limit, the end of the grace period.
+    pub fn next_due(&self, grace: Duration) -> Option<Timestamp> {
+        let session = &self.session;
+        let mut due: Vec<Timestamp> = self
+            .prompts
+            .values()
+            .filter(|prompt| prompt.state == PromptState::Pending)
+            .filter_map(|prompt| prompt.expires_at)
+            .collect();
+        if session.lifecycle.is_living()
+            && let Some(since) = session.detached_since
+        {
+            due.push(since.saturating_add(grace));
+        }
+        if session.lifecycle == Lifecycle::Running && session.stopping.is_none() {
+            if let (Some(runtime), Some(start)) = (session.limits.runtime, session.started_at) {
+                due.push(start.saturating_add(runtime));
+            }
+            if let Some(idle) = session.limits.idle
+                && session.activity == Activity::AwaitingInput
+            {
+                due.push(session.last_event_at.saturating_add(idle));
+            }
+        }
+        due.into_iter().min()
+    }
+}

@@ -1,0 +1,135 @@
+//! Looking at sessions.
+
+use std::collections::BTreeMap;
+
+use crate::app::App;
+use crate::app::records;
+use crate::base::id::{DaemonId, SessionId};
+use crate::base::page::{Page, PageRequest};
+use crate::base::{Error, Result};
+use crate::domain::policy::is_within;
+use crate::domain::{Lifecycle, Session};
+use crate::store::{Head, Stream};
+
+/// How many records one call looks at before it gives back a shorter page.
+const SCAN_LIMIT: usize = 10_000;
+
+/// Which sessions are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFilter {
+    /// Only of this daemon.
+    pub daemon_id: Option<DaemonId>,
+    /// Only in these states; empty is all.
+    pub lifecycles: Vec<Lifecycle>,
+    /// Only with this harness; empty is all.
+    pub harness: String,
+    /// Only with these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Only those that could be resumed now.
+    pub resumable: bool,
+    /// Only in this directory or beneath it; empty is all.
+    pub cwd: String,
+}
+
+impl SessionFilter {
+    fn fits(&self, session: &Session) -> bool {
+        self.daemon_id.is_none_or(|id| id == session.daemon_id)
+            && (self.lifecycles.is_empty() || self.lifecycles.contains(&session.lifecycle))
+            && (self.harness.is_empty() || self.harness == session.harness)
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| session.labels.get(key) == Some(value))
+            && (!self.resumable || session.is_resumable())
+            && (self.cwd.is_empty() || is_within(&session.cwd, &self.cwd))
+    }
+}
+
+/// A session with what else is shown of it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The session.
+    pub session: Session,
+    /// Revision of its record.
+    pub revision: u64,
+    /// Head of its log.
+    pub head: Option<Head>,
+}
+
+impl App {
+    /// One session, with its record's revision.
+    pub async fn get_session(&self, id: SessionId) -> Result<(Session, u64)> {
+        records::get(self.store().as_ref(), &records::session_key(id))
+            .await?
+            .ok_or_else(|| Error::not_found("session", id))
+    }
+
+    /// One session as it is shown.
+    pub async fn show_session(&self, id: SessionId) -> Result<Shown> {
+        let (session, revision) = self.get_session(id).await?;
+        self.shown(session, revision).await
+    }
+
+    /// A session's record as it is shown.
+    pub async fn shown(&self, session: Session, revision: u64) -> Result<Shown> {
+        let head = self
+            .store()
+            .head(&Stream::session(session.id))
+            .await
+            .map_err(records::store_error)?;
+        Ok(Shown {
+            session,
+            revision,
+            head,
+        })
+    }
+
+    /// Sessions, newest first.
+    pub async fn list_sessions(
+        &self,
+        filter: &SessionFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Shown>> {
+        let mut before = match &page.after {
+            Some(id) => Some(records::session_key(id.parse()?)),
+            None => None,
+        };
+        let mut items = Vec::new();
+        let mut looked_at = 0;
+        loop {
+            let chunk = self
+                .store()
+                .scan_back(records::SESSIONS, before.as_deref(), 200)
+                .await
+                .map_err(records::store_error)?;
+            for record in &chunk {
+                if items.len() == page.size {
+                    return Ok(Page {
+                        items,
+                        next: last_id(before.as_deref()),
+                    });
+                }
+                before = Some(record.key.clone());
+                looked_at += 1;
+                let session: Session = records::decode(record)?;
+                if filter.fits(&session) {
+                    items.push(self.shown(session, record.revision).await?);
+                }
+            }
+            if chunk.len() < 200 {
+                return Ok(Page { items, next: None });
+            }
+            if looked_at >= SCAN_LIMIT {
+                return Ok(Page {
+                    items,
+                    next: last_id(before.as_deref()),
+                });
+            }
+        }
+    }
+}
+
+fn last_id(key: Option<&str>) -> Option<String> {
+    key.and_then(|key| key.strip_prefix(records::SESSIONS))
+        .map(str::to_owned)
+}

@@ -1,0 +1,76 @@
+//! Lost and found: what a session's state does when its daemon's link goes and comes.
+
+use super::step::Step;
+use crate::app::records;
+use crate::base::Result;
+use crate::domain::{Activity, EndInfo, EventBody, Lifecycle};
+
+/// The daemon's link is gone. Neither an end nor a failure: only the link fact changes.
+pub(super) fn detached(step: &mut Step<'_>, epoch: u64) -> Result<()> {
+    let session = &mut step.live.session;
+    if !session.lifecycle.is_living() || session.detached_since.is_some() {
+        return Ok(());
+    }
+    session.detached_since = Some(step.now);
+    step.emit(EventBody::LinkChanged {
+        attached: false,
+        epoch,
+    });
+    Ok(())
+}
+
+/// The daemon is linked, and says that it has the session.
+pub(super) fn attached(step: &mut Step<'_>, epoch: u64, alive: bool) -> Result<()> {
+    if step.live.session.is_lost() && alive && step.live.session.resumed_by.is_none() {
+        found(step)?;
+    }
+    let session = &mut step.live.session;
+    if !session.lifecycle.is_living() || session.detached_since.is_none() {
+        return Ok(());
+    }
+    session.detached_since = None;
+    step.emit(EventBody::LinkChanged {
+        attached: true,
+        epoch,
+    });
+    Ok(())
+}
+
+/// Ends the session as lost. Unlike every other end it keeps what waits: prompts, commands and queued
+/// inputs are still good if the process is found alive.
+pub(super) fn lose(step: &mut Step<'_>, end: EndInfo) -> Result<()> {
+    step.live.session.ended_at = Some(step.now);
+    step.live.session.end = Some(end.clone());
+    step.emit(EventBody::Ended { end });
+    step.move_to(Lifecycle::Ended)
+}
+
+/// A lost process was found alive: the session goes on.
+fn found(step: &mut Step<'_>) -> Result<()> {
+    step.move_to(Lifecycle::Running)?;
+    let session = &mut step.live.session;
+    session.end = None;
+    session.ended_at = None;
+    session.activity = Activity::Unknown;
+    step.touch();
+    Ok(())
+}
+
+/// Gives up a lost session for good, so that its conversation is free: whatever its process does from now
+/// on is no longer part of it.
+pub(super) fn give_up(step: &mut Step<'_>) -> Result<()> {
+    let prompts: Vec<_> = step.live.prompts.keys().copied().collect();
+    for id in prompts {
+        step.withdraw_prompt(id, "the session was given up")?;
+    }
+    let commands: Vec<_> = step.live.commands.keys().copied().collect();
+    for id in commands {
+        step.settle(id);
+    }
+    let session = &step.live.session;
+    if !session.provider_session_id.is_empty() {
+        let key = records::conversation_key(&session.harness, &session.provider_session_id);
+        step.op(records::remove(key));
+    }
+    Ok(())
+}

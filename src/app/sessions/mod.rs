@@ -1,0 +1,224 @@
+//! Sessions: made, steered, ended. Every change of a session goes through its actor, one after another.
+
+mod actor;
+mod apply;
+mod create;
+mod fields;
+mod live;
+mod look;
+mod lost;
+mod queue;
+mod report;
+mod steer;
+mod step;
+mod timers;
+
+pub use apply::Stored;
+pub use create::{NewSession, Resume};
+pub use live::Live;
+pub use look::{SessionFilter, Shown};
+pub use report::Reported;
+pub use steer::NewOptions;
+pub use step::Step;
+
+pub(crate) use apply::request_event;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::app::events::Transients;
+use crate::app::records;
+use crate::base::id::{DaemonId, SessionId};
+use crate::base::{Error, Result, SharedClock};
+use crate::domain::session::Limits;
+use crate::store::SharedStore;
+
+/// What a server says about all sessions.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a lost link may last before its sessions end as lost; zero is at once.
+    pub grace: Duration,
+    /// The limits of a session that names none, and the widest that it may name.
+    pub limits: Limits,
+    /// How long a prompt waits for an answer; `None` is for ever.
+    pub prompt_expiry: Option<Duration>,
+    /// The most living sessions; beyond it new ones are refused.
+    pub max_living: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            grace: Duration::from_secs(300),
+            limits: Limits::default(),
+            prompt_expiry: None,
+            max_living: 1_000,
+        }
+    }
+}
+
+/// Wakes what carries commands to daemons.
+pub trait Nudge: Send + Sync {
+    /// There is something new in a daemon's outbox.
+    fn nudge(&self, daemon: DaemonId);
+}
+
+/// What all actors share.
+pub(super) struct Shared {
+    pub(super) store: SharedStore,
+    pub(super) clock: SharedClock,
+    pub(super) options: Options,
+    pub(super) transients: Arc<Transients>,
+    pub(super) nudges: Arc<dyn Nudge>,
+    actors: Mutex<HashMap<SessionId, mpsc::Sender<actor::Job>>>,
+    loading: tokio::sync::Mutex<()>,
+    jobs: TaskTracker,
+}
+
+impl Shared {
+    /// Takes an actor out of the register if nobody is about to use it.
+    fn retire(&self, id: SessionId, jobs: &mpsc::Receiver<actor::Job>) -> bool {
+        let mut actors = self.actors.lock();
+        // The register has one sender; another one is in the hands of a caller that is about to send.
+        if !jobs.is_empty() || jobs.sender_strong_count() > 1 {
+            return false;
+        }
+        actors.remove(&id);
+        true
+    }
+
+    /// Takes an actor out of the register whatever waits for it.
+    fn forget(&self, id: SessionId) {
+        self.actors.lock().remove(&id);
+    }
+}
+
+/// All sessions.
+#[derive(Clone)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+impl Sessions {
+    /// The sessions of a store. Actors start when they are needed.
+    pub fn new(
+        store: SharedStore,
+        clock: SharedClock,
+        options: Options,
+        transients: Arc<Transients>,
+        nudges: Arc<dyn Nudge>,
+    ) -> Self {
+        Sessions {
+            shared: Arc::new(Shared {
+                store,
+                clock,
+                options,
+                transients,
+                nudges,
+                actors: Mutex::default(),
+                loading: tokio::sync::Mutex::default(),
+                jobs: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// What the server says about all sessions.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// Changes a session: runs `step` in its actor and answers after the commit. A step that fails
+    /// changes nothing. NOT_FOUND: there is no such session.
+    pub async fn step<T: Send + 'static>(
+        &self,
+        id: SessionId,
+        step: impl FnOnce(&mut Step<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (mut job, told) = actor::job(step);
+        loop {
+            let actor = self.actor(id).await?;
+            match actor.send(job).await {
+                Ok(()) => break,
+                // It went away between being found and being asked.
+                Err(back) => job = back.0,
+            }
+        }
+        told.await.map_err(|_| actor::gone(id))?
+    }
+
+    async fn actor(&self, id: SessionId) -> Result<mpsc::Sender<actor::Job>> {
+        if let Some(actor) = self.running(id) {
+            return Ok(actor);
+        }
+        // One load at a time, so that a session never has two actors.
+        let _loading = self.shared.loading.lock().await;
+        if let Some(actor) = self.running(id) {
+            return Ok(actor);
+        }
+        let mut live = Live::load(self.shared.store.as_ref(), id)
+            .await?
+            .ok_or_else(|| Error::not_found("session", id))?;
+        live.prompt_expiry = self.shared.options.prompt_expiry;
+        let (actor, jobs) = mpsc::channel(actor::QUEUE);
+        self.shared.actors.lock().insert(id, actor.clone());
+        self.shared
+            .jobs
+            .spawn(actor::run(self.shared.clone(), live, jobs));
+        Ok(actor)
+    }
+
+    fn running(&self, id: SessionId) -> Option<mpsc::Sender<actor::Job>> {
+        let actors = self.shared.actors.lock();
+        actors.get(&id).filter(|actor| !actor.is_closed()).cloned()
+    }
+
+    /// Ids of all living sessions, of one daemon or of all.
+    pub async fn living(&self, daemon: Option<DaemonId>) -> Result<Vec<SessionId>> {
+        let prefix = match daemon {
+            Some(daemon) => records::living_prefix(daemon),
+            None => records::LIVING.to_owned(),
+        };
+        let mut ids = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .shared
+                .store
+                .scan(&prefix, after.as_deref(), 500)
+                .await
+                .map_err(records::store_error)?;
+            for mark in &page {
+                let id = mark.key.rsplit('/').next().unwrap_or_default();
+                ids.push(id.parse::<SessionId>().map_err(Error::internal)?);
+            }
+            match page.last() {
+                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
+                _ => return Ok(ids),
+            }
+        }
+    }
+
+    /// After a start: every session that was living is detached until its daemon comes back, and has an
+    /// actor, so that its timers run.
+    pub async fn start(&self) -> Result<()> {
+        for id in self.living(None).await? {
+            let outcome = self.step(id, |step| lost::detached(step, 0)).await;
+            if let Err(error) = outcome {
+                tracing::error!(session = %id, ?error, "a session could not be taken up again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every actor has finished what it had, after the last call was made.
+    pub async fn stop(&self) {
+        self.shared.actors.lock().clear();
+        self.shared.jobs.close();
+        self.shared.jobs.wait().await;
+    }
+}

@@ -1,0 +1,269 @@
+//! The queue: inputs that wait for an agent, in order.
+
+use super::fields;
+use super::step::Step;
+use crate::app::App;
+use crate::app::access::Caller;
+use crate::app::idempotency::{Begin, digest};
+use crate::app::records;
+use crate::base::id::{InputId, SessionId};
+use crate::base::page::{Page, PageRequest};
+use crate::base::{Code, Error, Result};
+use crate::domain::input::MAX_QUEUED_INPUTS;
+use crate::domain::{CommandBody, Delivery, EventBody, Input, InputState, Lifecycle};
+use crate::store::Expect;
+
+impl App {
+    /// Sends text to an agent: now if it is idle, into the turn if asked for and possible, else queued.
+    pub async fn send_input(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        session: SessionId,
+        text: String,
+        delivery: Delivery,
+    ) -> Result<(Input, u64)> {
+        fields::input("text", &text, false)?;
+        let request = digest(format!("{session}{delivery:?}{text}").as_bytes());
+        let begun = self
+            .idempotency()
+            .begin(caller, "SendInput", request_id, request)
+            .await?;
+        let pending = match begun {
+            Begin::Repeat(answer) => {
+                let id = std::str::from_utf8(&answer).map_err(Error::internal)?;
+                return self.get_input(session, id.parse()?).await;
+            }
+            Begin::Fresh(pending) => pending,
+        };
+        let id = InputId::generate(self.clock().now());
+        let mark = pending.op(id.to_string().as_bytes());
+        let actor = caller.actor();
+        self.sessions()
+            .step(session, move |step| {
+                takes_input(step)?;
+                let input = Input {
+                    id,
+                    session_id: session,
+                    text,
+                    delivery,
+                    state: InputState::Queued,
+                    actor,
+                    created_at: step.now,
+                    position: 0,
+                    reason: String::new(),
+                    command_id: None,
+                };
+                if let Some(op) = mark {
+                    step.op(op);
+                }
+                let steer = delivery == Delivery::Steer;
+                step.accept_input(input, steer)?;
+                let session = &step.live.session;
+                if steer && session.capabilities.steer && session.lifecycle == Lifecycle::Running {
+                    return step.deliver(id, true);
+                }
+                step.deliver_next()
+            })
+            .await?;
+        drop(pending);
+        self.get_input(session, id).await
+    }
+
+    /// One input.
+    pub async fn get_input(&self, session: SessionId, id: InputId) -> Result<(Input, u64)> {
+        records::get(self.store().as_ref(), &records::input_key(session, id))
+            .await?
+            .ok_or_else(|| Error::not_found("input", id))
+    }
+
+    /// The inputs of a session: the queue first, in order, then the newest of the rest.
+    pub async fn list_inputs(
+        &self,
+        session: SessionId,
+        states: &[InputState],
+        page: &PageRequest,
+    ) -> Result<Page<(Input, u64)>> {
+        self.get_session(session).await?;
+        let prefix = records::input_prefix(session);
+        let mut queued = Vec::new();
+        let mut rest = Vec::new();
+        let mut before: Option<String> = None;
+        loop {
+            let chunk = self
+                .store()
+                .scan_back(&prefix, before.as_deref(), 500)
+                .await
+                .map_err(records::store_error)?;
+            for record in &chunk {
+                let input: Input = records::decode(record)?;
+                if !states.is_empty() && !states.contains(&input.state) {
+                    continue;
+                }
+                if input.state == InputState::Queued {
+                    queued.push((input, record.revision));
+                } else {
+                    rest.push((input, record.revision));
+                }
+            }
+            match chunk.last() {
+                Some(last) if chunk.len() == 500 => before = Some(last.key.clone()),
+                _ => break,
+            }
+        }
+        queued.sort_by_key(|(input, _)| input.position);
+        let all: Vec<(Input, u64)> = queued.into_iter().chain(rest).collect();
+        let start = match &page.after {
+            None => 0,
+            Some(after) => {
+                let after: InputId = after.parse()?;
+                all.iter()
+                    .position(|(input, _)| input.id == after)
+                    .map_or(all.len(), |index| index + 1)
+            }
+        };
+        let more = all.len() > start + page.size;
+        let items: Vec<(Input, u64)> = all.into_iter().skip(start).take(page.size).collect();
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|(input, _)| input.id.to_string());
+        Ok(Page { items, next })
+    }
+
+    /// Changes the text of a queued input. `revision`: only if its record is still at that.
+    pub async fn update_input(
+        &self,
+        caller: &Caller,
+        session: SessionId,
+        id: InputId,
+        text: String,
+        revision: Option<u64>,
+    ) -> Result<(Input, u64)> {
+        fields::input("text", &text, false)?;
+        let (_, current) = self.get_input(session, id).await?;
+        if revision.is_some_and(|revision| revision != current) {
+            return Err(Error::new(
+                Code::Stale,
+                "the input changed since it was read; read it again and repeat",
+            ));
+        }
+        let actor = caller.actor();
+        self.sessions()
+            .step(session, move |step| {
+                let mut input = queued(step, id)?.clone();
+                input.text.clone_from(&text);
+                let expect = revision.map_or(Expect::Any, Expect::Revision);
+                let op = records::put(records::input_key(session, id), &input, expect)?;
+                step.live.inputs.insert(id, input);
+                step.op(op);
+                step.emit_by(
+                    &actor,
+                    EventBody::InputChanged {
+                        input_id: id,
+                        state: InputState::Queued,
+                        text,
+                        reason: String::new(),
+                    },
+                );
+                Ok(())
+            })
+            .await?;
+        self.get_input(session, id).await
+    }
+
+    /// Moves a queued input to a place in the queue, from 1; beyond the end is last.
+    pub async fn move_input(
+        &self,
+        session: SessionId,
+        id: InputId,
+        position: u32,
+    ) -> Result<Vec<(Input, u64)>> {
+        if position == 0 {
+            return Err(Error::invalid("position", "counts from 1"));
+        }
+        self.get_input(session, id).await?;
+        self.sessions()
+            .step(session, move |step| {
+                queued(step, id)?;
+                let order = &mut step.live.order;
+                order.retain(|other| *other != id);
+                let index = (position as usize - 1).min(order.len());
+                order.insert(index, id);
+                step.renumber()
+            })
+            .await?;
+        let page = PageRequest {
+            size: MAX_QUEUED_INPUTS as usize,
+            after: None,
+        };
+        let queue = self
+            .list_inputs(session, &[InputState::Queued], &page)
+            .await?;
+        Ok(queue.items)
+    }
+
+    /// Takes an input back: from the queue, or from an agent that has it queued.
+    pub async fn withdraw_input(
+        &self,
+        caller: &Caller,
+        session: SessionId,
+        id: InputId,
+    ) -> Result<(Input, u64)> {
+        self.get_input(session, id).await?;
+        let by = caller.actor().name;
+        self.sessions()
+            .step(session, move |step| {
+                match step.live.inputs.get(&id).map(|input| input.state) {
+                    Some(InputState::Queued) => {
+                        step.input_moved(id, InputState::Withdrawn, &format!("taken back by {by}"))
+                    }
+                    // The agent has it and has not begun with it: it may still give it back.
+                    Some(InputState::Delivered) if step.live.session.capabilities.steer => step
+                        .command(CommandBody::CancelInput { input_id: id })
+                        .map(|_| ()),
+                    _ => queued(step, id).map(|_| ()),
+                }
+            })
+            .await?;
+        self.get_input(session, id).await
+    }
+}
+
+fn takes_input(step: &Step<'_>) -> Result<()> {
+    let session = &step.live.session;
+    if session.lifecycle == Lifecycle::Ended && !session.is_lost()
+        || session.stopping.is_some() && !session.suspending
+    {
+        return Err(
+            Error::state("the session is over; resume it to go on, or start a new one")
+                .with("lifecycle", session.lifecycle.as_str()),
+        );
+    }
+    if !session.capabilities.queue {
+        return Err(Error::new(
+            Code::NotInteractive,
+            format!("the harness {} takes no input", session.harness),
+        ));
+    }
+    if step.live.session.queued_inputs >= MAX_QUEUED_INPUTS {
+        return Err(Error::new(
+            Code::LimitExceeded,
+            format!("{MAX_QUEUED_INPUTS} inputs wait already; withdraw some, or wait"),
+        ));
+    }
+    Ok(())
+}
+
+fn queued<'a>(step: &'a Step<'_>, id: InputId) -> Result<&'a Input> {
+    match step.live.inputs.get(&id) {
+        Some(input) if input.state == InputState::Queued => Ok(input),
+        Some(input) => Err(Error::state(format!(
+            "the input is {}; only one that waits in the queue can be changed",
+            input.state.as_str()
+        ))),
+        None => Err(Error::state(
+            "the input has left the queue; only one that waits there can be changed",
+        )),
+    }
+}

@@ -1,0 +1,162 @@
+//! What a daemon's link says of sessions, and what the server says back.
+
+use super::{Sessions, Stored, apply, lost};
+use crate::app::records;
+use crate::base::id::{DaemonId, SessionId};
+use crate::base::{Code, Error, Result};
+use crate::domain::prompt::PromptRule;
+use crate::domain::{CommandResult, Session};
+use crate::store::{Origin, Stream};
+
+/// What the server has of a session that a daemon reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// It is the daemon's; this much of its spool is stored.
+    Owned(Origin),
+    /// It is not to be run there: end it and forget it.
+    Foreign,
+}
+
+impl Sessions {
+    /// A daemon that links says that it has this session.
+    pub async fn reported(&self, daemon: DaemonId, id: SessionId, alive: bool) -> Result<Reported> {
+        let found =
+            records::get::<Session>(self.shared.store.as_ref(), &records::session_key(id)).await?;
+        let Some((session, _)) = found else {
+            return Ok(Reported::Foreign);
+        };
+        let over = session.is_over() && !session.is_lost();
+        let fenced = session.resumed_by.is_some();
+        if session.daemon_id != daemon || (alive && (over || fenced)) {
+            return Ok(Reported::Foreign);
+        }
+        let head = self
+            .shared
+            .store
+            .head(&Stream::session(id))
+            .await
+            .map_err(records::store_error)?;
+        Ok(Reported::Owned(
+            head.map(|head| head.origin).unwrap_or_default(),
+        ))
+    }
+
+    /// A daemon is linked: its sessions are attached; those it no longer knows have ended.
+    pub async fn linked(
+        &self,
+        daemon: DaemonId,
+        epoch: u64,
+        known: &[(SessionId, bool)],
+    ) -> Result<()> {
+        for (id, alive) in known.iter().copied() {
+            let outcome = self
+                .step(id, move |step| {
+                    if step.live.session.daemon_id != daemon {
+                        return Ok(());
+                    }
+                    lost::attached(step, epoch, alive)
+                })
+                .await;
+            self.note(id, outcome);
+        }
+        for id in self.living(Some(daemon)).await? {
+            if known.iter().any(|(known, _)| *known == id) {
+                continue;
+            }
+            let outcome = self
+                .step(id, move |step| {
+                    lost::attached(step, epoch, false)?;
+                    apply::unknown_to_daemon(step)
+                })
+                .await;
+            self.note(id, outcome);
+        }
+        Ok(())
+    }
+
+    /// A daemon's link is gone.
+    pub async fn unlinked(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
+        for id in self.living(Some(daemon)).await? {
+            let outcome = self.step(id, move |step| lost::detached(step, epoch)).await;
+            self.note(id, outcome);
+        }
+        Ok(())
+    }
+
+    /// Stores records of a session's spool, and says how far it is stored now. What is stored already is
+    /// dropped. OUT_OF_RANGE: records are missing before these; the details epoch and seq say where to go on.
+    pub async fn store_records(
+        &self,
+        daemon: DaemonId,
+        id: SessionId,
+        epoch: u64,
+        records: Vec<Stored>,
+        rules: std::sync::Arc<Vec<PromptRule>>,
+    ) -> Result<Origin> {
+        self.step(id, move |step| {
+            if step.live.session.daemon_id != daemon {
+                return Err(Error::new(
+                    Code::Forbidden,
+                    "the session is another daemon's",
+                ));
+            }
+            let stored = step.live.origin;
+            let fresh_spool = stored.epoch != epoch;
+            let mut next = if fresh_spool { 0 } else { stored.seq };
+            let mut news = Vec::new();
+            for record in records {
+                if record.origin_seq <= next {
+                    continue;
+                }
+                let explained = record
+                    .events
+                    .iter()
+                    .any(|event| matches!(event.body, crate::domain::EventBody::Gap { .. }));
+                if record.origin_seq != next + 1 && !explained {
+                    return Err(Error::new(
+                        Code::OutOfRange,
+                        format!(
+                            "record {} does not follow {next}, and no gap says why",
+                            record.origin_seq
+                        ),
+                    )
+                    .with("epoch", if fresh_spool { epoch } else { stored.epoch })
+                    .with("seq", next));
+                }
+                next = record.origin_seq;
+                news.push(record);
+            }
+            apply::records(step, epoch, news, &rules)?;
+            Ok(step.live.origin)
+        })
+        .await
+    }
+
+    /// Notes how a command ended. Repeating it changes nothing.
+    pub async fn command_ended(&self, daemon: DaemonId, result: CommandResult) -> Result<()> {
+        let outcome = self
+            .step(result.session_id, move |step| {
+                if step.live.session.daemon_id != daemon {
+                    return Err(Error::new(
+                        Code::Forbidden,
+                        "the session is another daemon's",
+                    ));
+                }
+                apply::command_ended(step, &result)
+            })
+            .await;
+        match outcome {
+            // The session was deleted: nobody waits for the result.
+            Err(error) if error.code() == Code::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn note(&self, id: SessionId, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.code() == Code::NotFound => {}
+            Err(error) => tracing::warn!(session = %id, ?error, "the link fact was not stored"),
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! One change of a session: what it decides, gathered until it is committed.
+//!
+//! A [`Step`] works on a copy of the session's live state. Every method that changes the state also
+//! notes the event, the record or the command that says so, so that a commit carries all of it or none.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::live::Live;
+use crate::app::records;
+use crate::base::id::{CommandId, InputId, PromptId, SessionId};
+use crate::base::{Error, Result, Timestamp};
+use crate::domain::event::Origin as EventOrigin;
+use crate::domain::prompt::{AnswerDelivery, PromptState};
+use crate::domain::session::LimitAction;
+use crate::domain::{
+    Activity, Actor, Command, CommandBody, EndInfo, EndReason, Event, EventBody, Input, InputState,
+    Lifecycle, Prompt,
+};
+use crate::store::{Append, Expect, Origin, RecordOp, Store, Stream, Trim};
+
+/// A change under way.
+pub struct Step<'a> {
+    /// The session as this step leaves it.
+    pub live: &'a mut Live,
+    /// The time of the step; all its events carry it.
+    pub now: Timestamp,
+    store: &'a dyn Store,
+    changes: &'a mut Changes,
+}
+
+/// What the steps of one commit have gathered.
+#[derive(Default, Clone)]
+pub struct Changes {
+    /// Events, numbered.
+    pub events: Vec<Event>,
+    /// Changes of records, by key: the last one counts.
+    pub ops: BTreeMap<String, RecordOp>,
+    /// How far the spool is stored with this commit.
+    pub origin: Option<Origin>,
+    /// Whether the session's log is dropped.
+    pub trim: Option<Trim>,
+    /// Whether there is something new for the daemon.
+    pub nudge: bool,
+    /// Whether the session's own record changed.
+    pub session_changed: bool,
+    /// What is appended to another, new session's log in the same commit.
+    pub also: Vec<Append>,
+}
+
+impl Changes {
+    /// Adds the changes of a step that came after these.
+    pub(super) fn absorb(&mut self, later: Changes) {
+        self.events.extend(later.events);
+        self.ops.extend(later.ops);
+        self.origin = later.origin.or(self.origin);
+        self.trim = later.trim.or(self.trim.take());
+        self.nudge |= later.nudge;
+        self.session_changed |= later.session_changed;
+        self.also.extend(later.also);
+    }
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(
+        live: &'a mut Live,
+        changes: &'a mut Changes,
+        now: Timestamp,
+        store: &'a dyn Store,
+    ) -> Self {
+        Step {
+            live,
+            now,
+            store,
+            changes,
+        }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.live.session.id
+    }
+
+    /// Adds an event that the server made.
+    pub fn emit(&mut self, body: EventBody) {
+        self.push(Event::new(self.id(), EventOrigin::Server, self.now, body));
+    }
+
+    /// Adds an event that somebody caused.
+    pub fn emit_by(&mut self, actor: &Actor, body: EventBody) {
+        self.push(Event::new(self.id(), EventOrigin::Server, self.now, body).by(actor.clone()));
+    }
+
+    /// Adds an event, giving it the next number.
+    pub fn push(&mut self, mut event: Event) {
+        self.live.last_seq += 1;
+        event.seq = self.live.last_seq;
+        event.time = self.now;
+        self.live.session.last_event_at = self.now;
+        self.changes.session_changed = true;
+        self.changes.events.push(event);
+    }
+
+    /// Notes that the session's record changed.
+    pub fn touch(&mut self) {
+        self.changes.session_changed = true;
+    }
+
+    /// Adds a change of a record.
+    pub fn op(&mut self, op: RecordOp) {
+        self.changes.ops.insert(op.key.clone(), op);
+    }
+
+    /// Notes that the session's log refers to content.
+    pub fn refer(&mut self, sha256: &str) {
+        let op = self.store.refer_op(&Stream::session(self.id()), sha256);
+        self.op(op);
+    }
+
+    /// Says how far the spool is stored with this step.
+    pub fn stored_through(&mut self, origin: Origin) {
+        self.live.origin = origin;
+        self.changes.origin = Some(origin);
+    }
+
+    /// Appends to another, new session's log in the same commit.
+    pub fn also(&mut self, append: Append) {
+        self.changes.also.push(append);
+    }
+
+    /// Takes the beginning of the session's log away.
+    pub fn trim(&mut self, trim: Trim) {
+        self.changes.trim = Some(trim);
+    }
+
+    /// Drops the session's log.
+    pub fn drop_log(&mut self) {
+        self.changes.trim = Some(Trim {
+            stream: Stream::session(self.id()),
+            first_seq: 0,
+            drop: true,
+        });
+    }
+
+    /// Puts a command into the outbox.
+    pub fn command(&mut self, body: CommandBody) -> Result<CommandId> {
+        let command = Command {
+            id: self.live.next_command_id(self.now),
+            session_id: self.id(),
+            deadline: None,
+            body,
+        };
+        let value = serde_json::to_vec(&command).map_err(Error::internal)?;
+        let op = self.store.put_op(
+            &self.live.session.daemon_id.to_string(),
+            &command.id.to_string(),
+            Bytes::from(value),
+        );
+        self.op(op);
+        self.live.commands.insert(command.id, command.clone());
+        self.changes.nudge = true;
+        Ok(command.id)
+    }
+
+    /// Takes a command out of the outbox: its outcome is known.
+    pub fn settle(&mut self, id: CommandId) -> Option<Command> {
+        let command = self.live.commands.remove(&id)?;
+        let op = self
+            .store
+            .remove_op(&self.live.session.daemon_id.to_string(), &id.to_string());
+        self.op(op);
+        Some(command)
+    }
+
+    /// Moves the lifecycle and says so.
+    pub fn move_to(&mut self, to: Lifecycle) -> Result<()> {
+        let from = self.live.session.lifecycle;
+        self.live.session.move_to(to)?;
+        let living = records::living_key(self.live.session.daemon_id, self.id());
+        match (from.is_living(), to.is_living()) {
+            (true, false) => self.op(records::remove(living)),
+            (false, true) => self.op(records::mark(living, "")),
+            _ => {}
+        }
+        self.emit(EventBody::LifecycleChanged { from, to });
+        Ok(())
+    }
+
+    /// Writes an input's record as it is in the live state, and says that it moved on.
+    pub fn input_moved(&mut self, id: InputId, state: InputState, reason: &str) -> Result<()> {
+        let Some(input) = self.live.inputs.get_mut(&id) else {
+            return Ok(());
+        };
+        if input.state == state {
+            return Ok(());
+        }
+        input.state = state;
+        input.reason = reason.to_owned();
+        if state != InputState::Queued {
+            input.position = 0;
+        }
+        let input = input.clone();
+        self.op(records::put(
+            records::input_key(input.session_id, id),
+            &input,
+            Expect::Any,
+        )?);
+        // What has reached its last state is the store's to remember.
+        if !matches!(state, InputState::Queued | InputState::Delivered) {
+            self.live.inputs.remove(&id);
+        }
+        self.live
+            .order
+            .retain(|queued| *queued != id || state == InputState::Queued);
+        self.renumber()?;
+        self.emit(EventBody::InputChanged {
+            input_id: id,
+            state,
+            text: String::new(),
+            reason: reason.to_owned(),
+        });
+        Ok(())
+    }
+
+    /// Adds an input to the queue and says so.
+    pub fn accept_input(&mut self, input: Input, first: bool) -> Result<()> {
+        let id = input.id;
+        self.emit_by(
+            &input.actor.clone(),
+            EventBody::InputAccepted {
+                input_id: id,
+                text: input.text.clone(),
+                delivery: input.delivery,
+            },
+        );
+        self.live.inputs.insert(id, input);
+        if first {
+            self.live.order.insert(0, id);
+        } else {
+            self.live.order.push(id);
+        }
+        self.renumber()
+    }
+
+    /// Gives every queued input its place and writes the records that changed.
+    pub fn renumber(&mut self) -> Result<()> {
+        let order = self.live.order.clone();
+        for (index, id) in order.iter().enumerate() {
+            let position = u32::try_from(index + 1).unwrap_or(u32::MAX);
+            let Some(input) = self.live.inputs.get_mut(id) else {
+                continue;
+            };
+            if input.position != position {
+                input.position = position;
+                let op = records::put(
+                    records::input_key(input.session_id, *id),
+                    &*input,
+                    Expect::Any,
+                )?;
+                self.changes.ops.insert(op.key.clone(), op);
+            }
+        }
+        let queued = u32::try_from(order.len()).unwrap_or(u32::MAX);
+        if self.live.session.queued_inputs != queued {
+            self.live.session.queued_inputs = queued;
+            self.touch();
+        }
+        Ok(())
+    }
+
+    /// Writes a prompt's record and its marks, and counts those that wait.
+    pub fn keep_prompt(&mut self, prompt: Prompt) -> Result<()> {
+        let id = prompt.id;
+        self.op(records::put(records::prompt_key(id), &prompt, Expect::Any)?);
+        self.op(records::mark(
+            records::session_prompt_key(prompt.session_id, id),
+            "",
+        ));
+        let pending = prompt.state == PromptState::Pending;
+        let mark = records::pending_prompt_key(id);
+        self.op(if pending {
+            records::mark(mark, prompt.session_id)
+        } else {
+            records::remove(mark)
+        });
+        // A prompt is live while it waits for an answer, or its answer is on its way.
+        if pending || prompt.delivery == AnswerDelivery::Queued {
+            self.live.prompts.insert(id, prompt);
+        } else {
+            self.live.prompts.remove(&id);
+        }
+        self.live.session.pending_prompts = self.live.pending_prompts();
+        self.touch();
+        Ok(())
+    }
+
+    /// Withdraws a prompt that waits for an answer.
+    pub fn withdraw_prompt(&mut self, id: PromptId, reason: &str) -> Result<()> {
+        let Some(prompt) = self.live.prompts.get(&id) else {
+            return Ok(());
+        };
+        if prompt.state != PromptState::Pending {
+            return Ok(());
+        }
+        let mut prompt = prompt.clone();
+        prompt.state = PromptState::Withdrawn;
+        prompt.note = reason.to_owned();
+        self.keep_prompt(prompt)?;
+        self.emit(EventBody::PromptWithdrawn {
+            prompt_id: id,
+            reason: reason.to_owned(),
+        });
+        Ok(())
+    }
+
+    /// Says what became of an answer on its way.
+    pub fn answer_moved(
+        &mut self,
+        id: PromptId,
+        delivery: AnswerDelivery,
+        reason: &str,
+    ) -> Result<()> {
+        let Some(prompt) = self.live.prompts.get(&id) else {
+            return Ok(());
+        };
+        if prompt.delivery == delivery {
+            return Ok(());
+        }
+        let mut prompt = prompt.clone();
+        prompt.delivery = delivery;
+        prompt.note = reason.to_owned();
+        self.keep_prompt(prompt)?;
+        self.emit(EventBody::PromptDelivered {
+            prompt_id: id,
+            delivery,
+            reason: reason.to_owned(),
+        });
+        Ok(())
+    }
+
+    /// Gives the agent its next input, if it waits for one.
+    pub fn deliver_next(&mut self) -> Result<()> {
+        let session = &self.live.session;
+        let ready = session.lifecycle == Lifecycle::Running
+            && matches!(
+                session.activity,
+                Activity::AwaitingInput | Activity::Unknown
+            )
+            && !self.live.has_input_on_its_way();
+        if !ready {
+            return Ok(());
+        }
+        match self.live.order.first().copied() {
+            Some(id) => self.deliver(id, false),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the daemon an input.
+    pub fn deliver(&mut self, id: InputId, steer: bool) -> Result<()> {
+        let Some(input) = self.live.inputs.get(&id) else {
+            return Ok(());
+        };
+        let text = input.text.clone();
+        let command_id = self.command(CommandBody::Input {
+            input_id: id,
+            text,
+            steer,
+        })?;
+        if let Some(input) = self.live.inputs.get_mut(&id) {
+            input.command_id = Some(command_id);
+        }
+        // From here on the input is the daemon's; the queue no longer has it.
+        self.input_moved(id, InputState::Delivered, "")
+    }
+
+    /// Tells the daemon to end the process. `suspend`: the session is to be resumed later.
+    pub fn stop(&mut self, end: EndInfo, force: bool, suspend: bool) -> Result<()> {
+        let body = CommandBody::End {
+            force,
+            reason: end.reason,
+            suspend,
+            message: end.message.clone(),
+        };
+        self.live.session.stopping = Some(end);
+        self.live.session.suspending = suspend;
+        self.command(body)?;
+        if self.live.session.lifecycle == Lifecycle::Running {
+            self.move_to(Lifecycle::Stopping)?;
+        }
+        self.touch();
+        Ok(())
+    }
+
+    /// Ends the session's own bookkeeping: nothing waits any more, and whatever was on its way is settled.
+    pub fn end(&mut self, end: EndInfo, suspended: bool) -> Result<()> {
+        let prompts: Vec<PromptId> = self.live.prompts.keys().copied().collect();
+        for id in prompts {
+            self.withdraw_prompt(id, "the session ended")?;
+            self.answer_moved(
+                id,
+                AnswerDelivery::Undeliverable,
+                "the agent ended before it had the answer",
+            )?;
+        }
+        let commands: Vec<CommandId> = self.live.commands.keys().copied().collect();
+        for id in commands {
+            self.settle(id);
+        }
+        let on_their_way: Vec<InputId> = self
+            .live
+            .inputs
+            .values()
+            .filter(|input| input.state == InputState::Delivered)
+            .map(|input| input.id)
+            .collect();
+        for id in on_their_way {
+            self.input_moved(
+                id,
+                InputState::Indeterminate,
+                "the agent ended before it said that it took the input",
+            )?;
+        }
+        if !suspended {
+            for id in self.live.order.clone() {
+                self.input_moved(id, InputState::Withdrawn, "the session ended")?;
+            }
+        }
+        let was_lost = end.reason == EndReason::Lost;
+        self.live.session.ended_at = Some(self.now);
+        self.live.session.stopping = None;
+        self.live.session.suspending = false;
+        self.live.session.activity = Activity::Unknown;
+        self.live.session.end = Some(end.clone());
+        self.emit(EventBody::Ended { end });
+        self.move_to(if suspended {
+            Lifecycle::Suspended
+        } else {
+            Lifecycle::Ended
+        })?;
+        if !was_lost {
+            self.live.session.detached_since = None;
+            self.release_conversation()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the harness's conversation free, if this session holds it.
+    fn release_conversation(&mut self) -> Result<()> {
+        let session = &self.live.session;
+        if !session.provider_session_id.is_empty() {
+            let key = records::conversation_key(&session.harness, &session.provider_session_id);
+            self.op(records::remove(key));
+        }
+        Ok(())
+    }
+
+    /// Notes that a limit was reached, and does what the session says about it.
+    pub fn limit_reached(&mut self, limit: &str, value: u64, allowed: u64) -> Result<()> {
+        let session = &self.live.session;
+        if session.lifecycle != Lifecycle::Running || session.stopping.is_some() {
+            return Ok(());
+        }
+        let suspend = session.limits.action == LimitAction::Suspend && session.capabilities.resume;
+        let action = if suspend {
+            LimitAction::Suspend
+        } else {
+            LimitAction::End
+        };
+        self.emit(EventBody::LimitExceeded {
+            limit: limit.to_owned(),
+            value,
+            allowed,
+            action,
+        });
+        let message = format!("the limit {limit} is reached: {value} of {allowed}");
+        self.stop(EndInfo::because(EndReason::Limit, message), false, suspend)
+    }
+}

@@ -1,0 +1,220 @@
+//! `attach`, `send`, `interrupt`, `end`, `suspend`, `resume`, `fork`: what is done to one session.
+
+use super::{request_id, text};
+use crate::cli::args::{EndArgs, ForkArgs, Global, ResumeArgs, SendArgs};
+use crate::cli::connection::connect;
+use crate::cli::exit::DONE;
+use crate::cli::output::style::visible_line;
+use crate::cli::output::{Out, json};
+use crate::cli::resolve;
+use crate::cli::session_view::{Settings, has_person, watch};
+use crate::client::Client;
+use crate::wire::enums::permission_mode_to_pb;
+use crate::wire::v1;
+
+/// A word for a session's state, for people.
+pub fn state(session: &v1::Session) -> String {
+    let word = |name: &str, prefix| name.strip_prefix(prefix).unwrap_or(name).to_lowercase();
+    let lifecycle = word(session.lifecycle().as_str_name(), "LIFECYCLE_");
+    let mut text = match session.lifecycle() {
+        v1::Lifecycle::Running => match session.activity() {
+            v1::Activity::AwaitingInput => "idle".to_owned(),
+            v1::Activity::AwaitingPrompt => "asks".to_owned(),
+            v1::Activity::Working => "working".to_owned(),
+            _ => lifecycle,
+        },
+        v1::Lifecycle::Ended => match &session.end {
+            Some(end) => word(end.reason().as_str_name(), "END_REASON_"),
+            None => lifecycle,
+        },
+        _ => lifecycle,
+    };
+    let is_over = matches!(
+        session.lifecycle(),
+        v1::Lifecycle::Ended | v1::Lifecycle::Suspended
+    );
+    if !session.attached && !is_over {
+        text.push_str(" (detached)");
+    }
+    text
+}
+
+fn shown(out: &Out, session: Option<&v1::Session>) -> anyhow::Result<u8> {
+    if let Some(session) = session {
+        out.show(&json::session(session), || {
+            format!("{} {}", session.id, state(session))
+        })?;
+    }
+    Ok(DONE)
+}
+
+/// `baton attach`
+pub async fn attach(global: &Global, out: &Out, typed: &str) -> anyhow::Result<u8> {
+    let client = connect(global).await?;
+    let id = resolve::session(&client, typed).await?;
+    let session = client
+        .get_session(v1::GetSessionRequest {
+            session_id: id.to_string(),
+        })
+        .await?
+        .session
+        .unwrap_or_default();
+    if session.mode() == v1::SessionMode::Interactive {
+        out.note(
+            "note: this session runs in a terminal; attach shows its log, terminals come later",
+        );
+    }
+    out.note(&format!(
+        "{} {} in {}",
+        session.id,
+        visible_line(&session.title),
+        visible_line(&session.cwd)
+    ));
+    let settings = Settings {
+        interactive: has_person(out),
+        ..Settings::default()
+    };
+    watch(&client, out, id, settings).await
+}
+
+/// `baton send`
+pub async fn send(global: &Global, out: &Out, args: SendArgs) -> anyhow::Result<u8> {
+    let text = text(&args.text)?;
+    let client = connect(global).await?;
+    let id = resolve::session(&client, &args.session).await?;
+    let delivery = if args.steer {
+        v1::Delivery::Steer
+    } else {
+        v1::Delivery::Queue
+    };
+    let input = client
+        .send_input(v1::SendInputRequest {
+            request_id: request_id(),
+            session_id: id.to_string(),
+            text,
+            delivery: delivery.into(),
+        })
+        .await?
+        .input
+        .unwrap_or_default();
+    out.show(&json::input(&input), || match input.state() {
+        v1::InputState::Queued => format!("{} queued at place {}", input.id, input.position),
+        state => {
+            let name = state.as_str_name();
+            let name = name.strip_prefix("INPUT_STATE_").unwrap_or(name);
+            format!("{} {}", input.id, name.to_lowercase())
+        }
+    })?;
+    Ok(DONE)
+}
+
+/// `baton interrupt`
+pub async fn interrupt(global: &Global, out: &Out, typed: &str) -> anyhow::Result<u8> {
+    let client = connect(global).await?;
+    let id = resolve::session(&client, typed).await?;
+    let response = client
+        .interrupt_turn(v1::InterruptTurnRequest {
+            request_id: request_id(),
+            session_id: id.to_string(),
+        })
+        .await?;
+    shown(out, response.session.as_ref())
+}
+
+/// `baton end`
+pub async fn end(global: &Global, out: &Out, args: EndArgs) -> anyhow::Result<u8> {
+    let client = connect(global).await?;
+    let id = resolve::session(&client, &args.session).await?;
+    let response = client
+        .end_session(v1::EndSessionRequest {
+            request_id: request_id(),
+            session_id: id.to_string(),
+            force: args.force,
+        })
+        .await?;
+    shown(out, response.session.as_ref())
+}
+
+/// `baton suspend`
+pub async fn suspend(global: &Global, out: &Out, typed: &str) -> anyhow::Result<u8> {
+    let client = connect(global).await?;
+    let id = resolve::session(&client, typed).await?;
+    let response = client
+        .suspend_session(v1::SuspendSessionRequest {
+            request_id: request_id(),
+            session_id: id.to_string(),
+        })
+        .await?;
+    shown(out, response.session.as_ref())
+}
+
+/// `baton resume`
+pub async fn resume(global: &Global, out: &Out, args: ResumeArgs) -> anyhow::Result<u8> {
+    let input = args.text.as_deref().map(text).transpose()?;
+    let client = connect(global).await?;
+    let id = resolve::session(&client, &args.session).await?;
+    let response = client
+        .resume_session(v1::ResumeSessionRequest {
+            request_id: request_id(),
+            session_id: id.to_string(),
+            input: input.clone().unwrap_or_default(),
+            force: args.force,
+            permission_mode: args
+                .permission_mode
+                .map(|mode| permission_mode_to_pb(mode).into())
+                .unwrap_or_default(),
+            model: args.model.unwrap_or_default(),
+        })
+        .await?;
+    begun(&client, out, response.session, args.follow, input.is_some()).await
+}
+
+/// `baton fork`
+pub async fn fork(global: &Global, out: &Out, args: ForkArgs) -> anyhow::Result<u8> {
+    let input = args.text.as_deref().map(text).transpose()?;
+    let client = connect(global).await?;
+    let id = resolve::session(&client, &args.session).await?;
+    let response = client
+        .fork_session(v1::ForkSessionRequest {
+            request_id: request_id(),
+            session_id: id.to_string(),
+            input: input.clone().unwrap_or_default(),
+        })
+        .await?;
+    begun(&client, out, response.session, args.follow, input.is_some()).await
+}
+
+/// A new session: says its id and follows it if asked to. Without anybody to type, following ends when
+/// the agent has nothing to do, if it was given something.
+pub async fn begun(
+    client: &Client,
+    out: &Out,
+    session: Option<v1::Session>,
+    follow: bool,
+    has_input: bool,
+) -> anyhow::Result<u8> {
+    let session = crate::wire::field::required(session, "session")?;
+    if !follow {
+        out.show(&json::session(&session), || session.id.clone())?;
+        return Ok(DONE);
+    }
+    if out.json {
+        out.value(&serde_json::json!({ "type": "session", "session": json::session(&session) }))?;
+    }
+    out.note(&out.style.paint(
+        crate::cli::output::style::Tone::Dim,
+        &format!(
+            "{} · {} in {}",
+            session.id,
+            session.harness,
+            visible_line(&session.cwd)
+        ),
+    ));
+    let interactive = has_person(out);
+    let settings = Settings {
+        interactive,
+        until_idle: !interactive && has_input,
+        ..Settings::default()
+    };
+    watch(client, out, session.id.parse()?, settings).await
+}

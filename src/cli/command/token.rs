@@ -1,0 +1,97 @@
+//! `baton token`: who may call.
+
+use crate::cli::args::{Global, TokenAction, TokenArgs};
+use crate::cli::connection::connect;
+use crate::cli::exit::DONE;
+use crate::cli::output::style::Tone;
+use crate::cli::output::table::Table;
+use crate::cli::output::{Out, json};
+use crate::cli::resolve;
+use crate::wire::time::{duration_to_pb, time_from_pb};
+use crate::wire::v1;
+
+/// `baton token`
+pub async fn run(global: &Global, out: &Out, args: TokenArgs) -> anyhow::Result<u8> {
+    let client = connect(global).await?;
+    match args.action {
+        TokenAction::Create { name, scope, ttl } => {
+            let scope = match scope.as_str() {
+                "admin" => v1::TokenScope::Admin,
+                "viewer" => v1::TokenScope::Viewer,
+                _ => v1::TokenScope::Operator,
+            };
+            let response = client
+                .create_token(v1::CreateTokenRequest {
+                    name,
+                    scope: scope.into(),
+                    ttl: ttl.map(duration_to_pb),
+                })
+                .await?;
+            let value = serde_json::json!({
+                "token": response.token.as_ref().map(json::token),
+                "secret": response.secret,
+            });
+            out.show(&value, || response.secret.clone())?;
+            out.note("keep it: it is not shown again. Give it with BATON_TOKEN or --token-file");
+        }
+        TokenAction::List => {
+            let mut tokens = Vec::new();
+            let mut page_token = String::new();
+            loop {
+                let page = client
+                    .list_tokens(v1::ListTokensRequest {
+                        page_size: 500,
+                        page_token,
+                    })
+                    .await?;
+                tokens.extend(page.tokens);
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
+            }
+            show(out, &tokens)?;
+        }
+        TokenAction::Revoke { token } => {
+            let id = resolve::token(&client, &token).await?.to_string();
+            let response = client
+                .revoke_token(v1::RevokeTokenRequest { token_id: id })
+                .await?;
+            show(out, response.token.as_slice())?;
+        }
+    }
+    Ok(DONE)
+}
+
+fn show(out: &Out, tokens: &[v1::Token]) -> anyhow::Result<()> {
+    if out.json {
+        for token in tokens {
+            out.value(&json::token(token))?;
+        }
+        return Ok(());
+    }
+    let time = |time| {
+        time_from_pb(time, "time")
+            .ok()
+            .flatten()
+            .map(|time| time.to_string().chars().take(16).collect::<String>())
+    };
+    let mut table = Table::new(&["ID", "SCOPE", "STATE", "MADE", "NAME"]);
+    for token in tokens {
+        let (tone, state) = match (time(token.revoked_at), time(token.expires_at)) {
+            (Some(at), _) => (Tone::Bad, format!("revoked {at}")),
+            (None, Some(at)) => (Tone::Plain, format!("until {at}")),
+            (None, None) => (Tone::Good, "valid".to_owned()),
+        };
+        let scope = token.scope().as_str_name();
+        let scope = scope.strip_prefix("TOKEN_SCOPE_").unwrap_or(scope);
+        table.row([
+            (Tone::Name, resolve::short(&token.id).to_owned()),
+            (Tone::Plain, scope.to_lowercase()),
+            (tone, state),
+            (Tone::Dim, time(token.created_at).unwrap_or_default()),
+            (Tone::Plain, token.name.clone()),
+        ]);
+    }
+    out.line(&table.render(out.style, out.width))
+}

@@ -1,0 +1,123 @@
+//! Values as people write them on the command line.
+
+use std::time::Duration;
+
+use crate::base::Timestamp;
+use crate::domain::{EventKind, PermissionMode};
+
+/// A duration: `90s`, `15m`, `12h`, `30d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err("is not a duration like 90s, 15m, 12h or 30d".to_owned()),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(seconds))
+        .filter(|seconds| (1..=3_650 * 86_400).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "is not a duration between 1s and 3650d".to_owned())
+}
+
+/// `key=value`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("is not KEY=VALUE".to_owned()),
+    }
+}
+
+/// A permission mode.
+pub fn mode(text: &str) -> Result<PermissionMode, String> {
+    PermissionMode::parse(text).ok_or_else(|| "is not one of ask, auto-safe, auto, deny".to_owned())
+}
+
+/// A kind of event.
+pub fn kind(text: &str) -> Result<EventKind, String> {
+    let wanted = text.replace('-', "_");
+    EventKind::ALL
+        .iter()
+        .copied()
+        .find(|kind| kind.as_str() == wanted)
+        .ok_or_else(|| {
+            let all: Vec<_> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            format!("is not a kind of event; there are {}", all.join(", "))
+        })
+}
+
+/// How long ago something was, in a word: `12s`, `5m`, `3h`, `8d`.
+pub fn ago(now: Timestamp, then: Timestamp) -> String {
+    short_duration(now.saturating_since(then))
+}
+
+/// A duration in a word.
+pub fn short_duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3_600 => format!("{}m", s / 60),
+        s @ 3_600..172_800 => format!("{}h", s / 3_600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// A size in a word: `812 B`, `3.4 KiB`.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB"] {
+        if value < 1_024.0 {
+            return match unit {
+                "B" => format!("{bytes} B"),
+                _ => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1_024.0;
+    }
+    format!("{value:.1} GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        for bad in [
+            "",
+            "5",
+            "m",
+            "-1s",
+            "0s",
+            "99999999999999999999d",
+            "1w",
+            "é",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn words_are_read() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+        assert_eq!(kind("turn-ended"), Ok(EventKind::TurnEnded));
+        assert!(kind("x").unwrap_err().contains("turn_ended"));
+        assert_eq!(mode("auto-safe"), Ok(PermissionMode::AutoSafe));
+    }
+
+    #[test]
+    fn ages_and_sizes_are_short() {
+        let at = Timestamp::from_millis;
+        assert_eq!(ago(at(90_000), at(0)), "1m");
+        assert_eq!(ago(at(0), at(5)), "0s");
+        assert_eq!(ago(at(86_400_000 * 3), at(0)), "3d");
+        assert_eq!(size(10), "10 B");
+        assert_eq!(size(1_536), "1.5 KiB");
+        assert_eq!(size(u64::MAX).split(' ').nth(1), Some("GiB"));
+    }
+}

@@ -1,0 +1,255 @@
+//! Where the command line meets the rooms that do the work in this process: server, daemon, runner, demo
+//! agent, store. Each function is one call; nothing else in `cli` names those rooms.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{DaemonArgs, Global, ServeArgs, StoreAction};
+use super::connection;
+use super::exit::{DONE, FAILED, usage};
+use super::output::Out;
+use crate::app::access::ADMIN_TOKEN_FILE;
+use crate::app::search::Search;
+use crate::base::{Secret, SystemClock};
+use crate::daemon::harness::demo;
+use crate::server::config::{Config, FlagValues};
+use crate::server::{self, Ended, Options, Server};
+use crate::store::local::{self, LocalStore};
+
+/// A server that runs in this process.
+pub struct Running {
+    /// Its address, as a client on this machine reaches it.
+    pub url: String,
+    /// A token that opens everything.
+    pub admin: Secret,
+    /// Ends when the server has ended, whatever the reason.
+    pub ended: BoxFuture<'static, anyhow::Result<()>>,
+    /// Asks it to end.
+    pub stop: Box<dyn FnOnce() + Send>,
+}
+
+/// How long a daemon that was asked to end may take.
+pub const DAEMON_STOP: Duration = Duration::from_secs(15);
+
+/// The store's directory within the data directory.
+pub fn store_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("store")
+}
+
+fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
+    Ok(Config::load(&FlagValues {
+        config: args.config.clone(),
+        listen: args.listen.clone(),
+        insecure: args.insecure,
+        tls_cert: args.tls_cert.clone(),
+        tls_key: args.tls_key.clone(),
+        metrics_listen: args.metrics_listen.clone(),
+        data_dir: global.data_dir.clone(),
+        durability: args.durability.clone(),
+        grace: args.grace.clone(),
+        hosts: args.hosts.clone(),
+        origins: args.origins.clone(),
+        max_sessions: args.max_sessions.clone(),
+        drain_deadline: args.drain_deadline.clone(),
+        log_format: args.log_format.clone(),
+        log_level: args.log_level.clone(),
+        set: args.set.clone(),
+    })?)
+}
+
+/// Opens the store and puts the server together.
+async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::app::App)> {
+    connection::make_private(&options.data_dir)?;
+    let local = local::Options {
+        durability: options.durability,
+        ..local::Options::new(store_dir(&options.data_dir))
+    };
+    // Opening reads what is on disk, which may take a while.
+    let store = tokio::task::spawn_blocking(move || LocalStore::open(local))
+        .await?
+        .map_err(crate::app::fault::from_store_at_start)?;
+    let search = Search::open(&options.data_dir.join("search.db"))?;
+    Ok(server::compose(options, Arc::new(store), SystemClock::shared(), search).await?)
+}
+
+fn url_of(server: &Server) -> String {
+    let scheme = if server.tls().is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let mut address = server.address();
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("{scheme}://{address}")
+}
+
+/// Starts the server in this process and returns when it listens.
+pub async fn start_server(global: &Global, args: ServeArgs) -> anyhow::Result<Running> {
+    let config = configure(global, &args)?;
+    server::logging::init(&config.options.log)?;
+    let token_file = config.options.data_dir.join(ADMIN_TOKEN_FILE);
+    let (builder, app) = compose(config.options).await?;
+    let server = builder.bind().await?;
+    let url = url_of(&server);
+    let drain = server.drain().clone();
+    let serving = tokio::spawn(server.serve());
+    let admin = connection::read_token(&token_file)
+        .with_context(|| format!("reading the first token from {}", token_file.display()))?;
+    Ok(Running {
+        url,
+        admin,
+        ended: Box::pin(async move {
+            serving.await?;
+            server::close(app).await?;
+            Ok(())
+        }),
+        stop: Box::new(move || drain.begin()),
+    })
+}
+
+/// `baton serve`: the server until it ends.
+pub async fn serve(global: &Global, out: &Out, args: ServeArgs) -> anyhow::Result<u8> {
+    let config = configure(global, &args)?;
+    if args.print_config {
+        print!("{}", config.render());
+        return Ok(DONE);
+    }
+    server::logging::init(&config.options.log)?;
+    let token_file = config.options.data_dir.join(ADMIN_TOKEN_FILE);
+    let (builder, app) = compose(config.options).await?;
+    let ended = server::run(builder, |server| {
+        out.note(&format!("listening on {}", url_of(server)));
+        if token_file.exists() {
+            out.note(&format!("the first token is in {}", token_file.display()));
+        }
+    })
+    .await?;
+    match ended {
+        Ended::Drained => {
+            server::close(app).await?;
+            Ok(DONE)
+        }
+        Ended::Forced => Ok(FAILED),
+    }
+}
+
+/// `baton daemon`: the daemon until it ends. `join_token` enrols it, if it is not enrolled yet.
+pub async fn daemon(
+    global: &Global,
+    args: DaemonArgs,
+    join_token: Option<Secret>,
+) -> anyhow::Result<u8> {
+    let log = server::options::Log {
+        format: match args.log_format.as_deref() {
+            Some(format) => server::options::LogFormat::parse(format).map_err(usage)?,
+            None => server::options::LogFormat::Auto,
+        },
+        level: args.log_level.unwrap_or_else(|| "info".to_owned()),
+    };
+    server::logging::init(&log)?;
+    let state_dir = match &global.data_dir {
+        Some(dir) => dir.clone(),
+        None => connection::default_data_dir()?.join("daemon"),
+    };
+    connection::make_private(&state_dir)?;
+    let address = crate::daemon::link::ServerAddress {
+        uri: global
+            .server
+            .clone()
+            .unwrap_or_else(|| crate::client::DEFAULT_URL.to_owned()),
+        ca: global.ca_file.clone(),
+    };
+    let mut options = crate::daemon::Options::new(state_dir, address);
+    options.join_token = join_token;
+    options.name = args.name.unwrap_or_default();
+    options.labels = args.labels.into_iter().collect();
+    options.policy.roots = args.roots;
+    options.policy.harnesses = args.harnesses;
+    options.policy.allow_commands = args.allow_commands;
+    if let Some(mode) = args.max_permission_mode {
+        options.policy.max_permission_mode = mode;
+    }
+    options.policy.env_names = args.env_names;
+    options.policy.env_always = args.pass_env;
+    if let Some(most) = args.max_sessions {
+        options.policy.max_sessions = most;
+    }
+    let shutdown = CancellationToken::new();
+    let told = shutdown.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = crate::daemon::run(options, shutdown);
+    tokio::pin!(running);
+    loop {
+        tokio::select! {
+            ended = &mut running => {
+                ended?;
+                return Ok(DONE);
+            }
+            _ = terminate.recv() => told.cancel(),
+            _ = interrupt.recv() => told.cancel(),
+        }
+    }
+}
+
+/// `baton runner`: holds one agent process.
+pub fn runner(arguments: &[String]) -> anyhow::Result<u8> {
+    let [flag, dir] = arguments else {
+        return Err(usage(
+            "the runner takes --dir DIR, and is started by the daemon",
+        ));
+    };
+    if flag != "--dir" {
+        return Err(usage(
+            "the runner takes --dir DIR, and is started by the daemon",
+        ));
+    }
+    let code = crate::daemon::runner::run(Path::new(dir));
+    std::process::exit(if code == std::process::ExitCode::SUCCESS {
+        0
+    } else {
+        1
+    });
+}
+
+/// `baton demo-agent`: the scripted agent, on standard input and output.
+pub fn demo_agent(arguments: &[String]) -> anyhow::Result<u8> {
+    let cwd = std::env::current_dir().context("finding the working directory")?;
+    let home = std::env::var_os(demo::HOME_VARIABLE)
+        .map_or_else(demo::DemoOptions::default_home, PathBuf::from);
+    let mut options = demo::DemoOptions::new(cwd, home);
+    for argument in arguments {
+        // It is started with a real agent's flags and knows only some of them.
+        match argument.split_once('=') {
+            Some(("--resume", id)) => options.resume = Some(id.to_owned()),
+            Some(("--session-id", id)) => options.session_id = Some(id.to_owned()),
+            Some(("--model", model)) => options.model = Some(model.to_owned()),
+            Some(("--permission-mode", mode)) => options.permission_mode = Some(mode.to_owned()),
+            _ if argument == "--fork-session" => options.fork_session = true,
+            _ => {}
+        }
+    }
+    let stdin = BufReader::new(std::io::stdin());
+    let code = demo::run(options, stdin, std::io::stdout());
+    // Its reader may still wait for input.
+    std::process::exit(code);
+}
+
+/// `baton store …`: works on the store in `data_dir`, with progress on standard error.
+pub async fn store(out: &Out, data_dir: &Path, action: StoreAction) -> anyhow::Result<u8> {
+    let dir = store_dir(data_dir);
+    let json = out.json;
+    tokio::task::spawn_blocking(move || super::upkeep::run(&dir, action, json)).await?
+}

@@ -1,0 +1,227 @@
+//! How Claude Code and the demo agent are found and started.
+
+use std::path::PathBuf;
+
+use super::driver::ClaudeDriver;
+use super::probe::ClaudeOptions;
+use crate::base::id::SessionId;
+use crate::base::{Code, Error, Result};
+use crate::daemon::harness::{Driver, HarnessKind, Launch, Place};
+use crate::domain::command::StartCommand;
+use crate::domain::harness::Login;
+use crate::domain::session::Mode;
+use crate::domain::{Capabilities, Harness};
+
+/// The longest model name, in bytes.
+const MAX_MODEL_BYTES: usize = 200;
+/// The longest conversation id, in bytes.
+const MAX_CONVERSATION_BYTES: usize = 128;
+
+/// What the program and the demo agent can do alike.
+const CAPABILITIES: Capabilities = Capabilities {
+    steer: true,
+    queue: true,
+    permission: true,
+    question: true,
+    plan: true,
+    resume: true,
+    fork: true,
+    model_switch: true,
+    mode_switch: true,
+    usage: true,
+    quota: true,
+    interrupt: true,
+};
+
+/// Claude Code as it is installed on this machine.
+#[derive(Clone, Debug)]
+pub struct ClaudeCode {
+    options: ClaudeOptions,
+}
+
+impl ClaudeCode {
+    /// The kind for a machine described by `options`.
+    pub fn new(options: ClaudeOptions) -> Self {
+        ClaudeCode { options }
+    }
+}
+
+impl HarnessKind for ClaudeCode {
+    fn name(&self) -> &'static str {
+        "claude-code"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    fn probe(&self) -> Harness {
+        self.options.probe(self.name(), CAPABILITIES)
+    }
+
+    fn launch(&self, _session_id: SessionId, start: &StartCommand) -> Result<Launch> {
+        let program = self.options.find().map_err(unavailable)?;
+        let mut argv = vec![path_text(program)?];
+        argv.extend(
+            [
+                "-p",
+                "--input-format=stream-json",
+                "--output-format=stream-json",
+                "--verbose",
+                "--permission-prompt-tool=stdio",
+                "--include-partial-messages",
+                "--replay-user-messages",
+            ]
+            .map(str::to_owned),
+        );
+        argv.extend(conversation_flags(start)?);
+        Ok(Launch {
+            argv,
+            // A program that replaces itself while it runs cannot be told from a crash. What it sends
+            // home is its user's to decide, in its own settings.
+            env: vec![("DISABLE_AUTOUPDATER".to_owned(), "1".to_owned())],
+        })
+    }
+
+    fn driver(
+        &self,
+        place: Place,
+        start: &StartCommand,
+        snapshot: Option<&[u8]>,
+    ) -> Result<Box<dyn Driver>> {
+        driver(place, start, snapshot)
+    }
+}
+
+/// The scripted agent within this binary, for trying and testing without an account.
+#[derive(Clone, Debug)]
+pub struct Demo {
+    program: PathBuf,
+    home: Option<PathBuf>,
+}
+
+impl Demo {
+    /// The demo agent in `program` (this binary's own path), with its conversations in `home`, or in
+    /// its own default place.
+    pub fn new(program: PathBuf, home: Option<PathBuf>) -> Self {
+        Demo { program, home }
+    }
+}
+
+impl HarnessKind for Demo {
+    fn name(&self) -> &'static str {
+        "demo"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    fn probe(&self) -> Harness {
+        let available = self.program.is_absolute() && self.program.is_file();
+        Harness {
+            name: self.name().to_owned(),
+            available,
+            unavailable_reason: match available {
+                true => String::new(),
+                false => format!("there is no program {}", self.program.display()),
+            },
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            login: Login::None,
+            capabilities: CAPABILITIES,
+            models: Vec::new(),
+        }
+    }
+
+    fn launch(&self, _session_id: SessionId, start: &StartCommand) -> Result<Launch> {
+        let mut argv = vec![path_text(self.program.clone())?, "demo-agent".to_owned()];
+        argv.extend(conversation_flags(start)?);
+        let env = match &self.home {
+            Some(home) => vec![("BATON_DEMO_HOME".to_owned(), path_text(home.clone())?)],
+            None => Vec::new(),
+        };
+        Ok(Launch { argv, env })
+    }
+
+    fn driver(
+        &self,
+        place: Place,
+        start: &StartCommand,
+        snapshot: Option<&[u8]>,
+    ) -> Result<Box<dyn Driver>> {
+        driver(place, start, snapshot)
+    }
+}
+
+fn driver(place: Place, start: &StartCommand, snapshot: Option<&[u8]>) -> Result<Box<dyn Driver>> {
+    Ok(Box::new(match snapshot {
+        Some(snapshot) => ClaudeDriver::restore(place, snapshot)?,
+        None => ClaudeDriver::new(place, start),
+    }))
+}
+
+/// Flags for mode, model and conversation; each value is within its flag, so it cannot be one itself.
+fn conversation_flags(start: &StartCommand) -> Result<Vec<String>> {
+    if start.mode == Mode::Interactive {
+        return Err(Error::invalid(
+            "mode",
+            "is interactive, which this harness does not run in yet",
+        ));
+    }
+    // Every mode of ours asks: the server answers by mode and rules. Never a mode that skips asking.
+    let mut flags = vec!["--permission-mode=default".to_owned()];
+    if !start.model.is_empty() {
+        check_model(&start.model)?;
+        flags.push(format!("--model={}", start.model));
+    }
+    if start.provider_session_id.is_empty() {
+        if start.fork {
+            return Err(Error::invalid(
+                "fork",
+                "needs a conversation to branch off from",
+            ));
+        }
+        return Ok(flags);
+    }
+    check_conversation(&start.provider_session_id)?;
+    flags.push(format!("--resume={}", start.provider_session_id));
+    if start.fork {
+        flags.push("--fork-session".to_owned());
+    }
+    Ok(flags)
+}
+
+/// Whether a model's name can be handed to the harness.
+pub(super) fn check_model(model: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@[]".contains(c);
+    if model.len() > MAX_MODEL_BYTES || !model.chars().all(plain) {
+        return Err(Error::invalid(
+            "model",
+            format!(
+                "is not a model's name: at most {MAX_MODEL_BYTES} letters, digits and -_.:/@[]"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn check_conversation(id: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if id.len() > MAX_CONVERSATION_BYTES || id.starts_with('-') || !id.bytes().all(plain) {
+        return Err(Error::invalid(
+            "provider_session_id",
+            "is not a conversation id of this harness",
+        ));
+    }
+    Ok(())
+}
+
+fn path_text(path: PathBuf) -> Result<String> {
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| unavailable(format!("the path {path:?} is not UTF-8")))
+}
+
+fn unavailable(why: String) -> Error {
+    Error::new(Code::HarnessUnavailable, why)
+}

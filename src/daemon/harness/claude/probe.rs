@@ -1,0 +1,295 @@
+//! Whether Claude Code can be used on a machine: where it is, which version, and who is signed in.
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::line::Object;
+use crate::domain::harness::Login;
+use crate::domain::{Capabilities, Harness};
+
+/// How long `--version` may take.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a probe looks whether the program has ended.
+const POLL: Duration = Duration::from_millis(10);
+/// The most that is read of the version, in bytes.
+const MAX_VERSION_BYTES: u64 = 4 * 1024;
+/// The largest credentials file that is read, in bytes.
+const MAX_CREDENTIALS_BYTES: u64 = 1024 * 1024;
+/// Variables that sign a session in when they are passed on.
+const KEYS: [&str; 3] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+];
+/// Variables that make another service answer, which has a login of its own.
+const CLOUDS: [&str; 3] = [
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+];
+
+/// What is known of the machine before anything is started.
+#[derive(Clone, Debug, Default)]
+pub struct ClaudeOptions {
+    /// The program, if the daemon's configuration names one; else it is looked for on `path`.
+    pub program: Option<PathBuf>,
+    /// Where programs are looked for, in the form of `PATH`.
+    pub path: OsString,
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
+    /// Where the program keeps its files, if not in the home directory.
+    pub config_dir: Option<PathBuf>,
+    /// Whether a key or token for the provider is passed on to sessions.
+    pub has_key: bool,
+    /// Whether sessions use a cloud's own login.
+    pub uses_cloud: bool,
+}
+
+impl ClaudeOptions {
+    /// Reads what matters from an environment. `passed_on` says whether the daemon hands a variable to
+    /// its sessions; no value of a key is kept.
+    pub fn from_env(
+        program: Option<PathBuf>,
+        env: impl Fn(&str) -> Option<OsString>,
+        passed_on: impl Fn(&str) -> bool,
+    ) -> Self {
+        let set = |name: &&str| passed_on(name) && env(name).is_some_and(|value| !value.is_empty());
+        ClaudeOptions {
+            program,
+            path: env("PATH").unwrap_or_default(),
+            home: env("HOME").map(PathBuf::from),
+            config_dir: env("CLAUDE_CONFIG_DIR")
+                .filter(|_| passed_on("CLAUDE_CONFIG_DIR"))
+                .map(PathBuf::from),
+            has_key: KEYS.iter().any(set),
+            uses_cloud: CLOUDS.iter().any(set),
+        }
+    }
+
+    /// The program's absolute path, or a sentence that says why there is none.
+    pub(super) fn find(&self) -> Result<PathBuf, String> {
+        if let Some(program) = &self.program {
+            return match program.is_absolute() && is_program(program) {
+                true => Ok(program.clone()),
+                false => Err(format!(
+                    "the configured program {} is not an absolute path of something executable",
+                    program.display()
+                )),
+            };
+        }
+        std::env::split_paths(&self.path)
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join("claude"))
+            .find(|program| is_program(program))
+            .ok_or_else(|| {
+                "there is no program `claude` on the daemon's PATH; install it with `npm install -g @anthropic-ai/claude-code`".to_owned()
+            })
+    }
+
+    /// Looks whether the program works and who is signed in.
+    pub(super) fn probe(&self, name: &str, capabilities: Capabilities) -> Harness {
+        let mut harness = Harness {
+            name: name.to_owned(),
+            capabilities,
+            ..Harness::default()
+        };
+        match self.find().and_then(|program| self.version(&program)) {
+            Ok(version) => {
+                harness.available = true;
+                harness.version = version;
+                harness.login = self.login();
+                if harness.login == Login::SignedOut {
+                    harness.unavailable_reason = "nobody is signed in: run `claude` and `/login` as the daemon's user, or let the daemon pass ANTHROPIC_API_KEY on".to_owned();
+                }
+            }
+            Err(why) => {
+                harness.login = Login::Unknown;
+                harness.unavailable_reason = why;
+            }
+        }
+        harness
+    }
+
+    fn version(&self, program: &Path) -> Result<String, String> {
+        let problem = |what: &str| format!("{} --version {what}", program.display());
+        let mut command = Command::new(program);
+        command
+            .arg("--version")
+            .env_clear()
+            .env("PATH", &self.path)
+            .env("DISABLE_AUTOUPDATER", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        if let Some(home) = &self.home {
+            command.env("HOME", home);
+        }
+        if let Some(directory) = &self.config_dir {
+            command.env("CLAUDE_CONFIG_DIR", directory);
+        }
+        let mut child = command
+            .spawn()
+            .map_err(|error| problem(&format!("could not be started: {error}")))?;
+        let deadline = Instant::now() + VERSION_TIMEOUT;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
+                waited => {
+                    // It may have ended just now; then there is nothing to kill.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(match waited {
+                        Err(error) => problem(&format!("could not be waited for: {error}")),
+                        _ => problem(&format!("took longer than {VERSION_TIMEOUT:?}")),
+                    });
+                }
+            }
+        };
+        if !status.success() {
+            return Err(problem(&format!("failed: {status}")));
+        }
+        let mut said = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            // What it started may still hold the pipe: only what is there is read.
+            read_now(stdout, &mut said);
+        }
+        let said = String::from_utf8_lossy(&said);
+        let version = said.split_whitespace().next().unwrap_or_default();
+        if !version.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(problem("did not say a version"));
+        }
+        Ok(version.chars().take(64).collect())
+    }
+
+    /// Who is signed in, as far as that can be told without starting a turn.
+    fn login(&self) -> Login {
+        if self.has_key {
+            return Login::SignedIn;
+        }
+        if self.uses_cloud {
+            return Login::Unknown;
+        }
+        let directory = match (&self.config_dir, &self.home) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(home)) => home.join(".claude"),
+            (None, None) => return Login::Unknown,
+        };
+        if let Some(text) = read_small(&directory.join(".credentials.json"))
+            && let Some(login) = Object::parse(&text).and_then(|file| file.object("claudeAiOauth"))
+            && ["refreshToken", "accessToken"]
+                .iter()
+                .any(|key| login.text(key).is_some_and(|token| !token.is_empty()))
+        {
+            return Login::SignedIn;
+        }
+        // Settings can name a helper, a gateway or a key of their own; a Mac keeps the login elsewhere.
+        if cfg!(target_os = "macos")
+            || read_small(&directory.join("settings.json")).is_some_and(|text| {
+                text.contains("apiKeyHelper")
+                    || KEYS.iter().chain(&CLOUDS).any(|key| text.contains(key))
+            })
+        {
+            return Login::Unknown;
+        }
+        Login::SignedOut
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn read_small(path: &Path) -> Option<String> {
+    let file = std::fs::File::open(path).ok()?;
+    let mut text = String::new();
+    file.take(MAX_CREDENTIALS_BYTES)
+        .read_to_string(&mut text)
+        .ok()?;
+    Some(text)
+}
+
+fn read_now(stdout: std::process::ChildStdout, said: &mut Vec<u8>) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    if fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
+        // An error ends the reading; what was read before it counts.
+        let _ = stdout.take(MAX_VERSION_BYTES).read_to_end(said);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(directory: &Path, body: &str) -> PathBuf {
+        let path = directory.join("claude");
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn options(directory: &Path) -> ClaudeOptions {
+        ClaudeOptions {
+            path: std::env::join_paths([directory, Path::new("/usr/bin"), Path::new("/bin")])
+                .unwrap(),
+            home: Some(directory.to_owned()),
+            ..ClaudeOptions::default()
+        }
+    }
+
+    fn probe(options: &ClaudeOptions) -> Harness {
+        options.probe("claude-code", Capabilities::default())
+    }
+
+    #[test]
+    fn a_probe_tells_version_and_login_or_why_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = probe(&ClaudeOptions::default());
+        assert!(!missing.available && missing.unavailable_reason.contains("npm install"));
+
+        script(directory.path(), "echo '9.8.7 (Claude Code)'");
+        let mut options = options(directory.path());
+        let found = probe(&options);
+        assert!(found.available, "{}", found.unavailable_reason);
+        assert_eq!(found.version, "9.8.7");
+        assert_eq!(found.login, Login::SignedOut);
+        assert!(found.unavailable_reason.contains("signed in"));
+
+        let files = directory.path().join(".claude");
+        std::fs::create_dir(&files).unwrap();
+        std::fs::write(files.join("settings.json"), r#"{"apiKeyHelper":"x"}"#).unwrap();
+        assert_eq!(probe(&options).login, Login::Unknown);
+        let credentials = r#"{"claudeAiOauth":{"refreshToken":"r"}}"#;
+        std::fs::write(files.join(".credentials.json"), credentials).unwrap();
+        assert_eq!(probe(&options).login, Login::SignedIn);
+        std::fs::remove_dir_all(files).unwrap();
+        options.has_key = true;
+        assert_eq!(probe(&options).login, Login::SignedIn);
+    }
+
+    #[test]
+    fn a_program_that_fails_is_said_to() {
+        let directory = tempfile::tempdir().unwrap();
+        for (body, why) in [("exit 3", "exit status: 3"), ("echo hello", "did not say")] {
+            script(directory.path(), body);
+            let harness = probe(&options(directory.path()));
+            assert!(!harness.available);
+            assert!(harness.unavailable_reason.contains(why), "{harness:?}");
+        }
+        let mut options = options(directory.path());
+        options.program = Some(PathBuf::from("claude"));
+        assert!(probe(&options).unavailable_reason.contains("absolute"));
+    }
+
+    #[test]
+    fn only_what_sessions_get_counts_as_a_login() {
+        let env = |name: &str| (name == "ANTHROPIC_API_KEY").then(|| OsString::from("k"));
+        assert!(ClaudeOptions::from_env(None, env, |_| true).has_key);
+        assert!(!ClaudeOptions::from_env(None, env, |_| false).has_key);
+    }
+}

@@ -1,0 +1,287 @@
+//! Any program: its lines become events, input goes to its standard input.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Action, Draft, Driver, HarnessKind, Launch, Output, Place, Record, RecordBody, Write,
+    WriteOutcome,
+};
+use crate::base::id::{InputId, SessionId};
+use crate::base::{Code, Error};
+use crate::domain::command::{CommandBody, StartCommand};
+use crate::domain::content::floor_char;
+use crate::domain::harness::Login;
+use crate::domain::input::InputState;
+use crate::domain::session::{Activity, ActivitySource};
+use crate::domain::{Capabilities, Command as SessionCommand, EventBody, Harness};
+
+/// The longest text of one event, in bytes; longer lines go on in the next.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// The kind `command`.
+#[derive(Debug)]
+pub struct Command {
+    /// Why the owner does not allow it; `None` if it is allowed.
+    pub refused: Option<String>,
+}
+
+impl HarnessKind for Command {
+    fn name(&self) -> &'static str {
+        "command"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            queue: true,
+            ..Capabilities::default()
+        }
+    }
+
+    fn probe(&self) -> Harness {
+        Harness {
+            name: self.name().to_owned(),
+            available: self.refused.is_none(),
+            unavailable_reason: self.refused.clone().unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            login: Login::None,
+            capabilities: self.capabilities(),
+            models: Vec::new(),
+        }
+    }
+
+    fn launch(&self, _session_id: SessionId, start: &StartCommand) -> Result<Launch, Error> {
+        if start.argv.first().is_none_or(String::is_empty) {
+            return Err(Error::invalid("argv", "must name a program"));
+        }
+        if !start.provider_session_id.is_empty() {
+            return Err(Error::state("a command has no conversation to continue"));
+        }
+        Ok(Launch {
+            argv: start.argv.clone(),
+            env: Vec::new(),
+        })
+    }
+
+    fn driver(
+        &self,
+        _place: Place,
+        start: &StartCommand,
+        snapshot: Option<&[u8]>,
+    ) -> Result<Box<dyn Driver>, Error> {
+        let state = match snapshot {
+            None => State::default(),
+            Some(bytes) => serde_json::from_slice(bytes).map_err(Error::internal)?,
+        };
+        Ok(Box::new(CommandDriver {
+            cwd: start.cwd.clone(),
+            state,
+        }))
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// The first bytes of a character whose others come with the next part.
+    stdout_rest: Vec<u8>,
+    stderr_rest: Vec<u8>,
+}
+
+/// What comes back with the record of a write.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    input_id: InputId,
+}
+
+struct CommandDriver {
+    cwd: String,
+    state: State,
+}
+
+impl Driver for CommandDriver {
+    fn begin(&mut self) -> Vec<Write> {
+        Vec::new()
+    }
+
+    fn resync(&mut self, _generation: u64) -> Vec<Write> {
+        Vec::new()
+    }
+
+    fn record(&mut self, record: &Record) -> Vec<Output> {
+        let bodies = match &record.body {
+            RecordBody::Spawned { pid } => vec![
+                EventBody::Started {
+                    provider_session_id: String::new(),
+                    model: String::new(),
+                    cwd: self.cwd.clone(),
+                    tools: Vec::new(),
+                    pid: *pid,
+                    version: String::new(),
+                },
+                // Whether a program works or waits for input cannot be told from outside.
+                EventBody::ActivityChanged {
+                    activity: Activity::Unknown,
+                    source: ActivitySource::Protocol,
+                    confidence: 0,
+                },
+            ],
+            RecordBody::Stdout { data, continues } => {
+                let text = decode(&mut self.state.stdout_rest, data, *continues);
+                cut(&text, *continues, |text, continues| EventBody::Output {
+                    text,
+                    continues,
+                })
+            }
+            RecordBody::Stderr { data, continues } => {
+                let text = decode(&mut self.state.stderr_rest, data, *continues);
+                cut(&text, *continues, |text, continues| EventBody::Stderr {
+                    text,
+                    continues,
+                })
+            }
+            RecordBody::Written {
+                note,
+                outcome,
+                reason,
+                ..
+            } => match serde_json::from_slice::<Note>(note) {
+                Ok(note) => vec![EventBody::InputChanged {
+                    input_id: note.input_id,
+                    state: match outcome {
+                        WriteOutcome::Done => InputState::Applied,
+                        WriteOutcome::Failed => InputState::Rejected,
+                        WriteOutcome::Unknown => InputState::Indeterminate,
+                    },
+                    text: String::new(),
+                    reason: reason.clone(),
+                }],
+                Err(_) => Vec::new(),
+            },
+            RecordBody::Missing { .. } => {
+                self.state = State::default();
+                Vec::new()
+            }
+            RecordBody::Exited { .. } => Vec::new(),
+        };
+        bodies
+            .into_iter()
+            .map(|body| Output::Event(Box::new(Draft::new(body))))
+            .collect()
+    }
+
+    fn command(&mut self, command: &SessionCommand) -> Result<Action, Error> {
+        match &command.body {
+            CommandBody::Input { input_id, text, .. } => {
+                let note = Note {
+                    input_id: *input_id,
+                };
+                Ok(Action::Write(Write {
+                    id: command.id.to_string(),
+                    data: format!("{text}\n").into(),
+                    close: false,
+                    note: serde_json::to_vec(&note).map_err(Error::internal)?.into(),
+                }))
+            }
+            CommandBody::End { force, .. } => Ok(Action::Stop {
+                polite: Bytes::new(),
+                force: *force,
+                note: Bytes::new(),
+            }),
+            CommandBody::Interrupt => Err(Error::new(
+                Code::NotInteractive,
+                "a plain command has no turn to interrupt; end it instead",
+            )),
+            other => Err(Error::new(
+                Code::NotInteractive,
+                format!("a plain command does not take {}", other.name()),
+            )),
+        }
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.state).unwrap_or_default()
+    }
+}
+
+/// Text of `data`; a character that the end of a part cuts waits in `rest` for the next part.
+fn decode(rest: &mut Vec<u8>, data: &[u8], continues: bool) -> String {
+    let mut bytes = std::mem::take(rest);
+    bytes.extend_from_slice(data);
+    if continues {
+        let tail = bytes.len().saturating_sub(3);
+        let cut = (tail..bytes.len()).find(|&at| {
+            std::str::from_utf8(&bytes[at..])
+                .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+        });
+        if let Some(cut) = cut {
+            *rest = bytes.split_off(cut);
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn cut(text: &str, continues: bool, event: impl Fn(String, bool) -> EventBody) -> Vec<EventBody> {
+    let mut events = Vec::new();
+    let mut rest = text;
+    while rest.len() > MAX_TEXT_BYTES {
+        let (now, later) = rest.split_at(floor_char(rest, MAX_TEXT_BYTES));
+        events.push(event(now.to_owned(), true));
+        rest = later;
+    }
+    events.push(event(rest.to_owned(), continues));
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_character_that_a_part_cuts_is_whole_again() {
+        let text = "äöü€𝄞x".repeat(3);
+        let bytes = text.as_bytes();
+        for at in 0..bytes.len() {
+            let mut rest = Vec::new();
+            let mut joined = decode(&mut rest, &bytes[..at], true);
+            joined += &decode(&mut rest, &bytes[at..], false);
+            assert_eq!(joined, text, "cut at {at}");
+            assert!(rest.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_become_the_same_text_however_they_are_parted(
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+            at in 0..60_usize,
+        ) {
+            let at = at.min(bytes.len());
+            let mut rest = Vec::new();
+            let mut joined = decode(&mut rest, &bytes[..at], true);
+            joined += &decode(&mut rest, &bytes[at..], false);
+            prop_assert_eq!(joined, String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+
+    #[test]
+    fn a_long_line_goes_on_in_the_next_event() {
+        let events = cut(&"ä".repeat(70_000), false, |text, continues| {
+            EventBody::Output { text, continues }
+        });
+        assert_eq!(events.len(), 3);
+        let flags: Vec<bool> = events
+            .iter()
+            .map(|event| {
+                matches!(
+                    event,
+                    EventBody::Output {
+                        continues: true,
+                        ..
+                    }
+                )
+            })
+            .collect();
+        assert_eq!(flags, [true, true, false]);
+    }
+}

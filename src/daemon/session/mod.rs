@@ -1,0 +1,11 @@
+//! One session on this machine: its runner, its driver, and its way to the server.
+
+pub mod ending;
+
+pub mod state;
+
+pub mod source;
+
+pub mod interpreter;
+
+pub mod pump;

@@ -1,0 +1,785 @@
+//! Moves a session: records up, commands down, until all is stored and the runner is released.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::ending::StopNote;
+use super::interpreter::{Interpreted, Interpreter};
+use super::source::Source;
+use super::state::{DONE_FILE, Meta, Saved, SavedGap};
+use crate::base::id::{CommandId, SessionId};
+use crate::base::{Code, Error};
+use crate::daemon::harness::registry::Registry;
+use crate::daemon::harness::{Action, HarnessKind, Write};
+use crate::daemon::runner::client;
+use crate::daemon::uplink::Uplink;
+use crate::domain::command::CommandBody;
+use crate::domain::link::{Position, Record, SessionReport};
+use crate::domain::{Command, CommandOutcome, CommandResult};
+use crate::wire::runner_v1::{
+    Outcome, Release, SpoolRecord, Stop, Trim, Write as WriteRequest, WriteOutcome,
+    runner_request::Body as Request,
+};
+
+/// Most records that are interpreted ahead of the server, and their bytes.
+const MAX_PREPARED: usize = 256;
+const MAX_PREPARED_BYTES: u64 = 2 << 20;
+/// Most states kept until the server has stored what they say.
+const MAX_STATES: usize = 8;
+/// How many records may pass before a state is kept although more come at once.
+const STATE_EVERY: u64 = 64;
+/// How often a state is written to the disk at most.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+/// How long the steps of a polite stop take at most.
+const POLITE_MS: u32 = 10_000;
+const CLOSE_MS: u32 = 5_000;
+const TERM_MS: u32 = 5_000;
+/// How long SIGTERM has when there is to be no politeness.
+const FORCE_TERM_MS: u32 = 2_000;
+
+/// What a pump is told.
+#[derive(Debug)]
+pub enum Message {
+    /// Do this.
+    Command(Box<Command>),
+    /// Everything up to here is stored.
+    Stored(Position),
+    /// Push the records after this one.
+    Rewind(Position),
+    /// The server has more than the spool.
+    Behind(Position),
+    /// The session is not this daemon's to run.
+    Foreign(String),
+}
+
+/// What all sessions share.
+pub struct Shared {
+    /// The link.
+    pub uplink: Arc<Uplink>,
+    /// The kinds of harness.
+    pub registry: Registry,
+    /// Differs between starts of the daemon.
+    pub boot_generation: u64,
+}
+
+/// The one that moves a session.
+pub struct Pump {
+    id: SessionId,
+    dir: PathBuf,
+    meta: Meta,
+    shared: Arc<Shared>,
+    mailbox: mpsc::Receiver<Message>,
+    source: Source,
+    interpreter: Interpreter,
+    /// Interpreted and not pushed, oldest first.
+    prepared: VecDeque<Prepared>,
+    prepared_bytes: u64,
+    /// The number to push next; `None` before the server said where to begin.
+    expected: Option<u64>,
+    /// States whose records are not all stored, oldest first.
+    states: VecDeque<Saved>,
+    saved: Saved,
+    saved_at: Option<Instant>,
+    acked: u64,
+    /// Where live things begin: what is before was seen by those who watched.
+    fresh_after: u64,
+    /// The take-over is told to the driver once it has read up to here.
+    resync_after: Option<u64>,
+    waiting: HashMap<String, Waiting>,
+    /// Commands that are applied when the process has ended.
+    stops: Vec<CommandId>,
+    /// Whether the session's end is stored, or nobody wants it.
+    over: bool,
+    foreign: bool,
+    /// The harness's own conversation id, for whoever keeps two writers apart.
+    provider: Arc<Mutex<String>>,
+}
+
+struct Prepared {
+    record: Record,
+    content: Vec<(String, bytes::Bytes)>,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    command: CommandId,
+    /// Whether the driver says how it ended, and not the write.
+    driver_says: bool,
+    is_stop: bool,
+}
+
+/// Where the session's own facts are.
+pub struct Home {
+    /// The session.
+    pub id: SessionId,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How it was started.
+    pub meta: Meta,
+    /// Where its conversation id is noted.
+    pub provider: Arc<Mutex<String>>,
+}
+
+impl Pump {
+    /// Takes a session over whose runner was started, by this daemon or an earlier one.
+    pub async fn open(
+        home: Home,
+        shared: Arc<Shared>,
+        mailbox: mpsc::Receiver<Message>,
+        is_new: bool,
+    ) -> Result<Self, (io::Error, mpsc::Receiver<Message>)> {
+        let saved = Saved::read(&home.dir);
+        let source = match Source::open(&home.dir, &saved).await {
+            Ok(source) => source,
+            Err(error) => return Err((error, mailbox)),
+        };
+        let interpreter = match interpreter(&home, &shared, saved.clone(), source.origin_epoch) {
+            Ok(interpreter) => interpreter,
+            Err(error) => return Err((io::Error::other(error), mailbox)),
+        };
+        let acked = interpreter.state.acked;
+        let resync_after = (source.alive && !is_new).then_some(source.last_seq);
+        let fresh_after = if is_new { 0 } else { source.last_seq };
+        let pump = Pump {
+            id: home.id,
+            dir: home.dir,
+            meta: home.meta,
+            shared,
+            mailbox,
+            source,
+            interpreter,
+            prepared: VecDeque::new(),
+            prepared_bytes: 0,
+            expected: None,
+            states: VecDeque::new(),
+            saved,
+            saved_at: None,
+            acked,
+            fresh_after,
+            resync_after,
+            waiting: HashMap::new(),
+            stops: Vec::new(),
+            over: false,
+            foreign: false,
+            provider: home.provider,
+        };
+        pump.note_provider();
+        pump.report();
+        Ok(pump)
+    }
+
+    /// Moves the session until it is over for this daemon. Ending this in the middle loses nothing.
+    /// `gone` is set when the process has ended.
+    pub async fn run(mut self, gone: watch::Sender<bool>) -> io::Result<()> {
+        if self.source.alive && self.interpreter.state.driver.is_none() {
+            // Written once, however often it is said: the ids see to it.
+            let writes = self.interpreter.driver.begin();
+            self.write_all(writes).await;
+        }
+        self.resync().await;
+        let mut moved = self.shared.uplink.moved();
+        loop {
+            moved.mark_unchanged();
+            if self.interpreter.state.exited {
+                gone.send_replace(true);
+            }
+            self.push();
+            self.save(false).await;
+            if self.interpreter.state.exited && self.acked >= self.interpreter.state.seq {
+                self.over = true;
+            }
+            if self.over {
+                return self.leave().await;
+            }
+            let room =
+                self.prepared.len() < MAX_PREPARED && self.prepared_bytes < MAX_PREPARED_BYTES;
+            let unsaved = !self.states.is_empty();
+            tokio::select! {
+                message = self.mailbox.recv() => match message {
+                    None => return Ok(()),
+                    Some(message) => self.message(message).await,
+                },
+                record = self.source.records.recv(), if room || self.foreign => match record {
+                    Some(record) => self.record(record).await,
+                    None => self.reopen().await?,
+                },
+                outcome = self.source.outcomes.recv(), if self.source.is_living() => match outcome {
+                    Some(outcome) => self.outcome(outcome),
+                    None => self.reopen().await?,
+                },
+                _ = moved.changed() => {}
+                () = tokio::time::sleep(SAVE_EVERY), if unsaved => {}
+            }
+        }
+    }
+
+    // Up.
+
+    async fn record(&mut self, record: SpoolRecord) {
+        let seq = record.seq;
+        let interpreted = self.interpreter.record(record);
+        self.take(seq, interpreted).await;
+        self.resync().await;
+    }
+
+    async fn take(&mut self, seq: u64, interpreted: Interpreted) {
+        self.note_provider();
+        for result in interpreted.done {
+            self.waiting.remove(&result.command_id.to_string());
+            self.result(result);
+        }
+        if seq > self.fresh_after {
+            for transient in interpreted.transients {
+                self.shared.uplink.with(|link| link.transient(transient));
+            }
+        }
+        if let Some(record) = interpreted.record {
+            let content: u64 = interpreted
+                .content
+                .iter()
+                .map(|(_, data)| data.len() as u64)
+                .sum();
+            self.prepared_bytes += record.size_bytes + content;
+            self.prepared.push_back(Prepared {
+                record,
+                content: interpreted.content,
+            });
+        }
+        self.keep_state();
+        if self.interpreter.state.exited {
+            self.exited();
+        }
+        self.write_all(interpreted.writes).await;
+    }
+
+    /// Keeps the state after this record until the server has stored it, if it is a good place.
+    fn keep_state(&mut self) {
+        if !self.interpreter.can_save() {
+            return;
+        }
+        let seq = self.interpreter.state.seq;
+        let last = self.states.back().map_or(self.saved.seq, |state| state.seq);
+        let idle = self.source.records.is_empty();
+        if !idle && seq < last + STATE_EVERY && !self.interpreter.state.exited {
+            return;
+        }
+        if self.states.len() >= MAX_STATES {
+            self.states.pop_back();
+        }
+        self.states.push_back(self.interpreter.save());
+    }
+
+    fn push(&mut self) {
+        let uplink = self.shared.uplink.clone();
+        while let Some(expected) = self.expected {
+            let Some(prepared) = self.prepared.front_mut() else {
+                return;
+            };
+            if prepared.record.origin_seq < expected {
+                self.drop_front();
+                continue;
+            }
+            if !uplink.look(|link| link.wants(self.id)) {
+                return;
+            }
+            let Some(prepared) = self.prepared.front_mut() else {
+                return;
+            };
+            if let Some(gap) = &mut prepared.record.gap {
+                // Told from where the server is.
+                gap.from_origin_seq = gap.from_origin_seq.min(expected);
+                if gap.to_origin_seq < expected {
+                    prepared.record.gap = None;
+                }
+            }
+            let content = std::mem::take(&mut prepared.content);
+            let record = prepared.record.clone();
+            let (epoch, seq) = (self.interpreter.state.origin_epoch, record.origin_seq);
+            let pushed = uplink.with(|link| {
+                for (sha256, data) in content {
+                    // Empty content is known to everybody.
+                    let _ = link.push_content(self.id, sha256, data);
+                }
+                link.push(uplink.now(), self.id, epoch, record)
+            });
+            if let Err(refused) = pushed {
+                // The link says by a rewind where to go on.
+                tracing::debug!(session = %self.id, seq, %refused, "a record has to wait");
+                self.expected = None;
+                return;
+            }
+            self.expected = Some(seq + 1);
+            self.drop_front();
+        }
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(prepared) = self.prepared.pop_front() {
+            let content: u64 = prepared
+                .content
+                .iter()
+                .map(|(_, data)| data.len() as u64)
+                .sum();
+            let bytes = prepared.record.size_bytes + content;
+            self.prepared_bytes = self.prepared_bytes.saturating_sub(bytes);
+        }
+        if self.prepared.is_empty() {
+            self.prepared_bytes = 0;
+        }
+    }
+
+    /// Goes on after a record, interpreting again what was interpreted already if that is needed.
+    async fn rewind(&mut self, after: Position) {
+        let epoch = self.interpreter.state.origin_epoch;
+        let after_seq = match after.origin_epoch == epoch {
+            true => after.origin_seq,
+            false => 0,
+        };
+        let next = after_seq + 1;
+        let reaches = match self.prepared.front() {
+            Some(first) => {
+                let gap = first.record.gap.as_ref();
+                first.record.origin_seq <= next
+                    || gap.is_some_and(|gap| gap.from_origin_seq <= next)
+            }
+            None => self.interpreter.state.seq <= after_seq,
+        };
+        self.expected = Some(next);
+        if reaches {
+            return;
+        }
+        // From the last state on the disk; what is before it is gone and said to be.
+        self.states.clear();
+        self.prepared.clear();
+        self.prepared_bytes = 0;
+        let mut saved = self.saved.clone();
+        if saved.seq > after_seq {
+            saved.gap = Some(SavedGap {
+                from: next,
+                to: saved.seq,
+                reason: "the server lost records that the daemon no longer has".to_owned(),
+            });
+        }
+        self.fresh_after = self.fresh_after.max(self.interpreter.state.seq);
+        if let Err(error) = self.start_over(saved).await {
+            tracing::warn!(session = %self.id, %error, "a session cannot go back to what the server has");
+        }
+    }
+
+    async fn start_over(&mut self, saved: Saved) -> io::Result<()> {
+        let source = Source::open(&self.dir, &saved).await?;
+        let home = Home {
+            id: self.id,
+            dir: self.dir.clone(),
+            meta: self.meta.clone(),
+            provider: self.provider.clone(),
+        };
+        self.interpreter = interpreter(&home, &self.shared, saved, source.origin_epoch)
+            .map_err(io::Error::other)?;
+        self.source = source;
+        self.report();
+        Ok(())
+    }
+
+    /// The runner's connections ended: it died, or the socket did.
+    async fn reopen(&mut self) -> io::Result<()> {
+        let mut now = self.interpreter.save();
+        if !self.interpreter.can_save() {
+            // Events of missing records are held back; they are read again.
+            now = self.states.back().unwrap_or(&self.saved).clone();
+            while self
+                .prepared
+                .back()
+                .is_some_and(|p| p.record.origin_seq > now.seq)
+            {
+                self.prepared.pop_back();
+            }
+        }
+        now.acked = self.acked;
+        self.start_over(now).await?;
+        // Writes whose outcome never came are in the spool as what they became.
+        let open: Vec<(String, Waiting)> = self.waiting.drain().collect();
+        for (id, waiting) in open {
+            if waiting.is_stop {
+                continue;
+            }
+            let wrote = self.wrote(&id);
+            if wrote != Some(WriteOutcome::Done) || !waiting.driver_says {
+                self.answer(
+                    waiting.command,
+                    wrote.unwrap_or(WriteOutcome::Unknown),
+                    "the runner has gone",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn stored(&mut self, through: Position) {
+        if through.origin_epoch != self.interpreter.state.origin_epoch {
+            return;
+        }
+        self.acked = self.acked.max(through.origin_seq);
+        self.save(false).await;
+    }
+
+    /// Writes the newest state whose records are stored, and then lets the spool go.
+    async fn save(&mut self, now: bool) {
+        if !now && self.saved_at.is_some_and(|at| at.elapsed() < SAVE_EVERY) {
+            return;
+        }
+        let Some(index) = self
+            .states
+            .iter()
+            .rposition(|state| state.seq <= self.acked)
+        else {
+            return;
+        };
+        let Some(mut state) = self.states.drain(..=index).next_back() else {
+            return;
+        };
+        state.acked = self.acked;
+        let dir = self.dir.clone();
+        let written = tokio::task::spawn_blocking(move || state.write(&dir).map(|()| state)).await;
+        self.saved_at = Some(Instant::now());
+        match written {
+            Ok(Ok(state)) => {
+                let through_seq = state.seq;
+                self.saved = state;
+                // If it cannot be told now, the next state trims this too.
+                let _ = self.source.tell(Request::Trim(Trim { through_seq })).await;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(session = %self.id, %error, "the state of a session cannot be written");
+            }
+            Err(error) => tracing::error!(session = %self.id, %error, "writing a state failed"),
+        }
+    }
+
+    fn report(&self) {
+        let report = SessionReport {
+            session_id: self.id,
+            origin_epoch: self.interpreter.state.origin_epoch,
+            last_origin_seq: self.source.last_seq.max(self.interpreter.state.seq),
+            acked_origin_seq: self.acked,
+            alive: self.source.alive && !self.interpreter.state.exited,
+        };
+        self.shared.uplink.with(|link| link.report(report));
+    }
+
+    fn note_provider(&self) {
+        let now = &self.interpreter.state.provider_session_id;
+        let mut noted = self.provider.lock();
+        if !now.is_empty() && *noted != *now {
+            noted.clone_from(now);
+        }
+    }
+
+    // Down.
+
+    async fn message(&mut self, message: Message) {
+        match message {
+            Message::Command(command) => self.command(*command).await,
+            Message::Stored(through) => self.stored(through).await,
+            Message::Rewind(after) => self.rewind(after).await,
+            Message::Behind(stored) => {
+                // Only a dead runner's spool can have lost what the server has; its end is told after that.
+                tracing::warn!(session = %self.id, ?stored, "the server has more than the spool");
+                let mut saved = self.saved.clone();
+                saved.acked = stored.origin_seq;
+                self.acked = stored.origin_seq;
+                self.expected = Some(stored.origin_seq + 1);
+                if let Err(error) = self.start_over(saved).await {
+                    tracing::warn!(session = %self.id, %error, "the spool cannot be read again");
+                }
+            }
+            Message::Foreign(reason) => {
+                tracing::info!(session = %self.id, reason, "the session is not this daemon's, ending it");
+                self.foreign = true;
+                self.expected = None;
+                if self.source.alive && !self.interpreter.state.exited {
+                    let stop = stop_request(String::new(), Default::default(), true, Vec::new());
+                    let _ = self.source.tell(Request::Stop(stop)).await;
+                } else {
+                    self.over = true;
+                }
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        if command
+            .deadline
+            .is_some_and(|deadline| deadline <= self.shared.uplink.now())
+        {
+            let error = Error::new(
+                Code::Timeout,
+                "the command's time was over before it was done",
+            );
+            return self.reject(command.id, &error);
+        }
+        let id = command.id.to_string();
+        if self.interpreter.state.exited {
+            return match (self.wrote(&id), &command.body) {
+                (Some(outcome), _) => self.answer(command.id, outcome, ""),
+                (None, CommandBody::End { .. }) => self.applied(command.id),
+                (None, _) => {
+                    self.reject(command.id, &Error::state("the session's process has ended"));
+                }
+            };
+        }
+        let action = match self.interpreter.driver.command(&command) {
+            Ok(action) => action,
+            // It was written before, and that is why it does not fit any more.
+            Err(error) => match self.wrote(&id) {
+                Some(outcome) => return self.answer(command.id, outcome, ""),
+                None => return self.reject(command.id, &error),
+            },
+        };
+        match action {
+            Action::Nothing => self.applied(command.id),
+            Action::Write(write) => self.write(write, command.id, false).await,
+            Action::WriteAndWait(write) => self.write(write, command.id, true).await,
+            Action::Stop {
+                polite,
+                force,
+                note,
+            } => {
+                let note = match &command.body {
+                    CommandBody::End {
+                        reason,
+                        message,
+                        suspend,
+                        ..
+                    } => StopNote {
+                        reason: *reason,
+                        message: message.clone(),
+                        suspend: *suspend,
+                        driver: note.to_vec(),
+                    }
+                    .encode(),
+                    _ => note.to_vec(),
+                };
+                let waiting = Waiting {
+                    command: command.id,
+                    driver_says: false,
+                    is_stop: true,
+                };
+                self.waiting.insert(id.clone(), waiting);
+                self.stops.push(command.id);
+                let stop = stop_request(id, polite, force, note);
+                // A runner that is gone is seen by its end.
+                let _ = self.source.tell(Request::Stop(stop)).await;
+            }
+        }
+    }
+
+    async fn write(&mut self, write: Write, command: CommandId, driver_says: bool) {
+        let waiting = Waiting {
+            command,
+            driver_says,
+            is_stop: false,
+        };
+        self.waiting.insert(write.id.clone(), waiting);
+        self.write_all(vec![write]).await;
+    }
+
+    async fn write_all(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            let request = WriteRequest {
+                command_id: write.id,
+                data: write.data,
+                close: write.close,
+                note: write.note,
+            };
+            // A runner that is gone is seen by the end of its records.
+            let _ = self.source.tell(Request::Write(request)).await;
+        }
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        let Some(waiting) = self.waiting.get(&outcome.command_id).copied() else {
+            return;
+        };
+        let done = outcome.outcome() == WriteOutcome::Done;
+        if done && (waiting.driver_says || waiting.is_stop) {
+            return;
+        }
+        self.waiting.remove(&outcome.command_id);
+        self.stops.retain(|id| *id != waiting.command);
+        self.answer(waiting.command, outcome.outcome(), &outcome.reason);
+    }
+
+    /// The process has ended: what waited for that is applied, what waited for an answer gets none.
+    fn exited(&mut self) {
+        for id in std::mem::take(&mut self.stops) {
+            self.waiting.remove(&id.to_string());
+            self.applied(id);
+        }
+        let open: Vec<Waiting> = self.waiting.drain().map(|(_, waiting)| waiting).collect();
+        for waiting in open.into_iter().filter(|waiting| waiting.driver_says) {
+            self.answer(
+                waiting.command,
+                WriteOutcome::Unknown,
+                "the process ended before it answered",
+            );
+        }
+        self.source.alive = false;
+        self.report();
+        if self.foreign {
+            self.over = true;
+        }
+    }
+
+    /// A daemon has taken a living harness over and read what there was: open requests come again.
+    async fn resync(&mut self) {
+        let ready = self
+            .resync_after
+            .is_some_and(|seq| self.interpreter.state.seq >= seq);
+        if ready && !self.interpreter.state.exited {
+            self.resync_after = None;
+            let writes = self.interpreter.driver.resync(self.shared.boot_generation);
+            self.write_all(writes).await;
+        }
+    }
+
+    fn wrote(&self, id: &str) -> Option<WriteOutcome> {
+        let wrote = &self.interpreter.state.wrote;
+        wrote
+            .iter()
+            .rev()
+            .find(|wrote| wrote.id == id)
+            .map(|wrote| WriteOutcome::try_from(wrote.outcome).unwrap_or(WriteOutcome::Unknown))
+    }
+
+    fn answer(&self, command: CommandId, outcome: WriteOutcome, reason: &str) {
+        let (outcome, code) = match outcome {
+            WriteOutcome::Done => return self.applied(command),
+            WriteOutcome::Failed => (CommandOutcome::Rejected, Code::InvalidState),
+            WriteOutcome::Unknown | WriteOutcome::Unspecified => {
+                (CommandOutcome::Indeterminate, Code::InternalError)
+            }
+        };
+        self.result(CommandResult {
+            command_id: command,
+            session_id: self.id,
+            outcome,
+            reason: reason.to_owned(),
+            code: code.as_str().to_owned(),
+        });
+    }
+
+    fn applied(&self, command: CommandId) {
+        self.result(applied(self.id, command));
+    }
+
+    fn reject(&self, command: CommandId, error: &Error) {
+        self.result(rejected(self.id, command, error));
+    }
+
+    fn result(&self, result: CommandResult) {
+        self.shared.uplink.with(|link| link.result(result));
+    }
+
+    /// Everything is stored: the runner may go, and so may what it kept.
+    async fn leave(mut self) -> io::Result<()> {
+        // Answered for whoever asked in the meantime.
+        self.mailbox.close();
+        while let Some(message) = self.mailbox.recv().await {
+            if let Message::Command(command) = message {
+                self.command(*command).await;
+            }
+        }
+        let _ = self.source.tell(Request::Release(Release {})).await;
+        let Pump {
+            id,
+            dir,
+            source,
+            shared,
+            ..
+        } = self;
+        drop(source);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while client::lock_dead(&dir)?.is_none() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::task::spawn_blocking(move || clear(&dir))
+            .await
+            .map_err(io::Error::other)??;
+        shared.uplink.with(|link| link.forget(id));
+        Ok(())
+    }
+}
+
+/// Marks a session directory as done and empties it.
+fn clear(dir: &std::path::Path) -> io::Result<()> {
+    std::fs::File::create(dir.join(DONE_FILE))?.sync_all()?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name() == DONE_FILE {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn interpreter(
+    home: &Home,
+    shared: &Shared,
+    saved: Saved,
+    origin_epoch: u64,
+) -> Result<Interpreter, Error> {
+    let start = &home.meta.start;
+    let kind: &dyn HarnessKind = shared.registry.get(&start.harness).ok_or_else(|| {
+        Error::new(
+            Code::HarnessUnavailable,
+            format!("this daemon does not know the harness {}", start.harness),
+        )
+    })?;
+    Interpreter::new(home.id, kind, start, saved, origin_epoch)
+}
+
+fn stop_request(command_id: String, data: bytes::Bytes, force: bool, note: Vec<u8>) -> Stop {
+    Stop {
+        command_id,
+        data: if force { Default::default() } else { data },
+        polite_ms: if force { 0 } else { POLITE_MS },
+        close_ms: if force { 0 } else { CLOSE_MS },
+        term_ms: if force { FORCE_TERM_MS } else { TERM_MS },
+        note: note.into(),
+    }
+}
+
+/// A command that was done.
+pub fn applied(session_id: SessionId, command_id: CommandId) -> CommandResult {
+    CommandResult {
+        command_id,
+        session_id,
+        outcome: CommandOutcome::Applied,
+        reason: String::new(),
+        code: String::new(),
+    }
+}
+
+/// A command that was refused.
+pub fn rejected(session_id: SessionId, command_id: CommandId, error: &Error) -> CommandResult {
+    CommandResult {
+        command_id,
+        session_id,
+        outcome: CommandOutcome::Rejected,
+        reason: error.message().to_owned(),
+        code: error.code().as_str().to_owned(),
+    }
+}

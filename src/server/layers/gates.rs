@@ -1,0 +1,315 @@
+//! In between: how many at once, from where, who, how often, how much.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use governor::clock::Clock as _;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
+use http::{HeaderMap, Uri};
+use http_body_util::Limited;
+
+use super::policy::Need;
+use super::reject::{Shape, reject};
+use super::{Guards, MAX_HTTP_BODY_BYTES};
+use crate::app::access::Caller;
+use crate::base::{Code, Error, Result, Secret};
+use crate::server::connection::ConnectionInfo;
+
+/// Sheds load: with too many requests being answered, another is refused at once and not queued.
+pub(super) async fn capacity(
+    State(guards): State<Arc<Guards>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // Held until the answer begins: long streams are bounded by connections and their streams.
+    match guards.capacity.try_acquire() {
+        Ok(_held) => next.run(request).await,
+        Err(_) => reject(
+            Shape::of(request.headers()),
+            &Error::new(
+                Code::AtCapacity,
+                "the server answers as many requests as it can; try again",
+            )
+            .retry_after(std::time::Duration::from_secs(1)),
+        ),
+    }
+}
+
+/// Refuses hosts and origins that are not ours, so that a page in a browser cannot call on somebody's
+/// behalf, neither by rebinding a name to this address nor from another site.
+pub(super) async fn origin(
+    State(guards): State<Arc<Guards>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let local = request
+        .extensions()
+        .get::<ConnectionInfo>()
+        .map(|info| info.local.ip().to_canonical());
+    let checked = check_host(&guards.hosts, local, request.headers(), request.uri())
+        .and_then(|()| check_origin(&guards.origins, request.headers()));
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(error) => reject(Shape::of(request.headers()), &error),
+    }
+}
+
+/// The host must be a loopback name, one that was configured, or the very address that was dialled (an
+/// address cannot be rebound).
+pub(crate) fn check_host(
+    hosts: &[String],
+    local: Option<IpAddr>,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<()> {
+    let refused = || {
+        Error::new(
+            Code::Forbidden,
+            "the server is not known under this host name; add it to `hosts` in the configuration",
+        )
+    };
+    let mut given = headers.get_all(HOST).iter();
+    let header = given.next();
+    if given.next().is_some() {
+        return Err(refused());
+    }
+    let header = match header {
+        Some(value) => Some(value.to_str().map_err(|_| refused())?),
+        None => None,
+    };
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    // With both, both must be ours: a front end may have looked at the other one.
+    let mut any = false;
+    for text in [header, authority].into_iter().flatten() {
+        any = true;
+        let name = host_name(text).ok_or_else(refused)?.to_ascii_lowercase();
+        let ours = match name.parse::<IpAddr>() {
+            Ok(ip) => {
+                let ip = ip.to_canonical();
+                ip.is_loopback() || Some(ip) == local || hosts.contains(&name)
+            }
+            Err(_) => name == "localhost" || hosts.contains(&name),
+        };
+        if !ours {
+            return Err(refused());
+        }
+    }
+    if any { Ok(()) } else { Err(refused()) }
+}
+
+/// The name in `name:port`, without the brackets of an IPv6 address.
+fn host_name(text: &str) -> Option<&str> {
+    if text.contains('@') {
+        return None;
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let (address, rest) = rest.split_once(']')?;
+        return (rest.is_empty() || rest.starts_with(':')).then_some(address);
+    }
+    let name = text.split_once(':').map_or(text, |(name, _)| name);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    (!name.is_empty()).then_some(name)
+}
+
+/// An origin, if there is one, must be configured; it is never compared with the host.
+pub(crate) fn check_origin(origins: &[String], headers: &HeaderMap) -> Result<()> {
+    let known = headers.get_all(ORIGIN).iter().all(|value| {
+        value
+            .to_str()
+            .is_ok_and(|text| origins.contains(&text.to_ascii_lowercase()))
+    });
+    if known {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Forbidden,
+        "pages of this origin may not call; add it to `origins` in the configuration if they should",
+    ))
+}
+
+/// Finds out who calls and whether they may.
+pub(super) async fn authenticate(
+    State(guards): State<Arc<Guards>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let shape = Shape::of(request.headers());
+    let need = match guards.policy.find(request.uri().path()) {
+        Some((_, need)) => need,
+        None => {
+            let error = Error::new(Code::UnknownMethod, "there is nothing at this path");
+            return reject(shape, &error);
+        }
+    };
+    // From here on nothing can log it by accident.
+    let presented: Vec<_> = request
+        .headers()
+        .get_all(AUTHORIZATION)
+        .iter()
+        .cloned()
+        .collect();
+    request.headers_mut().remove(AUTHORIZATION);
+    if need == Need::Open {
+        return next.run(request).await;
+    }
+    let entered = async {
+        let text = bearer(&presented)?;
+        let caller = guards.access.authenticate(&text).await?;
+        need.admit(&caller)?;
+        Ok::<Caller, Error>(caller)
+    };
+    let caller = match entered.await {
+        Ok(caller) => caller,
+        Err(error) => {
+            metrics::counter!("baton_refused_total", "code" => error.code().as_str()).increment(1);
+            return reject(shape, &error);
+        }
+    };
+    tracing::Span::current().record("caller", tracing::field::display(caller.token_id));
+    if let Some(connection) = request.extensions().get::<ConnectionInfo>() {
+        connection.note_authenticated();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+fn bearer(presented: &[http::HeaderValue]) -> Result<Secret> {
+    let refused = |why: &str| Error::new(Code::Unauthenticated, why);
+    let [value] = presented else {
+        return Err(refused(match presented {
+            [] => "this needs a token: send it as `authorization: Bearer …`",
+            _ => "there is more than one authorization header",
+        }));
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| Secret::new(token.trim()))
+        .ok_or_else(|| refused("the authorization header must be `Bearer` and a token"))
+}
+
+/// Keeps each caller to its rate.
+pub(super) async fn rate(
+    State(guards): State<Arc<Guards>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(caller) = request.extensions().get::<Caller>() else {
+        return next.run(request).await;
+    };
+    match guards.rate.check_key(&caller.token_id) {
+        Ok(()) => next.run(request).await,
+        Err(not_yet) => {
+            let wait = not_yet.wait_time_from(guards.rate.clock().now());
+            let error = Error::new(
+                Code::RateLimited,
+                "this token calls too often; wait and repeat",
+            )
+            .retry_after(wait);
+            metrics::counter!("baton_refused_total", "code" => error.code().as_str()).increment(1);
+            reject(Shape::of(request.headers()), &error)
+        }
+    }
+}
+
+/// Bounds the bodies of plain HTTP. A gRPC message has its bound in its service's codec, since a stream of
+/// them has no length.
+pub(super) async fn body(request: Request, next: Next) -> Response {
+    let shape = Shape::of(request.headers());
+    if shape == Shape::Grpc {
+        return next.run(request).await;
+    }
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_HTTP_BODY_BYTES as u64) {
+        let error = Error::invalid(
+            "body",
+            format!("is larger than the {MAX_HTTP_BODY_BYTES} bytes allowed"),
+        );
+        return reject(shape, &error);
+    }
+    next.run(request.map(|inner| Body::new(Limited::new(inner, MAX_HTTP_BODY_BYTES))))
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str, hosts: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, text.parse().unwrap());
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let local = Some("192.0.2.7".parse().unwrap());
+        check_host(&hosts, local, &headers, &Uri::from_static("/")).is_ok()
+    }
+
+    #[test]
+    fn only_our_names_are_hosts() {
+        for ours in [
+            "localhost",
+            "LOCALHOST:7420",
+            "127.0.0.1:1",
+            "[::1]:9",
+            "192.0.2.7:80",
+            "b.example.:7420",
+        ] {
+            assert!(host(ours, &["b.example"]), "{ours}");
+        }
+        for other in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost@evil",
+            "192.0.2.8",
+            "[::2]",
+            "",
+            ":80",
+            "[::1]evil",
+        ] {
+            assert!(!host(other, &["b.example"]), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_authority_counts_as_much_as_the_header() {
+        let mut headers = HeaderMap::new();
+        let evil = Uri::from_static("http://evil.example/x");
+        assert!(check_host(&[], None, &headers, &evil).is_err());
+        assert!(check_host(&[], None, &headers, &Uri::from_static("http://localhost/x")).is_ok());
+        assert!(check_host(&[], None, &headers, &Uri::from_static("/x")).is_err());
+        headers.insert(HOST, "localhost".parse().unwrap());
+        assert!(check_host(&[], None, &headers, &evil).is_err());
+    }
+
+    #[test]
+    fn an_origin_is_never_compared_with_the_host() {
+        let mut headers = HeaderMap::new();
+        assert!(check_origin(&[], &headers).is_ok());
+        headers.insert(HOST, "localhost:7420".parse().unwrap());
+        headers.insert(ORIGIN, "http://localhost:7420".parse().unwrap());
+        assert!(check_origin(&[], &headers).is_err());
+        assert!(check_origin(&["http://localhost:7420".to_owned()], &headers).is_ok());
+        headers.append(ORIGIN, "http://evil.example".parse().unwrap());
+        assert!(check_origin(&["http://localhost:7420".to_owned()], &headers).is_err());
+        headers.insert(ORIGIN, "null".parse().unwrap());
+        assert!(check_origin(&["http://localhost:7420".to_owned()], &headers).is_err());
+    }
+
+    #[test]
+    fn a_bearer_token_comes_once() {
+        let value = |text: &str| http::HeaderValue::from_str(text).unwrap();
+        assert_eq!(bearer(&[value("bearer x")]).unwrap().expose(), "x");
+        assert!(bearer(&[]).is_err());
+        assert!(bearer(&[value("Bearer x"), value("Bearer y")]).is_err());
+        assert!(bearer(&[value("Basic x")]).is_err());
+        assert!(bearer(&[value("x")]).is_err());
+    }
+}

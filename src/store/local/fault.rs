@@ -1,0 +1,47 @@
+//! Named points at which tests make the store fail or die; nothing of it is in a build without the
+//! feature `failpoints`.
+
+/// A commit was accepted and is not written yet.
+pub const BEFORE_APPEND: &str = "store::before_append";
+/// A group of commits was written and is not synced yet.
+pub const AFTER_APPEND: &str = "store::after_append";
+/// Right before the sync.
+pub const BEFORE_SYNC: &str = "store::before_sync";
+/// Synced; nobody was told yet.
+pub const AFTER_SYNC_BEFORE_ACK: &str = "store::after_sync_before_ack";
+/// The first caller of the group was answered; readers were not woken yet.
+pub const AFTER_ACK_BEFORE_PUBLISH: &str = "store::after_ack_before_publish";
+/// A segment was rewritten and the old one is still there.
+pub const MID_COMPACTION: &str = "store::mid_compaction";
+/// A snapshot is half written.
+pub const MID_SNAPSHOT: &str = "store::mid_snapshot";
+/// The disk is full: half of the group is written, then the write fails.
+pub const NO_SPACE: &str = "store::no_space";
+
+/// Every point.
+pub const ALL: &[&str] = &[
+    BEFORE_APPEND,
+    AFTER_APPEND,
+    BEFORE_SYNC,
+    AFTER_SYNC_BEFORE_ACK,
+    AFTER_ACK_BEFORE_PUBLISH,
+    MID_COMPACTION,
+    MID_SNAPSHOT,
+    NO_SPACE,
+];
+
+/// Passes a point; with the feature, a test may have put something there.
+#[inline]
+pub(super) fn point(name: &str) {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(name);
+    #[cfg(not(feature = "failpoints"))]
+    let _ = name;
+}
+
+/// Whether a test has switched a point to `return`.
+#[cfg(feature = "failpoints")]
+pub(super) fn is_on(name: &str) -> bool {
+    fail::fail_point!(name, |_| true);
+    false
+}

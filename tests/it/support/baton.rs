@@ -1,0 +1,357 @@
+//! The real program as its users run it: a server process, a daemon process, a client.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use baton::base::Secret;
+use baton::client::{Client, ServerAddress};
+use baton::domain::{Event, EventBody};
+use baton::wire::v1;
+use tempfile::TempDir;
+
+/// How long anything may take that a test waits for. Generous: the machine is shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `look` finds something, or fails with `what`.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        pause.tick().await;
+    }
+}
+
+/// A directory with a server, a daemon and a project, each of which can be killed and started again.
+pub struct Baton {
+    dir: TempDir,
+    port: u16,
+    server_flags: Vec<String>,
+    daemon_flags: Vec<String>,
+    daemon_env: Vec<(String, String)>,
+    server: Option<Child>,
+    daemon: Option<Child>,
+}
+
+impl Baton {
+    /// A server and a daemon with the defaults, linked.
+    pub async fn start() -> Self {
+        let mut baton = Self::new();
+        baton.start_server().await;
+        baton.start_daemon().await;
+        baton
+    }
+
+    /// Nothing started yet.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("bt").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("project")).unwrap();
+        // A port that was free a moment ago; the server takes it again and again.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap()
+            .port();
+        Baton {
+            dir,
+            port,
+            server_flags: Vec::new(),
+            daemon_flags: Vec::new(),
+            daemon_env: Vec::new(),
+            server: None,
+            daemon: None,
+        }
+    }
+
+    /// Adds flags of `baton serve`.
+    #[must_use]
+    pub fn server_flags(mut self, flags: &[&str]) -> Self {
+        self.server_flags
+            .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Adds flags of `baton daemon`.
+    #[must_use]
+    pub fn daemon_flags(mut self, flags: &[&str]) -> Self {
+        self.daemon_flags
+            .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Sets a variable of the daemon's environment.
+    #[must_use]
+    pub fn daemon_env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.daemon_env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The whole directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory in which sessions run.
+    pub fn project(&self) -> PathBuf {
+        self.dir.path().join("project")
+    }
+
+    /// The server's data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The first token.
+    pub fn admin(&self) -> Secret {
+        let text = std::fs::read_to_string(self.data_dir().join("admin.token")).unwrap();
+        Secret::new(text.trim())
+    }
+
+    /// `baton` with a clean environment whose home is this directory.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// `baton` as a client of this server.
+    pub fn cli(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command
+            .env("BATON_SERVER", self.url())
+            .env("BATON_TOKEN", self.admin().expose())
+            .current_dir(self.project());
+        command
+    }
+
+    fn log(&self, name: &str) -> Stdio {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join(name))
+            .unwrap();
+        Stdio::from(file)
+    }
+
+    /// What a process has logged so far: `server.log` or `daemon.log`.
+    pub fn logged(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+
+    /// Starts the server and waits until it answers.
+    pub async fn start_server(&mut self) {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let data = self.data_dir();
+        let mut command = self.command(&["serve", "--metrics-listen", "off", "--listen", &listen]);
+        command
+            .arg("--data-dir")
+            .arg(data)
+            .args(&self.server_flags)
+            .stdout(Stdio::null())
+            .stderr(self.log("server.log"));
+        self.server = Some(command.spawn().unwrap());
+        eventually("the server answers", || async {
+            let up = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            up.then_some(())
+        })
+        .await;
+    }
+
+    /// Starts the daemon and waits until it is linked. The first time it joins.
+    pub async fn start_daemon(&mut self) {
+        let client = self.client();
+        let before = self.newest_epoch(&client).await;
+        let state = self.dir.path().join("daemon");
+        let joined = state.join("credential").exists();
+        let mut command = self.command(&["daemon", "--server", &self.url()]);
+        command
+            .arg("--data-dir")
+            .arg(&state)
+            .arg("--root")
+            .arg(self.project())
+            .arg("--allow-commands")
+            .args(&self.daemon_flags)
+            .envs(self.daemon_env.iter().cloned())
+            .stdout(Stdio::null())
+            .stderr(self.log("daemon.log"));
+        if !joined {
+            let join = client
+                .create_join_token(v1::CreateJoinTokenRequest::default())
+                .await
+                .unwrap();
+            command.env("BATON_JOIN_TOKEN", join.secret);
+        }
+        self.daemon = Some(command.spawn().unwrap());
+        eventually("the daemon is linked", || async {
+            (self.newest_epoch(&client).await > before).then_some(())
+        })
+        .await;
+    }
+
+    async fn newest_epoch(&self, client: &Client) -> u64 {
+        let daemons = client
+            .list_daemons(v1::ListDaemonsRequest {
+                attached_only: true,
+                ..Default::default()
+            })
+            .await
+            .map(|page| page.daemons)
+            .unwrap_or_default();
+        daemons
+            .iter()
+            .map(|daemon| daemon.link_epoch)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Kills the server with SIGKILL.
+    pub fn kill_server(&mut self) {
+        kill(&mut self.server);
+    }
+
+    /// Kills the daemon with SIGKILL; its runners live on.
+    pub fn kill_daemon(&mut self) {
+        kill(&mut self.daemon);
+    }
+
+    /// Asks the server to end, and waits for it. Its exit code.
+    pub fn stop_server(&mut self) -> Option<i32> {
+        let child = self.server.as_mut()?;
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).ok()?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok()?;
+        let code = child.wait().ok()?.code();
+        self.server = None;
+        code
+    }
+
+    /// A client with the first token.
+    pub fn client(&self) -> Client {
+        Client::lazy(ServerAddress::new(self.url()).with_token(self.admin())).unwrap()
+    }
+
+    /// A new session in the project.
+    pub async fn session(&self, harness: &str, input: &str) -> v1::Session {
+        self.client()
+            .create_session(v1::CreateSessionRequest {
+                harness: harness.to_owned(),
+                input: input.to_owned(),
+                cwd: self.project().to_string_lossy().into_owned(),
+                ..Default::default()
+            })
+            .await
+            .unwrap()
+            .session
+            .unwrap()
+    }
+
+    /// The whole log of a session, checked to be gapless from 1.
+    pub async fn events(&self, session: &str) -> Vec<Event> {
+        let client = self.client();
+        let mut events = Vec::new();
+        let mut token = String::new();
+        loop {
+            let page = client
+                .list_events(v1::ListEventsRequest {
+                    session_id: session.to_owned(),
+                    page_size: 1000,
+                    page_token: token,
+                    ..Default::default()
+                })
+                .await
+                .unwrap();
+            for event in page.events {
+                events.push(baton::wire::event::event_from_pb(event).unwrap());
+            }
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        for (index, event) in events.iter().enumerate() {
+            assert_eq!(
+                event.seq,
+                index as u64 + 1,
+                "the log of {session} has a gap"
+            );
+        }
+        events
+    }
+
+    /// Waits until a session's log has an event that `is` accepts; the index it was found at.
+    pub async fn wait_for(
+        &self,
+        session: &str,
+        what: &str,
+        is: impl Fn(&EventBody) -> bool,
+    ) -> Event {
+        eventually(what, || async {
+            self.events(session)
+                .await
+                .into_iter()
+                .find(|event| is(&event.body))
+        })
+        .await
+    }
+
+    /// The prompts of a session that wait.
+    pub async fn pending(&self, session: &str) -> Vec<v1::Prompt> {
+        self.client()
+            .list_prompts(v1::ListPromptsRequest {
+                session_id: session.to_owned(),
+                states: vec![v1::PromptState::Pending.into()],
+                ..Default::default()
+            })
+            .await
+            .unwrap()
+            .prompts
+    }
+}
+
+impl Drop for Baton {
+    fn drop(&mut self) {
+        kill(&mut self.daemon);
+        kill(&mut self.server);
+        // Runners outlive the daemon on purpose; a test's end is theirs. They are known by the directory
+        // they were started with, which is this test's own.
+        let marker = self.dir.path().to_string_lossy().into_owned();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&line).contains(&marker) {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+fn kill(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
