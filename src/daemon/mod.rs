@@ -41,7 +41,9 @@ use crate::domain::daemon::Offer;
 use crate::domain::link::{DaemonLimits, DaemonLink};
 
 use harness::registry::Registry;
-use link::{LinkJob, ServerAddress};
+pub use link::ServerAddress;
+
+use link::LinkJob;
 use paths::{Identity, StateDir};
 use policy::{Policy, PolicyOptions};
 use session::pump::Shared;
@@ -68,6 +70,8 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// What may run here.
     pub policy: PolicyOptions,
+    /// The program of Claude Code; `None` looks for it on the daemon's `PATH`.
+    pub claude_program: Option<PathBuf>,
     /// This program, to start runners with; `None` is the one that runs.
     pub program: Option<PathBuf>,
     /// Size at which a session's spool counts as full, in bytes.
@@ -89,6 +93,7 @@ impl Options {
             name: String::new(),
             labels: BTreeMap::new(),
             policy: PolicyOptions::default(),
+            claude_program: None,
             program: None,
             spool_bytes: 256 << 20,
             orphan_after: Duration::from_secs(24 * 3_600),
@@ -154,7 +159,7 @@ impl Daemon {
         let clock = SystemClock::shared();
         let boot_generation = self.state.next_boot()?;
         let prober = Arc::new(Prober {
-            registry: Registry::built_in(&self.policy, &self.program),
+            registry: registry(&self),
             policy: self.policy.clone(),
             labels: self.options.labels.clone(),
         });
@@ -169,7 +174,7 @@ impl Daemon {
         let uplink = Arc::new(Uplink::new(link, clock));
         let shared = Arc::new(Shared {
             uplink: uplink.clone(),
-            registry: Registry::built_in(&self.policy, &self.program),
+            registry: registry(&self),
             boot_generation,
         });
         let runner = RunnerOptions {
@@ -179,7 +184,7 @@ impl Daemon {
         };
         let mut supervisor =
             Supervisor::new(self.state.clone(), self.policy.clone(), shared, runner);
-        supervisor.adopt()?;
+        supervisor.adopt().await?;
         let (events, inbox) = mpsc::channel(MAX_EVENTS);
         let job = LinkJob {
             uplink: uplink.clone(),
@@ -201,6 +206,11 @@ impl Daemon {
 /// Opens a daemon and serves until `shutdown` is set.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<()> {
     Daemon::open(options).await?.run(shutdown).await
+}
+
+fn registry(daemon: &Daemon) -> Registry {
+    let claude = daemon.options.claude_program.clone();
+    Registry::built_in(&daemon.policy, &daemon.program, claude)
 }
 
 struct Prober {

@@ -80,15 +80,23 @@ impl Supervisor {
     }
 
     /// Takes over every session that has a runner or unsent records, and clears away what is long done.
-    pub fn adopt(&mut self) -> Result<()> {
+    ///
+    /// Returns when each of them is known to the link, or has had its time: what the first hello leaves out,
+    /// the server takes for lost.
+    pub async fn adopt(&mut self) -> Result<()> {
+        let (opening, mut opened) = mpsc::channel(1);
         for id in self.state.sessions()? {
             let dir = self.state.session(id);
             if dir.join(DONE_FILE).exists() {
                 forget_old(&dir);
             } else if dir.join(LEDGER_FILE).exists() {
-                self.take_over(id, dir, Duration::ZERO);
+                self.take_over(id, dir, Duration::ZERO, Some(opening.clone()));
             }
             // Else its start was never begun, and comes again if it is still wanted.
+        }
+        drop(opening);
+        if tokio::time::timeout(ADOPT_PATIENCE, opened.recv()).await.is_err() {
+            tracing::warn!("some sessions took too long to be found; the link begins without them");
         }
         Ok(())
     }
@@ -252,7 +260,7 @@ impl Supervisor {
                 meta,
                 provider,
             };
-            pump(home, shared, inbox, true, gone).await
+            pump(home, shared, inbox, true, gone, None).await
         };
         drop(mailbox);
         let name = self.jobs.spawn(job).id();
@@ -261,7 +269,13 @@ impl Supervisor {
     }
 
     /// Takes over a session whose runner was started before.
-    fn take_over(&mut self, id: SessionId, dir: PathBuf, after: Duration) {
+    fn take_over(
+        &mut self,
+        id: SessionId,
+        dir: PathBuf,
+        after: Duration,
+        opening: Option<Opening>,
+    ) {
         let (_, inbox, provider, gone) = self.enter(id, String::new());
         let shared = self.shared.clone();
         let job = async move {
@@ -282,7 +296,7 @@ impl Supervisor {
                 meta,
                 provider,
             };
-            pump(home, shared, inbox, false, gone).await
+            pump(home, shared, inbox, false, gone, opening).await
         };
         let name = self.jobs.spawn(job).id();
         self.names.insert(name, id);
@@ -351,7 +365,7 @@ impl Supervisor {
         tracing::error!(session = %id, problem, "the pump of a session failed");
         let dir = self.state.session(id);
         if dir.join(LEDGER_FILE).exists() && !dir.join(DONE_FILE).exists() {
-            self.take_over(id, dir, AGAIN);
+            self.take_over(id, dir, AGAIN, None);
         }
     }
 
@@ -382,15 +396,25 @@ async fn begin(dir: &Path, meta: &Meta, spec: &Spec, program: &Path) -> Result<(
     }
 }
 
+/// Held by a session that is being opened; nothing is ever sent.
+type Opening = mpsc::Sender<()>;
+
+/// How long the sessions of an earlier daemon may take to be found, before the link begins without them.
+const ADOPT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a session's pump. `opening` is let go of when the session is known to the link, or cannot be.
 async fn pump(
     home: Home,
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Message>,
     is_new: bool,
     gone: watch::Sender<bool>,
+    opening: Option<Opening>,
 ) -> Result<()> {
     let (id, dir) = (home.id, home.dir.clone());
-    let done = match Pump::open(home, shared.clone(), inbox, is_new).await {
+    let opened = Pump::open(home, shared.clone(), inbox, is_new).await;
+    drop(opening);
+    let done = match opened {
         Ok(pump) => pump.run(gone).await,
         Err((error, inbox)) => {
             let refused = broken(&dir, io_again(&error));

@@ -87,6 +87,14 @@ impl Lanes {
         }
     }
 
+    /// Drops the pieces of content that wait: they come again.
+    pub(super) fn drop_content(&mut self, session: SessionId) {
+        if let Some(lane) = self.lanes.get_mut(&session) {
+            lane.waiting
+                .retain(|work| !matches!(work, Work::Content(_)));
+        }
+    }
+
     /// Drops everything that nobody is at.
     pub(super) fn clear(&mut self) {
         self.ready.clear();

@@ -262,6 +262,7 @@ impl LinkJob {
                 epoch = epoch::next(&shared.store, daemon).await?;
                 let live = Arc::new(Live {
                     epoch,
+                    attempt: (hello.boot_generation, hello.attempt),
                     attached: AtomicBool::new(false),
                     nudge,
                     ending,
@@ -347,6 +348,7 @@ impl LinkJob {
                     Ok(next) => self.link.content_staged(&chunk, next, true),
                     Err(error) => {
                         tracing::warn!(%session, ?error, "content could not be staged");
+                        self.lanes.drop_content(session);
                         self.link.content_staged(&chunk, 0, false);
                     }
                 }

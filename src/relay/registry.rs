@@ -60,6 +60,8 @@ pub(super) struct Ask {
 /// What others hold of a link.
 pub(super) struct Live {
     pub(super) epoch: u64,
+    /// The daemon's start and its connection: what is newer at the other end.
+    pub(super) attempt: (u64, u64),
     pub(super) attached: AtomicBool,
     pub(super) nudge: Arc<Notify>,
     pub(super) ending: watch::Sender<Option<Ending>>,
@@ -224,10 +226,12 @@ impl Shared {
         self.links.lock().values().cloned().collect()
     }
 
-    /// Puts a link in the place of an older one, which is told to end and returned.
+    /// Puts a link in the place of an older one, which is told to end and returned. A link whose Hello was
+    /// overtaken by a later one is refused: it is the older one, though it came last.
     pub(super) fn register(&self, daemon: DaemonId, live: Arc<Live>) -> Result<Option<Arc<Live>>> {
         let mut links = self.links.lock();
-        if links.get(&daemon).is_some_and(|old| old.epoch > live.epoch) {
+        let newer = |old: &Arc<Live>| old.epoch > live.epoch || old.attempt > live.attempt;
+        if links.get(&daemon).is_some_and(newer) {
             return Err(Error::new(
                 Code::Stale,
                 "a newer link of the same daemon took over; this one must not come back",

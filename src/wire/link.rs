@@ -44,6 +44,7 @@ pub fn up_to_pb(frame: &Up) -> pb::ConnectRequest {
             protocol_max: hello.protocol_max,
             daemon_id: hello.daemon_id.to_string(),
             boot_generation: hello.boot_generation,
+            attempt: hello.attempt,
             capabilities: Some(offer_to_pb(&hello.offer)),
             sessions: hello.sessions.iter().map(report_to_pb).collect(),
         }),
@@ -82,6 +83,7 @@ pub fn up_from_pb(frame: pb::ConnectRequest) -> Result<Up> {
             protocol_max: hello.protocol_max,
             daemon_id: DaemonId::parse("hello.daemon_id", &hello.daemon_id)?,
             boot_generation: hello.boot_generation,
+            attempt: hello.attempt,
             offer: offer_from_pb(required(hello.capabilities, "hello.capabilities")?)?,
             sessions: hello
                 .sessions

@@ -1,6 +1,6 @@
 //! The kinds of agent program this daemon knows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::HarnessKind;
 use super::claude::{ClaudeCode, ClaudeOptions, Demo};
@@ -14,19 +14,20 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The built-in kinds. `program` is this binary, which is also the built-in scripted agent.
-    pub fn built_in(policy: &Policy, program: &Path) -> Self {
-        let claude = ClaudeOptions::from_env(
-            None,
+    /// The built-in kinds. `program` is this binary, which is also the scripted agent; `claude` is the
+    /// program of Claude Code where the owner names one.
+    pub fn built_in(policy: &Policy, program: &Path, claude: Option<PathBuf>) -> Self {
+        let options = ClaudeOptions::from_env(
+            claude,
             |name| std::env::var_os(name),
-            |name| policy.passes_on(name),
+            |name| policy.passes_always(name),
         );
         Registry::of(vec![
-            Box::new(ClaudeCode::new(claude)),
+            Box::new(ClaudeCode::new(options)),
+            Box::new(Demo::new(program.to_owned(), None)),
             Box::new(Command {
                 refused: policy.refuses_harness("command"),
             }),
-            Box::new(Demo::new(program.to_owned(), None)),
         ])
     }
 

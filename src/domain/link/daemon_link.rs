@@ -149,6 +149,7 @@ struct Known {
 pub struct DaemonLink {
     daemon_id: DaemonId,
     boot_generation: u64,
+    attempt: u64,
     offer: Offer,
     limits: DaemonLimits,
     random: u64,
@@ -189,6 +190,7 @@ impl DaemonLink {
         DaemonLink {
             daemon_id,
             boot_generation,
+            attempt: 0,
             offer,
             random: seed,
             phase: Phase::Idle,
@@ -218,6 +220,7 @@ impl DaemonLink {
             return;
         }
         self.unlink();
+        self.attempt += 1;
         self.phase = Phase::Greeting {
             hello_sent: false,
             until: now.saturating_add(self.limits.welcome_timeout),
@@ -641,6 +644,7 @@ impl DaemonLink {
             protocol_max: PROTOCOL_MAX,
             daemon_id: self.daemon_id,
             boot_generation: self.boot_generation,
+            attempt: self.attempt,
             offer: self.offer.clone(),
             sessions: self.sessions.values().map(|s| s.report.clone()).collect(),
         }

@@ -131,6 +131,8 @@ pub struct Hello {
     pub daemon_id: DaemonId,
     /// Grows with every start of the daemon.
     pub boot_generation: u64,
+    /// Grows with every connection that this start of the daemon makes.
+    pub attempt: u64,
     /// What it can run.
     pub offer: Offer,
     /// Every session it has a runner or unsent records for.

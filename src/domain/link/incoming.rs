@@ -30,8 +30,9 @@ pub(super) struct Incoming {
     /// The last record known to be stored.
     stored: Position,
     waiting: VecDeque<(Position, Credit)>,
-    /// What waits: records and pieces of content.
+    /// What waits: records, and pieces of content in bytes.
     used: Credit,
+    staging: u64,
     /// Records that do not come next are on their way still: they are dropped without another reset.
     resetting: bool,
     /// When to ask for the records again, after the application refused or was overrun.
@@ -48,6 +49,7 @@ impl Incoming {
             stored,
             waiting: VecDeque::new(),
             used: Credit::ZERO,
+            staging: 0,
             resetting: false,
             reset_at: None,
             overrun: false,
@@ -72,7 +74,20 @@ impl Incoming {
     pub(super) fn reset_sent(&mut self) {
         self.reset_at = None;
         self.resetting = true;
+        self.drop_content();
+    }
+
+    /// Pieces of content come again from their beginning.
+    fn drop_content(&mut self) {
         self.content = None;
+        self.staging = 0;
+    }
+
+    fn waits(&self) -> Credit {
+        self.used.plus(Credit {
+            events: 0,
+            bytes: self.staging,
+        })
     }
 
     /// Takes what comes next of `records`; `bound` is the most that may wait.
@@ -96,7 +111,7 @@ impl Incoming {
                 continue;
             }
             let cost = record.cost();
-            if !bound.admits(self.used, cost) {
+            if !bound.admits(self.waits(), cost) {
                 self.overrun = true;
                 continue;
             }
@@ -115,6 +130,7 @@ impl Incoming {
             events: 0,
             bytes: chunk.data.len() as u64,
         };
+        let fits = bound.admits(self.waits(), cost);
         let content = match &mut self.content {
             Some(content) if content.sha256 == chunk.sha256 => content,
             _ => self.content.insert(Content {
@@ -126,23 +142,26 @@ impl Incoming {
         if chunk.offset == 0 {
             (content.next, content.dropped) = (0, false);
         }
-        if chunk.offset != content.next || !bound.admits(self.used, cost) {
+        if chunk.offset != content.next || !fits {
             content.dropped = true;
+            // If records took the room, the reset that follows brings the content again too.
+            self.overrun |= !self.waiting.is_empty();
             return false;
         }
         content.next += cost.bytes;
-        self.used = self.used.plus(cost);
+        self.staging += cost.bytes;
         true
     }
 
     /// The application has staged a piece of `bytes`, or refused it. Whether pieces are to be sent again.
     pub(super) fn chunk_done(&mut self, sha256: &str, bytes: u64, next: u64, ok: bool) -> bool {
-        self.used.bytes = self.used.bytes.saturating_sub(bytes);
+        self.staging = self.staging.saturating_sub(bytes);
         let Some(content) = self.content.as_mut().filter(|c| c.sha256 == sha256) else {
             return false;
         };
         if !ok {
             (content.next, content.dropped) = (next, true);
+            self.staging = 0;
         }
         // Pieces that were dropped are asked for again once the last one taken before them is staged.
         let resend = content.dropped && (next >= content.next || !ok);
@@ -168,7 +187,7 @@ impl Incoming {
         if reset {
             self.overrun = false;
             self.resetting = true;
-            self.content = None;
+            self.drop_content();
         }
         reset
     }
@@ -179,6 +198,7 @@ impl Incoming {
             self.used = self.used.minus(cost);
         }
         self.accepted = self.stored;
+        self.drop_content();
         self.resetting = true;
         self.overrun = false;
         self.reset_at = Some(again);

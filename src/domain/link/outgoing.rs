@@ -409,15 +409,14 @@ pub(super) fn follows(last: Position, position: Position, record: &Record) -> bo
     if position <= last {
         return false;
     }
-    let next = last.origin_seq.saturating_add(1);
-    match position.origin_epoch == last.origin_epoch {
-        true => {
-            position.origin_seq == next
-                || record.gap.as_ref().is_some_and(|gap| {
-                    gap.from_origin_seq <= next
-                        && gap.to_origin_seq.checked_add(1) == Some(position.origin_seq)
-                })
-        }
-        false => position.origin_seq == 1 || record.gap.is_some(),
-    }
+    // The first record of a younger spool may come whatever is left of the older one.
+    let next = match position.origin_epoch == last.origin_epoch {
+        true => last.origin_seq.saturating_add(1),
+        false => 1,
+    };
+    position.origin_seq == next
+        || record.gap.as_ref().is_some_and(|gap| {
+            gap.from_origin_seq <= next
+                && gap.to_origin_seq.checked_add(1) == Some(position.origin_seq)
+        })
 }

@@ -27,7 +27,7 @@ use crate::domain::{Command, CommandResult, Transient};
 
 /// Most queries without an answer.
 const MAX_QUERIES: usize = 64;
-/// The longest part of a duration that is waited for a daemon's goodbye.
+/// The largest piece of content, in bytes.
 const MAX_CHUNK_BYTES: usize = crate::domain::content::CONTENT_CHUNK_BYTES;
 
 /// Something for the owner to act on.
@@ -432,7 +432,7 @@ impl ServerLink {
     }
 
     /// A piece of content was staged up to `next_offset` (the content's size: stored for good), or could
-    /// not be; then the sender goes on from there.
+    /// not be: then the sender goes on from there, and the owner drops the session's pieces it still holds.
     pub fn content_staged(&mut self, chunk: &ContentChunk, next_offset: u64, ok: bool) {
         let Some(session) = self.sessions.get_mut(&chunk.session_id) else {
             return;

@@ -41,11 +41,7 @@ pub struct Moved {
 }
 
 /// Writes a store that nobody has open to `out`.
-pub fn export(
-    options: Options,
-    out: &mut dyn Write,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Moved> {
+pub fn export(options: Options, out: &mut dyn Write, progress: &mut dyn FnMut(Progress)) -> Result<Moved> {
     let store = LocalStore::open_existing(options)?;
     let exported = export_store(&store, out, progress)?;
     store.close_blocking()?;
@@ -61,16 +57,11 @@ impl Exporter<'_> {
     fn put(&mut self, item: Item) -> Result<()> {
         self.items += 1;
         let item = pb::Item { item: Some(item) };
-        items::write(&mut self.out, &item)
-            .map_err(|error| io_error("writing", Path::new("the export"), &error))
+        items::write(&mut self.out, &item).map_err(|error| io_error("writing", Path::new("the export"), &error))
     }
 }
 
-fn export_store(
-    store: &LocalStore,
-    out: &mut dyn Write,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Moved> {
+fn export_store(store: &LocalStore, out: &mut dyn Write, progress: &mut dyn FnMut(Progress)) -> Result<Moved> {
     let core = &store.core;
     let index = core.index()?;
     let mut moved = Moved::default();
@@ -161,13 +152,7 @@ fn export_store(
     Ok(moved)
 }
 
-fn export_stream(
-    store: &LocalStore,
-    stream: &Stream,
-    head: &Head,
-    out: &mut Exporter<'_>,
-    moved: &mut Moved,
-) -> Result<()> {
+fn export_stream(store: &LocalStore, stream: &Stream, head: &Head, out: &mut Exporter<'_>, moved: &mut Moved) -> Result<()> {
     let core = &store.core;
     // Damage is looked for before anything is written: a stream is exported whole or not at all.
     let mut after_seq = head.first_seq - 1;
@@ -182,7 +167,9 @@ fn export_stream(
             let chunks = match core.read_disk(stream, after_seq, READ_BYTES) {
                 Ok(chunks) => chunks,
                 Err(Error::Corrupt { problem, .. }) if !is_read => {
-                    moved.damaged.push((stream.to_string(), problem));
+                    moved
+                        .damaged
+                        .push((stream.to_string(), problem));
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -201,7 +188,9 @@ fn export_stream(
         }
         // A stream that is set apart without a gap in its entries shows it here.
         if !pass && let Err(Error::Corrupt { problem, .. }) = core.check_apart(stream) {
-            moved.damaged.push((stream.to_string(), problem));
+            moved
+                .damaged
+                .push((stream.to_string(), problem));
             return Ok(());
         }
         is_read = pass;
@@ -211,11 +200,7 @@ fn export_stream(
 
 /// Makes a store in `options.dir`, which must be empty or not there, from an export. Until it is done,
 /// the directory cannot be opened as a store.
-pub fn import(
-    options: &Options,
-    from: &mut dyn Read,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Moved> {
+pub fn import(options: &Options, from: &mut dyn Read, progress: &mut dyn FnMut(Progress)) -> Result<Moved> {
     let dir = &options.dir;
     fs::create_dir_all(dir).map_err(|error| io_error("creating", dir, &error))?;
     let is_empty = fs::read_dir(dir)
@@ -223,10 +208,7 @@ pub fn import(
         .next()
         .is_none();
     if !is_empty {
-        return Err(Error::Unusable(format!(
-            "{} is not empty: an import makes a new store",
-            dir.display()
-        )));
+        return Err(Error::Unusable(format!("{} is not empty: an import makes a new store", dir.display())));
     }
     let journal = dir.join("journal");
     let snapshots = dir.join("snapshots");
@@ -235,15 +217,15 @@ pub fn import(
     }
     let contents = Contents::open(dir.join("content"))?;
 
-    let mut reader = Importer { from, items: 0 };
+    let mut reader = Importer {
+        from,
+        items: 0,
+    };
     let Some(Item::Header(header)) = reader.next()? else {
         return Err(unreadable("it does not begin with a header"));
     };
     if header.format != FORMAT {
-        return Err(unreadable(&format!(
-            "its format is {}, not {FORMAT}",
-            header.format
-        )));
+        return Err(unreadable(&format!("its format is {}, not {FORMAT}", header.format)));
     }
     let mut moved = Moved::default();
     let mut snapshot = snapshot::Writer::create(&snapshots)?;
@@ -284,21 +266,16 @@ pub fn import(
                 let count = frame::count_entries(&run.entries);
                 let fits = run.first_seq == *next_seq
                     && run.last_seq <= head.last_seq
-                    && count.is_some_and(|count| {
-                        count > 0 && run.first_seq + count == run.last_seq + 1
-                    });
+                    && count.is_some_and(|count| count > 0 && run.first_seq + count == run.last_seq + 1);
                 if !fits {
-                    return Err(unreadable(&format!(
-                        "the entries of stream {name} do not follow each other"
-                    )));
+                    return Err(unreadable(&format!("the entries of stream {name} do not follow each other")));
                 }
                 segments.add_run(name, head, &run)?;
                 *next_seq = run.last_seq + 1;
                 moved.entries += run.last_seq - run.first_seq + 1;
             }
             Item::Content(piece) => {
-                let is_whole =
-                    contents.stage(&piece.sha256, piece.size, piece.offset, &piece.data)?;
+                let is_whole = contents.stage(&piece.sha256, piece.size, piece.offset, &piece.data)?;
                 moved.contents += u64::from(is_whole);
             }
             Item::End(end) => {
@@ -324,9 +301,7 @@ pub fn import(
 
 fn check_whole(stream: Option<(Stream, Head, u64)>) -> Result<()> {
     match stream {
-        Some((name, head, next_seq)) if next_seq != head.last_seq + 1 => {
-            Err(unreadable(&format!("entries of stream {name} are missing")))
-        }
+        Some((name, head, next_seq)) if next_seq != head.last_seq + 1 => Err(unreadable(&format!("entries of stream {name} are missing"))),
         _ => Ok(()),
     }
 }
@@ -399,7 +374,8 @@ impl<'a> SegmentWriter<'a> {
         let Some(commit) = frame::decode(payload) else {
             return Err(unreadable("an item cannot be stored"));
         };
-        self.contents.add(&commit, payload, start as u64);
+        self.contents
+            .add(&commit, payload, start as u64);
         if self.out.len() as u64 >= self.segment_bytes {
             self.finish()?;
         }
@@ -410,15 +386,7 @@ impl<'a> SegmentWriter<'a> {
         let lsn = self.lsn;
         self.add(|out| {
             frame::put_number(out, 1, lsn);
-            frame::put_append(
-                out,
-                stream,
-                head.log_epoch,
-                run.first_seq,
-                head.fence,
-                head.last_time,
-                &run.entries,
-            );
+            frame::put_append(out, stream, head.log_epoch, run.first_seq, head.fence, head.last_time, &run.entries);
         })
     }
 

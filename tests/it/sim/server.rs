@@ -45,6 +45,7 @@ pub enum Write {
         command: Command,
     },
     Result(CommandResult, DaemonId),
+    Result(CommandResult),
     Epoch(DaemonId, u64),
     Content(String),
 }
@@ -91,6 +92,7 @@ impl State {
                 self.outbox.insert(command.id, command.clone());
             }
             Write::Result(result, _) => {
+            Write::Result(result) => {
                 self.outbox.remove(&result.command_id);
                 let old = self.outcomes.insert(result.command_id, result.outcome);
                 assert!(old.is_none(), "{} had two outcomes", result.command_id);
