@@ -131,7 +131,10 @@ async fn a_commit_is_neither_answered_nor_seen_before_its_sync() {
             .expect("readable")
             .map_or(0, |head| head.last_seq);
         assert_eq!((seen, *watch.borrow()), (last, last));
-        assert_eq!(store.get("t/x").await.expect("readable").is_some(), last > 0);
+        assert_eq!(
+            store.get("t/x").await.expect("readable").is_some(),
+            last > 0
+        );
         if last > 0 {
             assert_eq!(store.read(&stream("a"), last, 9).await, Ok(vec![]));
         }
@@ -206,7 +209,11 @@ async fn after_a_failed_sync_nothing_is_written_any_more() {
     for _ in 0..3 {
         assert!(matches!(store.commit(one(1)).await, Err(Error::Io(_))));
     }
-    assert_eq!(disk.syncs(), syncs, "it is not tried again as if nothing had happened");
+    assert_eq!(
+        disk.syncs(),
+        syncs,
+        "it is not tried again as if nothing had happened"
+    );
     assert!(matches!(store.failure(), Some(Error::Io(_))));
     // What was committed before can be read, and nothing else.
     let shared = store.clone() as SharedStore;
