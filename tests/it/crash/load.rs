@@ -435,6 +435,28 @@ impl User {
         task
     }
 
+    /// The end of the session's log and of what its daemon says, for the one who looks why.
+    async fn told(&self) -> String {
+        let request = v1::ListEventsRequest {
+            session_id: self.session.clone(),
+            page_size: 1000,
+            ..Default::default()
+        };
+        let events = self
+            .client
+            .list_events(request)
+            .await
+            .map(|page| page.events);
+        let events = events.unwrap_or_default();
+        let log = std::fs::read_to_string(self.project.join("../daemon.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!(
+            "events: {:#?}\ndaemon: {:#?}",
+            &events[events.len().saturating_sub(12)..],
+            &lines[lines.len().saturating_sub(30)..]
+        )
+    }
+
     async fn task(&self, task: u64) {
         let file = format!("{}.{task}", self.name);
         let input = v1::SendInputRequest {
@@ -451,7 +473,7 @@ impl User {
             states: vec![v1::PromptState::Pending.into()],
             ..Default::default()
         };
-        let prompt = eventually("a prompt", || async {
+        let asked = eventually("a prompt", || async {
             let prompts = self
                 .client
                 .list_prompts(pending.clone())
@@ -460,8 +482,11 @@ impl User {
                 .prompts;
             assert!(prompts.len() <= 1, "one task asks once: {prompts:?}");
             prompts.into_iter().next()
-        })
-        .await;
+        });
+        let patience = PATIENCE.mul_f32(0.9);
+        let Ok(prompt) = tokio::time::timeout(patience, asked).await else {
+            panic!("{file} is not asked for; {}", self.told().await);
+        };
         let answer = allow(&prompt.id, &format!("answer-{file}"));
         insist("an answer", || self.client.answer_prompt(answer.clone()))
             .await
