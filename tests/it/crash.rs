@@ -29,7 +29,13 @@ async fn a_server_killed_anywhere_loses_doubles_and_invents_nothing() {
     let load = Load::start(&baton, 3, 2).await;
     let begun = Instant::now();
     let rounds = rounds(50);
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        if round % 3 == 2 {
+            // A link that never lives for five seconds is dialled ever more slowly; a new daemon begins
+            // with short pauses.
+            baton.kill_daemon();
+            baton.start_daemon().await;
+        }
         // Mostly while events flow, sometimes while it starts and daemons link.
         if chance.below(4) > 0 {
             let watcher = load.counter(chance.below(3));
