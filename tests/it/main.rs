@@ -4,6 +4,7 @@ mod support;
 
 mod access;
 mod claude_cli;
+mod crash;
 mod first_path;
 mod hygiene;
 mod listener;
