@@ -95,7 +95,10 @@ impl Supervisor {
             // Else its start was never begun, and comes again if it is still wanted.
         }
         drop(opening);
-        if tokio::time::timeout(ADOPT_PATIENCE, opened.recv()).await.is_err() {
+        if tokio::time::timeout(ADOPT_PATIENCE, opened.recv())
+            .await
+            .is_err()
+        {
             tracing::warn!("some sessions took too long to be found; the link begins without them");
         }
         Ok(())
