@@ -3,9 +3,12 @@
 mod support;
 
 mod access;
+mod canary;
 mod claude_cli;
+mod coverage;
 mod first_path;
 mod hygiene;
+mod limits;
 mod listener;
 mod rooms;
 mod runner;

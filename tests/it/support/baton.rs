@@ -170,7 +170,9 @@ impl Baton {
         self.server = Some(command.spawn().unwrap());
         eventually("the server answers", || async {
             let up = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-            up.then_some(())
+            // It listens a moment before it has written the first token.
+            let known = self.data_dir().join("admin.token").exists();
+            (up && known).then_some(())
         })
         .await;
     }
