@@ -3,10 +3,13 @@
 mod support;
 
 mod access;
+mod canary;
 mod claude_cli;
 mod crash;
+mod coverage;
 mod first_path;
 mod hygiene;
+mod limits;
 mod listener;
 mod rooms;
 mod runner;

@@ -183,6 +183,13 @@ impl Baton {
             .stdout(Stdio::null())
             .stderr(self.log("server.log"));
         self.server = Some(command.spawn().unwrap());
+        eventually("the server answers", || async {
+            let up = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            // It listens a moment before it has written the first token.
+            let known = self.data_dir().join("admin.token").exists();
+            (up && known).then_some(())
+        })
+        .await;
     }
 
     /// Starts the daemon and waits until it is linked. The first time it joins.
