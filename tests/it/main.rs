@@ -4,6 +4,7 @@ mod support;
 
 mod access;
 mod claude_cli;
+mod e2e_claude;
 mod first_path;
 mod hygiene;
 mod listener;
