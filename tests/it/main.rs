@@ -7,6 +7,7 @@ mod canary;
 mod claude_cli;
 mod crash;
 mod coverage;
+mod e2e_claude;
 mod first_path;
 mod hygiene;
 mod limits;
