@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::paths::{StateDir, broken, make_private};
@@ -26,6 +26,8 @@ use crate::domain::{Command, CommandResult};
 const MAILBOX: usize = 256;
 /// How long the process that a new one replaces may take to be gone.
 const REPLACE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the link waits for the sessions that are taken over.
+const ADOPT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long before a session whose pump failed is taken over again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long the directory of a session that is done is kept.

@@ -4,6 +4,8 @@ mod support;
 
 mod access;
 mod claude_cli;
+mod daemon;
+mod daemon_server;
 mod first_path;
 mod hygiene;
 mod listener;
