@@ -12,5 +12,4 @@ mod listener;
 mod rooms;
 mod runner;
 mod serving;
-//! The integration tests: one binary, one module a capability.
 mod sim;

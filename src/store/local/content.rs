@@ -66,7 +66,9 @@ impl Contents {
         let whole = size_of(&path).map_err(|error| io_error("reading", &path, &error))?;
         if let Some(whole) = whole {
             if whole != size {
-                return Err(Error::Malformed(format!("content {sha256} has {whole} bytes, not {size}")));
+                return Err(Error::Malformed(format!(
+                    "content {sha256} has {whole} bytes, not {size}"
+                )));
             }
             // It may have been unreferred for long: from now on it is young again, so that compaction
             // leaves the caller time to refer to it.
@@ -88,15 +90,26 @@ impl Contents {
         }
     }
 
-    fn add(&self, sha256: &str, size: u64, offset: u64, data: &[u8], staged: &Path) -> Result<bool> {
+    fn add(
+        &self,
+        sha256: &str,
+        size: u64,
+        offset: u64,
+        data: &[u8],
+        staged: &Path,
+    ) -> Result<bool> {
         let failed = |error: io::Error| io_error("staging", staged, &error);
         let have = size_of(staged).map_err(failed)?.unwrap_or(0);
         let end = offset.saturating_add(data.len() as u64);
         if offset > have {
-            return Err(Error::Malformed(format!("the piece of content {sha256} at {offset} comes after {have}")));
+            return Err(Error::Malformed(format!(
+                "the piece of content {sha256} at {offset} comes after {have}"
+            )));
         }
         if end > size {
-            return Err(Error::Malformed(format!("a piece of content {sha256} ends at {end}, beyond {size}")));
+            return Err(Error::Malformed(format!(
+                "a piece of content {sha256} ends at {end}, beyond {size}"
+            )));
         }
         let file = File::options()
             .read(true)
@@ -107,15 +120,16 @@ impl Contents {
             .map_err(failed)?;
         if end > have {
             let known = usize::try_from(have - offset).unwrap_or(usize::MAX);
-            file.write_all_at(&data[known..], have)
-                .map_err(failed)?;
+            file.write_all_at(&data[known..], have).map_err(failed)?;
         }
         if have.max(end) < size {
             return Ok(false);
         }
 
         if hash(&file).map_err(failed)? != sha256 {
-            return Err(Error::Malformed(format!("what was staged as content {sha256} has another hash")));
+            return Err(Error::Malformed(format!(
+                "what was staged as content {sha256} has another hash"
+            )));
         }
         let path = self.path(sha256);
         let parent = self.dir.join(&sha256[..2]);
@@ -155,8 +169,7 @@ impl Contents {
         let left = size.saturating_sub(offset);
         let len = usize::try_from(left).map_or(max, |left| left.min(max));
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, offset)
-            .map_err(failed)?;
+        file.read_exact_at(&mut bytes, offset).map_err(failed)?;
         Ok(bytes.into())
     }
 
@@ -193,7 +206,12 @@ impl Contents {
 
     /// Removes a content to which nothing was added for `grace` and that nobody refers to; answers whether
     /// it was removed.
-    pub(super) fn remove_unreferred(&self, sha256: &str, grace: Duration, is_referred: &dyn Fn() -> Result<bool>) -> Result<bool> {
+    pub(super) fn remove_unreferred(
+        &self,
+        sha256: &str,
+        grace: Duration,
+        is_referred: &dyn Fn() -> Result<bool>,
+    ) -> Result<bool> {
         let _guard = self.lock(sha256);
         let path = self.path(sha256);
         let failed = |error: io::Error| io_error("removing", &path, &error);
@@ -232,7 +250,9 @@ fn check_name(sha256: &str) -> Result<()> {
     if keys::is_sha256(sha256) {
         Ok(())
     } else {
-        Err(Error::Malformed("a content's name is 64 lower-case hex digits".into()))
+        Err(Error::Malformed(
+            "a content's name is 64 lower-case hex digits".into(),
+        ))
     }
 }
 

@@ -53,11 +53,10 @@ fn fill_further(core: &Core, fresh: &Fresh) {
         return;
     }
     let from = fresh.room.filled();
-    let filled = fill(&fresh.file, from, core.options.fill_bytes).and_then(|()| fresh.file.sync_all());
+    let filled =
+        fill(&fresh.file, from, core.options.fill_bytes).and_then(|()| fresh.file.sync_all());
     match filled {
-        Ok(()) => fresh
-            .room
-            .set_filled(from + core.options.fill_bytes),
+        Ok(()) => fresh.room.set_filled(from + core.options.fill_bytes),
         // Commits still go through while there is room for them alone.
         Err(error) => tracing::debug!(%error, "filling the journal ahead failed"),
     }
@@ -106,7 +105,12 @@ fn seal(core: &Core, fresh: &Fresh, data_end: u64) -> Result<()> {
 }
 
 /// Ends a segment with its footer; answers with the file's size.
-pub(super) fn write_footer(file: &File, message: &crate::wire::storage_v1::SegmentFooter, data_end: u64, salt: u32) -> io::Result<u64> {
+pub(super) fn write_footer(
+    file: &File,
+    message: &crate::wire::storage_v1::SegmentFooter,
+    data_end: u64,
+    salt: u32,
+) -> io::Result<u64> {
     let footer = segment::footer_bytes(message, data_end, salt);
     let size = data_end + footer.len() as u64;
     file.write_all_at(&footer, data_end)?;

@@ -64,8 +64,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    Chunk, Commit, Committed, Durability, Error, Expect, Head, Journal, Lease, Leases, Outbox, Record, RecordChange,
-    RecordOp, Records, Result, Store, Stream, keys, lease, outbox,
+    Chunk, Commit, Committed, Durability, Error, Expect, Head, Journal, Lease, Leases, Outbox,
+    Record, RecordChange, RecordOp, Records, Result, Store, Stream, keys, lease, outbox,
 };
 use crate::base::{SharedClock, SystemClock};
 use disk::{SharedDisk, SystemDisk};
@@ -194,9 +194,7 @@ impl Core {
     fn fail(&self, problem: &str) -> Error {
         tracing::error!(problem, "the store takes no more writes");
         let error = Error::Io(problem.to_owned());
-        self.failed
-            .write()
-            .get_or_insert_with(|| error.clone());
+        self.failed.write().get_or_insert_with(|| error.clone());
         error
     }
 
@@ -224,9 +222,7 @@ impl Core {
     /// Sets a stream apart: its stored bytes are damaged.
     fn set_apart(&self, stream: &Stream, problem: String) -> Error {
         tracing::error!(%stream, problem, "a stream is damaged");
-        self.apart
-            .write()
-            .insert(stream.clone(), problem.clone());
+        self.apart.write().insert(stream.clone(), problem.clone());
         if let Ok(index) = self.index()
             && let Err(error) = index.set_apart(stream, &problem)
         {
@@ -302,7 +298,13 @@ impl LocalStore {
             options,
         });
         let (jobs, taken) = mpsc::sync_channel(helper::MAX_JOBS);
-        let writer = writer::Writer::new(core.clone(), jobs, recovered.active, recovered.offset, recovered.lsn);
+        let writer = writer::Writer::new(
+            core.clone(),
+            jobs,
+            recovered.active,
+            recovered.offset,
+            recovered.lsn,
+        );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
                 .name(name.to_owned())
@@ -310,7 +312,10 @@ impl LocalStore {
                 .map_err(|error| Error::Unusable(format!("no thread for the store: {error}")))
         };
         let helper_core = core.clone();
-        let helper = spawn("baton-seal", Box::new(move || helper::run(&helper_core, &taken)))?;
+        let helper = spawn(
+            "baton-seal",
+            Box::new(move || helper::run(&helper_core, &taken)),
+        )?;
         let writer = spawn("baton-journal", Box::new(move || writer.run()))?;
         Ok(LocalStore {
             core,
@@ -348,7 +353,10 @@ impl LocalStore {
     }
 
     /// Runs a piece of reading where it may block.
-    fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Core) -> Result<T> + Send + 'static) -> BoxFuture<'static, Result<T>> {
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
         let core = self.core.clone();
         async move {
             tokio::task::spawn_blocking(move || work(&core))
@@ -414,7 +422,12 @@ impl Journal for LocalStore {
         std::future::ready(self.core.head(stream)).boxed()
     }
 
-    fn read(&self, stream: &Stream, after_seq: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Chunk>>> {
+    fn read(
+        &self,
+        stream: &Stream,
+        after_seq: u64,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<Chunk>>> {
         let stream = stream.clone();
         match self.core.read_memory(&stream, after_seq, max_bytes) {
             Ok(Some(chunks)) => std::future::ready(Ok(chunks)).boxed(),
@@ -424,10 +437,12 @@ impl Journal for LocalStore {
     }
 
     fn watch(&self, stream: &Stream) -> watch::Receiver<u64> {
-        self.core.tails.watch(stream, || match self.core.head(stream) {
-            Ok(Some(head)) => head.last_seq,
-            Ok(None) | Err(_) => 0,
-        })
+        self.core
+            .tails
+            .watch(stream, || match self.core.head(stream) {
+                Ok(Some(head)) => head.last_seq,
+                Ok(None) | Err(_) => 0,
+            })
     }
 
     fn seq_within(&self, stream: &Stream, max_bytes: u64) -> BoxFuture<'_, Result<u64>> {
@@ -459,17 +474,36 @@ impl Records for LocalStore {
         }
     }
 
-    fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+    fn scan(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.blocking(move |core| core.records(|index| index.scan(&prefix, after.as_deref(), limit)))
+        self.blocking(move |core| {
+            core.records(|index| index.scan(&prefix, after.as_deref(), limit))
+        })
     }
 
-    fn scan_back(&self, prefix: &str, before: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+    fn scan_back(
+        &self,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>> {
         let (prefix, before) = (prefix.to_owned(), before.map(str::to_owned));
-        self.blocking(move |core| core.records(|index| index.scan_back(&prefix, before.as_deref(), limit)))
+        self.blocking(move |core| {
+            core.records(|index| index.scan_back(&prefix, before.as_deref(), limit))
+        })
     }
 
-    fn changes(&self, prefix: &str, revision: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RecordChange>>> {
+    fn changes(
+        &self,
+        prefix: &str,
+        revision: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<RecordChange>>> {
         let prefix = prefix.to_owned();
         self.blocking(move |core| core.changes(&prefix, revision, limit))
     }
@@ -480,9 +514,15 @@ impl Records for LocalStore {
 }
 
 impl Leases for LocalStore {
-    fn acquire(&self, name: &str, owner: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>>> {
+    fn acquire(
+        &self,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Result<Option<Lease>>> {
         let (name, owner) = (name.to_owned(), owner.to_owned());
-        async move { lease::acquire(self, &*self.core.options.clock, &name, &owner, ttl).await }.boxed()
+        async move { lease::acquire(self, &*self.core.options.clock, &name, &owner, ttl).await }
+            .boxed()
     }
 
     fn renew(&self, lease: &Lease, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>>> {
@@ -505,14 +545,25 @@ impl Outbox for LocalStore {
         outbox::remove_op(daemon, order)
     }
 
-    fn pending(&self, daemon: &str, after: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+    fn pending(
+        &self,
+        daemon: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>> {
         let (daemon, after) = (daemon.to_owned(), after.map(str::to_owned));
         async move { outbox::pending(self, &daemon, after.as_deref(), limit).await }.boxed()
     }
 }
 
 impl super::Contents for LocalStore {
-    fn stage(&self, sha256: &str, size: u64, offset: u64, data: Bytes) -> BoxFuture<'_, Result<bool>> {
+    fn stage(
+        &self,
+        sha256: &str,
+        size: u64,
+        offset: u64,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<bool>> {
         let sha256 = sha256.to_owned();
         self.blocking(move |core| {
             core.index()?;
