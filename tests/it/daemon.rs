@@ -178,10 +178,13 @@ impl World {
 
     async fn ended(&self, id: SessionId) -> baton::domain::EndInfo {
         eventually("the end", || {
-            self.server.events(id).into_iter().find_map(|event| match event.body {
-                EventBody::Ended { end } => Some(end),
-                _ => None,
-            })
+            self.server
+                .events(id)
+                .into_iter()
+                .find_map(|event| match event.body {
+                    EventBody::Ended { end } => Some(end),
+                    _ => None,
+                })
         })
         .await
     }
@@ -234,16 +237,15 @@ fn runner_pid(dir: &Path) -> i32 {
         .unwrap()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .find(|pid| {
-            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)
-        })
+        .find(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir))
         .unwrap()
 }
 
 #[tokio::test]
 async fn a_command_runs_takes_input_and_ends() {
     let mut world = World::new().await;
-    let (id, start) = world.run("echo hi; while read line; do echo \"got $line\"; done; echo bad >&2; exit 3");
+    let (id, start) =
+        world.run("echo hi; while read line; do echo \"got $line\"; done; echo bad >&2; exit 3");
     world.applied(start).await;
     world.line(id, "hi").await;
     let input = world.input(id, "one\ntwo");
@@ -253,8 +255,16 @@ async fn a_command_runs_takes_input_and_ends() {
     world.applied(end).await;
     let info = world.ended(id).await;
     assert_eq!((info.reason, info.exit_code), (EndReason::Stopped, Some(3)));
-    assert_eq!((info.message.as_str(), info.stderr_tail.as_str()), ("enough", "bad\n"));
-    let kinds: Vec<EventKind> = world.server.events(id).iter().map(|e| e.body.kind()).collect();
+    assert_eq!(
+        (info.message.as_str(), info.stderr_tail.as_str()),
+        ("enough", "bad\n")
+    );
+    let kinds: Vec<EventKind> = world
+        .server
+        .events(id)
+        .iter()
+        .map(|e| e.body.kind())
+        .collect();
     assert_eq!(kinds[0], EventKind::Started);
     assert!(kinds.contains(&EventKind::InputChanged));
     assert_eq!(world.lines(id), ["hi", "got one", "got two"]);
@@ -277,7 +287,11 @@ async fn ends_are_told_as_they_were() {
     assert_eq!((end.reason, end.signal), (EndReason::Crashed, 11));
     let end = world.ended(absent).await;
     assert_eq!(end.reason, EndReason::Failed);
-    assert!(end.message.contains("could not be started"), "{}", end.message);
+    assert!(
+        end.message.contains("could not be started"),
+        "{}",
+        end.message
+    );
 }
 
 #[tokio::test]
@@ -319,7 +333,11 @@ async fn a_killed_daemon_comes_back_to_the_same_process_and_nothing_is_lost_or_d
         .chain([lines[4_000].clone()])
         .chain((0..20).map(|n| format!("got in {n}")))
         .collect();
-    assert!(lines == expected, "{:?}", &lines[lines.len().saturating_sub(30)..]);
+    assert!(
+        lines == expected,
+        "{:?}",
+        &lines[lines.len().saturating_sub(30)..]
+    );
     world.cleared(id).await;
 }
 
@@ -366,7 +384,10 @@ async fn the_runner_of_a_dead_session_is_told_as_a_crash_and_what_it_left_is_end
     world.start().await;
     assert_eq!(world.ended(id).await.reason, EndReason::Crashed);
     let late = world.input(id, "too late");
-    assert!(matches!(world.refused(late).await, Code::InvalidState | Code::NoSession));
+    assert!(matches!(
+        world.refused(late).await,
+        Code::InvalidState | Code::NoSession
+    ));
 }
 
 #[tokio::test]
@@ -384,7 +405,9 @@ async fn a_start_that_comes_again_starts_nothing() {
             model: String::new(),
             permission_mode: PermissionMode::Ask,
             mode: Mode::Headless,
-            argv: ["/bin/sh", "-c", "echo x >> count"].map(str::to_owned).to_vec(),
+            argv: ["/bin/sh", "-c", "echo x >> count"]
+                .map(str::to_owned)
+                .to_vec(),
             env_names: Vec::new(),
             provider_session_id: String::new(),
             fork: false,
@@ -440,9 +463,15 @@ async fn the_policy_of_the_machine_is_final() {
         .filter_map(|line| line.split_once('=').map(|pair| pair.0.to_owned()))
         .collect();
     assert!(names.contains(&"PATH".to_owned()));
-    assert!(names.iter().all(|name| !name.starts_with("CARGO")), "{names:?}");
+    assert!(
+        names.iter().all(|name| !name.starts_with("CARGO")),
+        "{names:?}"
+    );
     let interrupt = world.send(id, CommandBody::Interrupt);
-    assert!(matches!(world.refused(interrupt).await, Code::NotInteractive | Code::InvalidState | Code::NoSession));
+    assert!(matches!(
+        world.refused(interrupt).await,
+        Code::NotInteractive | Code::InvalidState | Code::NoSession
+    ));
 }
 
 #[tokio::test]
@@ -452,7 +481,14 @@ async fn a_foreign_session_is_ended_and_forgotten() {
     world.applied(start).await;
     world.line(id, "up").await;
     world.kill().await;
-    world.server.log.lock().sessions.get_mut(&id).unwrap().foreign = true;
+    world
+        .server
+        .log
+        .lock()
+        .sessions
+        .get_mut(&id)
+        .unwrap()
+        .foreign = true;
     world.start().await;
     world.cleared(id).await;
 }
@@ -464,7 +500,11 @@ async fn shutdown_says_goodbye_and_agents_work_on() {
     world.applied(start).await;
     world.shutdown.cancel();
     let daemon = world.daemon.take().unwrap();
-    tokio::time::timeout(PATIENCE, daemon).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, daemon)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(world.server.log.lock().goodbyes.len(), 1);
     assert!(!world.server.log.lock().goodbyes[0].sessions_end);
     world.start().await;
@@ -499,7 +539,10 @@ async fn a_daemon_that_was_replaced_ends_and_one_that_is_refused_keeps_its_agent
     world.server.vanish().await;
     world.server.again().await;
     let daemon = world.daemon.take().unwrap();
-    let over = tokio::time::timeout(PATIENCE, daemon).await.unwrap().unwrap();
+    let over = tokio::time::timeout(PATIENCE, daemon)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(over.unwrap_err().code(), Code::Stale);
 }
 
@@ -507,8 +550,13 @@ async fn a_daemon_that_was_replaced_ends_and_one_that_is_refused_keeps_its_agent
 async fn directories_are_looked_up_beneath_the_roots() {
     let world = World::new().await;
     std::fs::create_dir(world.root.path().join("work/sub")).unwrap();
-    eventually("a link", || (world.server.log.lock().links > 0).then_some(())).await;
-    world.server.list(world.root.path().join("work").to_str().unwrap());
+    eventually("a link", || {
+        (world.server.log.lock().links > 0).then_some(())
+    })
+    .await;
+    world
+        .server
+        .list(world.root.path().join("work").to_str().unwrap());
     let listed = eventually("a directory", || world.server.log.lock().directories.pop()).await;
     assert_eq!(listed.entries[0].name, "sub");
 }

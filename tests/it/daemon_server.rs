@@ -118,7 +118,10 @@ impl FakeServer {
 
     pub fn events(&self, id: SessionId) -> Vec<Event> {
         let log = self.log.lock();
-        log.sessions.get(&id).map(|s| s.events.clone()).unwrap_or_default()
+        log.sessions
+            .get(&id)
+            .map(|s| s.events.clone())
+            .unwrap_or_default()
     }
 
     pub fn result(&self, id: CommandId) -> Option<CommandResult> {
@@ -205,7 +208,12 @@ async fn drive(
             if let Some(query) = log.query.take() {
                 link.query(query);
             }
-            let foreign: Vec<_> = log.sessions.iter().filter(|s| s.1.foreign).map(|s| *s.0).collect();
+            let foreign: Vec<_> = log
+                .sessions
+                .iter()
+                .filter(|s| s.1.foreign)
+                .map(|s| *s.0)
+                .collect();
             drop(log);
             for id in foreign {
                 link.foreign(id, "not yours");
@@ -217,7 +225,10 @@ async fn drive(
                 return;
             }
         }
-        let deadline = link.next_deadline().map_or(now, |at| at).saturating_since(now);
+        let deadline = link
+            .next_deadline()
+            .map_or(now, |at| at)
+            .saturating_since(now);
         tokio::select! {
             frame = up.message() => match frame {
                 Ok(Some(frame)) => link.received(SystemClock.now(), up_from_pb(frame).unwrap()),
@@ -239,7 +250,10 @@ fn act(link: &mut ServerLink, event: ServerEvent, log: &Mutex<Log>) -> Option<Er
                 .iter()
                 .map(|report| {
                     let stored = log.sessions.get(&report.session_id);
-                    (report.session_id, stored.filter(|s| !s.foreign).map(|s| s.position))
+                    (
+                        report.session_id,
+                        stored.filter(|s| !s.foreign).map(|s| s.position),
+                    )
                 })
                 .collect();
             link.welcome(SystemClock.now(), log.links, sessions);
@@ -287,7 +301,10 @@ fn store(log: &mut Log, records: &Records) -> Position {
             true => stored.position.origin_seq + 1,
             false => 1,
         };
-        let from = record.gap.as_ref().map_or(record.origin_seq, |gap| gap.from_origin_seq);
+        let from = record
+            .gap
+            .as_ref()
+            .map_or(record.origin_seq, |gap| gap.from_origin_seq);
         assert!(from <= next, "record {position:?} leaves out {next}");
         stored.events.extend(record.events.iter().cloned());
         stored.position = position;

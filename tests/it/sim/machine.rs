@@ -99,7 +99,11 @@ impl Runner {
             self.positions.push(position);
         }
         // Now and then a record is larger than any credit.
-        let size = if rng.chance(30) { 500 } else { 1 + rng.below(20) };
+        let size = if rng.chance(30) {
+            500
+        } else {
+            1 + rng.below(20)
+        };
         let spooled = Spooled {
             texts,
             content,
@@ -456,7 +460,8 @@ impl Machine {
                 DaemonEvent::Deliver(command) => {
                     let session = command.session_id;
                     let Some(runner) = self.runners.get_mut(&session) else {
-                        self.link.result(outcome(&command, CommandOutcome::Rejected));
+                        self.link
+                            .result(outcome(&command, CommandOutcome::Rejected));
                         continue;
                     };
                     match runner.take((*command).clone()) {

@@ -44,7 +44,6 @@ pub enum Write {
         id: PromptId,
         command: Command,
     },
-    Result(CommandResult, DaemonId),
     Result(CommandResult),
     Epoch(DaemonId, u64),
     Content(String),
@@ -91,7 +90,6 @@ impl State {
                 *answer = Some(*id);
                 self.outbox.insert(command.id, command.clone());
             }
-            Write::Result(result, _) => {
             Write::Result(result) => {
                 self.outbox.remove(&result.command_id);
                 let old = self.outcomes.insert(result.command_id, result.outcome);

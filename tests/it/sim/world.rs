@@ -453,7 +453,11 @@ impl World {
         if !conn.server_open {
             return;
         }
-        let stale = self.disk.written.epochs.get(&self.machines[conn.machine].daemon_id);
+        let stale = self
+            .disk
+            .written
+            .epochs
+            .get(&self.machines[conn.machine].daemon_id);
         if conn.link.epoch() > 0 && stale.is_some_and(|newest| *newest > conn.link.epoch()) {
             self.outcome.fenced += 1;
         }
@@ -481,7 +485,11 @@ impl World {
                 }
                 if mine && self.machines[machine].up {
                     if self.trace {
-                        println!("{:>8} conn {id} down {}", now.as_millis(), brief_down(&frame));
+                        println!(
+                            "{:>8} conn {id} down {}",
+                            now.as_millis(),
+                            brief_down(&frame)
+                        );
                     }
                     self.machines[machine].link.received(now, frame);
                 }
@@ -521,7 +529,11 @@ impl World {
             self.machines[at].dial_at = None;
             self.dial(at);
         }
-        if self.machines[at].link.next_deadline().is_some_and(|due| now >= due) {
+        if self.machines[at]
+            .link
+            .next_deadline()
+            .is_some_and(|due| now >= due)
+        {
             self.machines[at].link.tick(now);
         }
         let synced = &self.disk.synced;
@@ -788,7 +800,10 @@ impl World {
                     }
                     let end = chunk.offset + chunk.data.len() as u64;
                     let staged = conn.staged.entry(chunk.sha256.clone()).or_insert(0);
-                    assert!(chunk.offset <= *staged, "a piece of content came out of order");
+                    assert!(
+                        chunk.offset <= *staged,
+                        "a piece of content came out of order"
+                    );
                     *staged = (*staged).max(end);
                     if *staged < chunk.size_bytes {
                         let next = *staged;
@@ -932,7 +947,11 @@ impl World {
             let mut answers = runner.answers.clone();
             answers.sort_unstable();
             answers.dedup();
-            assert_eq!(answers.len(), runner.answers.len(), "{name}: answered twice");
+            assert_eq!(
+                answers.len(),
+                runner.answers.len(),
+                "{name}: answered twice"
+            );
         }
         for (id, machine) in &self.issued {
             let Some(outcome) = synced.outcomes.get(id) else {
@@ -976,7 +995,11 @@ fn brief_up(frame: &Up) -> String {
             "records {} {}/{:?}",
             records.session_id,
             records.origin_epoch,
-            records.records.iter().map(|r| r.origin_seq).collect::<Vec<_>>()
+            records
+                .records
+                .iter()
+                .map(|r| r.origin_seq)
+                .collect::<Vec<_>>()
         ),
         Up::ContentChunk(chunk) => format!(
             "content {} {} {}+{} of {}",

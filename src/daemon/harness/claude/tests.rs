@@ -1,4 +1,5 @@
 //! The driver over recordings of the real program and over lines made to be odd.
+
 mod commands;
 mod lines;
 mod odd;
