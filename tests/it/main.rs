@@ -8,6 +8,8 @@ mod claude_cli;
 mod crash;
 mod coverage;
 mod e2e_claude;
+mod daemon;
+mod daemon_server;
 mod first_path;
 mod hygiene;
 mod limits;
