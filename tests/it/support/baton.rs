@@ -183,19 +183,6 @@ impl Baton {
             .stdout(Stdio::null())
             .stderr(self.log("server.log"));
         self.server = Some(command.spawn().unwrap());
-        // A port that accepts is not yet a server that knows its first token.
-        eventually("the server answers", || async {
-            let up = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-            // It listens a moment before it has written the first token.
-            let known = self.data_dir().join("admin.token").exists();
-            (up && known).then_some(())
-            if !self.data_dir().join("admin.token").exists() {
-                return None;
-            }
-            let asked = v1::GetServerInfoRequest::default();
-            self.client().get_server_info(asked).await.ok()
-        })
-        .await;
     }
 
     /// Starts the daemon and waits until it is linked. The first time it joins.
