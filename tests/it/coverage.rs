@@ -1107,6 +1107,7 @@ fn link_entry(world: &World) -> Entry {
     let first = |body| link_v1::ConnectRequest { body: Some(body) };
     let hello = |protocol_min, protocol_max, daemon_id: &str| {
         first(Body::Hello(link_v1::Hello {
+            attempt: 1,
             protocol_min,
             protocol_max,
             daemon_id: daemon_id.to_owned(),
