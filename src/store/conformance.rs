@@ -16,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::retention::{self, Policy};
 use super::{
-    Append, Chunk, Commit, Committed, Error, Expect, Head, Origin, RecordOp, Result, SharedStore, Stream, Trim,
+    Append, Chunk, Commit, Committed, Error, Expect, Head, Origin, RecordOp, Result, SharedStore,
+    Stream, Trim,
 };
 use crate::base::clock::ManualClock;
 use crate::base::{Clock as _, Timestamp};
@@ -101,16 +102,28 @@ pub fn stream(name: &str) -> Stream {
 pub fn entries(after_seq: u64, chunks: &[Chunk]) -> Vec<Bytes> {
     let mut all = Vec::new();
     for chunk in chunks {
-        assert_eq!(chunk.first_seq, after_seq + all.len() as u64 + 1, "chunks follow each other");
+        assert_eq!(
+            chunk.first_seq,
+            after_seq + all.len() as u64 + 1,
+            "chunks follow each other"
+        );
         let batch = Batch::decode(chunk.bytes.clone()).expect("a chunk is an event batch");
-        assert_eq!(chunk.last_seq, chunk.first_seq + batch.entries.len() as u64 - 1);
+        assert_eq!(
+            chunk.last_seq,
+            chunk.first_seq + batch.entries.len() as u64 - 1
+        );
         all.extend(batch.entries);
     }
     all
 }
 
 /// Reads a stream to its end, `max_bytes` at a time.
-pub async fn read_all(store: &SharedStore, stream: &Stream, after_seq: u64, max_bytes: usize) -> Result<Vec<Bytes>> {
+pub async fn read_all(
+    store: &SharedStore,
+    stream: &Stream,
+    after_seq: u64,
+    max_bytes: usize,
+) -> Result<Vec<Bytes>> {
     let mut all = Vec::new();
     loop {
         let at = after_seq + all.len() as u64;
@@ -218,7 +231,10 @@ async fn appended_entries_are_read_back(provider: Box<dyn Provider>) {
     assert_eq!(head(&store, "a").await, expected);
     let both = commit(
         &store,
-        appends(vec![append("b/x", 0, &["other"]), append("a", 3, &["four"])]),
+        appends(vec![
+            append("b/x", 0, &["other"]),
+            append("a", 3, &["four"]),
+        ]),
     )
     .await;
     assert!(both.revision > done.revision);
@@ -242,7 +258,12 @@ async fn a_commit_is_whole_or_nothing(provider: Box<dyn Provider>) {
     let first = commit(&store, ops(vec![op("t/x", Expect::Absent, Some("old"))])).await;
     let before = head(&store, "a").await;
 
-    let good = || (append("a", 1, &["two"]), op("t/x", Expect::Revision(first.revision), Some("new")));
+    let good = || {
+        (
+            append("a", 1, &["two"]),
+            op("t/x", Expect::Revision(first.revision), Some("new")),
+        )
+    };
     let (append_good, op_good) = good();
     let refused = Commit {
         appends: vec![append_good, append("b", 5, &["x"])],
@@ -257,7 +278,10 @@ async fn a_commit_is_whole_or_nothing(provider: Box<dyn Provider>) {
     let (append_good, _) = good();
     let refused = Commit {
         appends: vec![append_good],
-        ops: vec![op("t/y", Expect::Any, Some("y")), op("t/x", Expect::Absent, None)],
+        ops: vec![
+            op("t/y", Expect::Any, Some("y")),
+            op("t/x", Expect::Absent, None),
+        ],
         trims: vec![],
     };
     let stale = Error::Stale {
@@ -282,7 +306,10 @@ async fn a_commit_is_whole_or_nothing(provider: Box<dyn Provider>) {
 
     assert_eq!(head(&store, "a").await, before);
     assert_eq!(store.head(&stream("b")).await, Ok(None));
-    assert_eq!(value(&store, "t/x").await, Some((first.revision, "old".into())));
+    assert_eq!(
+        value(&store, "t/x").await,
+        Some((first.revision, "old".into()))
+    );
     assert_eq!(value(&store, "t/y").await, None);
 
     let (append_good, op_good) = good();
@@ -301,7 +328,10 @@ async fn a_commit_is_whole_or_nothing(provider: Box<dyn Provider>) {
     .await;
     assert_eq!(done.heads[0], head(&store, "a").await);
     assert_eq!((done.heads[0].first_seq, done.heads[0].last_seq), (2, 2));
-    assert_eq!(value(&store, "t/x").await, Some((done.revision, "new".into())));
+    assert_eq!(
+        value(&store, "t/x").await,
+        Some((done.revision, "new".into()))
+    );
 }
 
 async fn an_older_fence_is_refused(provider: Box<dyn Provider>) {
@@ -316,8 +346,14 @@ async fn an_older_fence_is_refused(provider: Box<dyn Provider>) {
         fence: 5,
     };
     // Also when it does not know the end either: the fence tells more.
-    assert_eq!(store.commit(appends(vec![fenced(4, 1)])).await, Err(refused.clone()));
-    assert_eq!(store.commit(appends(vec![fenced(4, 7)])).await, Err(refused));
+    assert_eq!(
+        store.commit(appends(vec![fenced(4, 1)])).await,
+        Err(refused.clone())
+    );
+    assert_eq!(
+        store.commit(appends(vec![fenced(4, 7)])).await,
+        Err(refused)
+    );
     commit(&store, appends(vec![fenced(5, 1)])).await;
     commit(&store, appends(vec![fenced(9, 2)])).await;
     assert_eq!(head(&store, "a").await.fence, 9);
@@ -327,15 +363,28 @@ async fn an_older_fence_is_refused(provider: Box<dyn Provider>) {
         ..append("a", 3, &[])
     };
     commit(&store, appends(vec![raised])).await;
-    assert_eq!((head(&store, "a").await.fence, head(&store, "a").await.last_seq), (10, 3));
-    assert!(matches!(store.commit(appends(vec![fenced(9, 3)])).await, Err(Error::Fenced { fence: 10, .. })));
+    assert_eq!(
+        (
+            head(&store, "a").await.fence,
+            head(&store, "a").await.last_seq
+        ),
+        (10, 3)
+    );
+    assert!(matches!(
+        store.commit(appends(vec![fenced(9, 3)])).await,
+        Err(Error::Fenced { fence: 10, .. })
+    ));
 }
 
 async fn a_spool_moves_without_entries(provider: Box<dyn Provider>) {
     let store = provider.store();
     let origin = |seq| Some(Origin { epoch: 7, seq });
     let with = |origin, append: Append| Append { origin, ..append };
-    commit(&store, appends(vec![with(origin(3), append("a", 0, &["x"]))])).await;
+    commit(
+        &store,
+        appends(vec![with(origin(3), append("a", 0, &["x"]))]),
+    )
+    .await;
     let time = head(&store, "a").await.last_time;
     commit(&store, appends(vec![with(origin(8), append("a", 1, &[]))])).await;
     let now = head(&store, "a").await;
@@ -346,7 +395,11 @@ async fn a_spool_moves_without_entries(provider: Box<dyn Provider>) {
     assert_eq!(head(&store, "a").await.origin, Origin { epoch: 7, seq: 8 });
     assert_eq!(head(&store, "a").await.last_time, Timestamp::from_millis(2));
     // A stream may begin without any entry.
-    commit(&store, appends(vec![with(origin(1), append("empty", 0, &[]))])).await;
+    commit(
+        &store,
+        appends(vec![with(origin(1), append("empty", 0, &[]))]),
+    )
+    .await;
     let empty = head(&store, "empty").await;
     assert_eq!((empty.first_seq, empty.last_seq), (1, 0));
     assert_eq!(store.read(&stream("empty"), 0, 100).await, Ok(vec![]));
@@ -355,7 +408,11 @@ async fn a_spool_moves_without_entries(provider: Box<dyn Provider>) {
 async fn positions_outside_the_log_are_refused_with_the_head(provider: Box<dyn Provider>) {
     let store = provider.store();
     for seq in 0..10 {
-        commit(&store, appends(vec![append("a", seq, &[&format!("entry {}", seq + 1)])])).await;
+        commit(
+            &store,
+            appends(vec![append("a", seq, &[&format!("entry {}", seq + 1)])]),
+        )
+        .await;
     }
     commit(&store, trim("a", 4)).await;
     let head = head(&store, "a").await;
@@ -371,17 +428,28 @@ async fn positions_outside_the_log_are_refused_with_the_head(provider: Box<dyn P
     });
     assert_eq!(store.read(&a, 0, 100).await, truncated);
     assert_eq!(store.read(&a, 2, 100).await, truncated);
-    assert_eq!(read_all(&store, &a, 3, 100).await.expect("readable").len(), 7);
-    assert_eq!(read_all(&store, &a, 9, 100).await.expect("readable"), ["entry 10"]);
+    assert_eq!(
+        read_all(&store, &a, 3, 100).await.expect("readable").len(),
+        7
+    );
+    assert_eq!(
+        read_all(&store, &a, 9, 100).await.expect("readable"),
+        ["entry 10"]
+    );
     assert_eq!(store.read(&a, 10, 100).await, Ok(vec![]));
     assert_eq!(store.read(&a, 11, 100).await, future);
     assert_eq!(store.read(&a, u64::MAX, 100).await, future);
     // Trimmed to nothing it still knows where it is.
     commit(&store, trim("a", 11)).await;
     assert_eq!(store.read(&a, 10, 100).await, Ok(vec![]));
-    assert!(matches!(store.read(&a, 9, 100).await, Err(Error::Truncated { head, .. }) if head.first_seq == 11));
+    assert!(
+        matches!(store.read(&a, 9, 100).await, Err(Error::Truncated { head, .. }) if head.first_seq == 11)
+    );
     commit(&store, appends(vec![append("a", 10, &["entry 11"])])).await;
-    assert_eq!(read_all(&store, &a, 10, 100).await.expect("readable"), ["entry 11"]);
+    assert_eq!(
+        read_all(&store, &a, 10, 100).await.expect("readable"),
+        ["entry 11"]
+    );
     let nowhere = stream("nowhere");
     let missing = Err(Error::NoStream {
         stream: nowhere.clone(),
@@ -402,7 +470,10 @@ async fn a_read_takes_whole_runs_up_to_its_limit(provider: Box<dyn Provider>) {
     let bytes: usize = some.iter().map(|chunk| chunk.bytes.len()).sum();
     assert!((100_000..200_000).contains(&bytes), "{bytes}");
     assert_eq!(some[0].first_seq, 2, "it begins within a run");
-    assert_eq!(read_all(&store, &a, 0, 1).await.expect("readable").len(), 20);
+    assert_eq!(
+        read_all(&store, &a, 0, 1).await.expect("readable").len(),
+        20
+    );
     assert_eq!(store.seq_within(&a, 90_000).await, Ok(17));
     assert_eq!(store.seq_within(&a, 1).await, Ok(19));
     assert_eq!(store.seq_within(&a, u64::MAX).await, Ok(1));
@@ -413,26 +484,44 @@ async fn a_dropped_stream_comes_back_with_another_epoch(provider: Box<dyn Provid
     let old = commit(&store, appends(vec![append("a", 0, &["old 1", "old 2"])])).await;
     commit(&store, drop_stream("a")).await;
     assert_eq!(store.head(&stream("a")).await, Ok(None));
-    assert!(matches!(store.read(&stream("a"), 0, 9).await, Err(Error::NoStream { .. })));
+    assert!(matches!(
+        store.read(&stream("a"), 0, 9).await,
+        Err(Error::NoStream { .. })
+    ));
     assert_eq!(store.streams(None, 9).await, Ok(vec![]));
     let new = commit(&store, appends(vec![append("a", 0, &["new"])])).await;
     assert_ne!(new.heads[0].log_epoch, old.heads[0].log_epoch);
     assert_eq!((new.heads[0].first_seq, new.heads[0].last_seq), (1, 1));
-    assert_eq!(read_all(&store, &stream("a"), 0, 9).await.expect("readable"), ["new"]);
+    assert_eq!(
+        read_all(&store, &stream("a"), 0, 9)
+            .await
+            .expect("readable"),
+        ["new"]
+    );
 }
 
 async fn trims_of_what_is_not_there(provider: Box<dyn Provider>) {
     let store = provider.store();
-    assert!(matches!(store.commit(trim("a", 1)).await, Err(Error::NoStream { .. })));
+    assert!(matches!(
+        store.commit(trim("a", 1)).await,
+        Err(Error::NoStream { .. })
+    ));
     // Dropping twice is dropping once.
     commit(&store, drop_stream("a")).await;
     commit(&store, appends(vec![append("a", 0, &["1", "2", "3"])])).await;
-    assert!(matches!(store.commit(trim("a", 5)).await, Err(Error::Future { head, .. }) if head.last_seq == 3));
+    assert!(
+        matches!(store.commit(trim("a", 5)).await, Err(Error::Future { head, .. }) if head.last_seq == 3)
+    );
     commit(&store, trim("a", 3)).await;
     // A trim never gives anything back.
     commit(&store, trim("a", 1)).await;
     assert_eq!(head(&store, "a").await.first_seq, 3);
-    assert_eq!(read_all(&store, &stream("a"), 2, 9).await.expect("readable"), ["3"]);
+    assert_eq!(
+        read_all(&store, &stream("a"), 2, 9)
+            .await
+            .expect("readable"),
+        ["3"]
+    );
 }
 
 async fn a_watch_wakes_when_the_stream_grows(provider: Box<dyn Provider>) {
@@ -459,10 +548,7 @@ async fn a_watch_wakes_when_the_stream_grows(provider: Box<dyn Provider>) {
     let mut revision = store.watch_revision();
     revision.borrow_and_update();
     let done = commit(&store, ops(vec![op("t/x", Expect::Any, Some("1"))])).await;
-    revision
-        .changed()
-        .await
-        .expect("the store is there");
+    revision.changed().await.expect("the store is there");
     assert_eq!(*revision.borrow(), done.revision);
 }
 
@@ -474,10 +560,7 @@ async fn streams_are_listed_in_pages(provider: Box<dyn Provider>) {
     let mut all = Vec::new();
     let mut after: Option<Stream> = None;
     loop {
-        let page = store
-            .streams(after.as_ref(), 2)
-            .await
-            .expect("readable");
+        let page = store.streams(after.as_ref(), 2).await.expect("readable");
         assert!(page.len() <= 2);
         let Some(last) = page.last() else {
             break;
@@ -504,10 +587,25 @@ async fn records_compare_and_set(provider: Box<dyn Provider>) {
         stale
     );
     let wrong = Expect::Revision(one.revision + 1);
-    assert_eq!(store.commit(ops(vec![op("t/x", wrong, Some("2"))])).await, stale);
-    let two = commit(&store, ops(vec![op("t/x", Expect::Revision(one.revision), Some(""))])).await;
-    assert_eq!(value(&store, "t/x").await, Some((two.revision, "".into())), "an empty value is a value");
-    commit(&store, ops(vec![op("t/x", Expect::Revision(two.revision), None)])).await;
+    assert_eq!(
+        store.commit(ops(vec![op("t/x", wrong, Some("2"))])).await,
+        stale
+    );
+    let two = commit(
+        &store,
+        ops(vec![op("t/x", Expect::Revision(one.revision), Some(""))]),
+    )
+    .await;
+    assert_eq!(
+        value(&store, "t/x").await,
+        Some((two.revision, "".into())),
+        "an empty value is a value"
+    );
+    commit(
+        &store,
+        ops(vec![op("t/x", Expect::Revision(two.revision), None)]),
+    )
+    .await;
     assert_eq!(value(&store, "t/x").await, None);
     let gone = Err(Error::Stale {
         key: "t/x".into(),
@@ -515,12 +613,23 @@ async fn records_compare_and_set(provider: Box<dyn Provider>) {
     });
     assert_eq!(
         store
-            .commit(ops(vec![op("t/x", Expect::Revision(two.revision), Some("3"))]))
+            .commit(ops(vec![op(
+                "t/x",
+                Expect::Revision(two.revision),
+                Some("3")
+            )]))
             .await,
         gone
     );
     commit(&store, ops(vec![op("t/x", Expect::Absent, Some("4"))])).await;
-    commit(&store, ops(vec![op("t/x", Expect::Any, None), op("t/none", Expect::Any, None)])).await;
+    commit(
+        &store,
+        ops(vec![
+            op("t/x", Expect::Any, None),
+            op("t/none", Expect::Any, None),
+        ]),
+    )
+    .await;
     assert_eq!(value(&store, "t/x").await, None);
 }
 
@@ -536,10 +645,7 @@ async fn records_are_scanned_both_ways_in_pages(provider: Box<dyn Provider>) {
     )
     .await;
     let scan = async |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
-        let found = store
-            .scan(prefix, after, limit)
-            .await
-            .expect("readable");
+        let found = store.scan(prefix, after, limit).await.expect("readable");
         assert!(found.iter().all(|record| record.value == record.key));
         found.into_iter().map(|record| record.key).collect()
     };
@@ -548,7 +654,11 @@ async fn records_are_scanned_both_ways_in_pages(provider: Box<dyn Provider>) {
     assert_eq!(scan("a/", Some("a/2"), 9).await, keys[2..4]);
     assert_eq!(scan("a/", Some("a/15"), 1).await, ["a/2"]);
     assert_eq!(scan("a/", Some("0"), 1).await, ["a/1"], "before the prefix");
-    assert_eq!(scan("a/", Some("zz"), 9).await, [""; 0], "behind the prefix");
+    assert_eq!(
+        scan("a/", Some("zz"), 9).await,
+        [""; 0],
+        "behind the prefix"
+    );
     assert_eq!(scan("", None, 9).await, keys);
     assert_eq!(scan("c", None, 9).await, [""; 0]);
     let back = async |prefix: &str, before: Option<&str>, limit| -> Vec<String> {
@@ -580,13 +690,19 @@ async fn changes_tell_the_newest_of_each_key(provider: Box<dyn Provider>) {
     };
     let one = commit(
         &store,
-        ops(vec![op("t/a", Expect::Any, Some("1")), op("t/b", Expect::Any, Some("1"))]),
+        ops(vec![
+            op("t/a", Expect::Any, Some("1")),
+            op("t/b", Expect::Any, Some("1")),
+        ]),
     )
     .await
     .revision;
     let two = commit(
         &store,
-        ops(vec![op("t/c", Expect::Any, Some("2")), op("u/a", Expect::Any, Some("2"))]),
+        ops(vec![
+            op("t/c", Expect::Any, Some("2")),
+            op("u/a", Expect::Any, Some("2")),
+        ]),
     )
     .await
     .revision;
@@ -624,20 +740,14 @@ async fn large_values_are_kept(mut provider: Box<dyn Provider>) {
     )
     .await;
     let check = async |store: &SharedStore| {
-        assert_eq!(value(store, "t/large").await, Some((done.revision, large.clone().into())));
-        let found = store
-            .scan("t/", None, 9)
-            .await
-            .expect("readable");
-        let sizes: Vec<usize> = found
-            .iter()
-            .map(|record| record.value.len())
-            .collect();
+        assert_eq!(
+            value(store, "t/large").await,
+            Some((done.revision, large.clone().into()))
+        );
+        let found = store.scan("t/", None, 9).await.expect("readable");
+        let sizes: Vec<usize> = found.iter().map(|record| record.value.len()).collect();
         assert_eq!(sizes, [4 << 20, 17 << 10, 1]);
-        let changes = store
-            .changes("t/", 0, 9)
-            .await
-            .expect("readable");
+        let changes = store.changes("t/", 0, 9).await.expect("readable");
         assert_eq!(changes.len(), 3);
         assert_eq!(changes[1].value.as_ref().map(Bytes::len), Some(17 << 10));
     };
@@ -657,7 +767,10 @@ async fn malformed_commits_are_refused(provider: Box<dyn Provider>) {
     let store = provider.store();
     let bad = [
         appends(vec![append("a", 0, &["1"]), append("a", 1, &["2"])]),
-        ops(vec![op("t/a", Expect::Any, None), op("t/a", Expect::Any, Some("x"))]),
+        ops(vec![
+            op("t/a", Expect::Any, None),
+            op("t/a", Expect::Any, Some("x")),
+        ]),
         ops(vec![op("", Expect::Any, Some("x"))]),
         ops(vec![op(&"k".repeat(513), Expect::Any, Some("x"))]),
         Commit {
@@ -679,7 +792,11 @@ async fn malformed_commits_are_refused(provider: Box<dyn Provider>) {
         assert!(matches!(refused, Err(Error::Malformed(_))), "{refused:?}");
     }
     assert_eq!(store.streams(None, 9).await, Ok(vec![]));
-    commit(&store, ops(vec![op(&"k".repeat(512), Expect::Any, Some("x"))])).await;
+    commit(
+        &store,
+        ops(vec![op(&"k".repeat(512), Expect::Any, Some("x"))]),
+    )
+    .await;
     // One that says nothing is fine and has a number.
     commit(&store, Commit::default()).await;
 }
@@ -708,11 +825,7 @@ async fn racing_appends_leave_no_gap(provider: Box<dyn Provider>) {
             won
         }
     });
-    let mut won: Vec<(u64, String)> = join_all(racers)
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut won: Vec<(u64, String)> = join_all(racers).await.into_iter().flatten().collect();
     won.sort();
     let all = read_all(&store, &stream("a"), 0, 100)
         .await
@@ -728,12 +841,17 @@ async fn a_dropped_future_does_not_undo_its_commit(provider: Box<dyn Provider>) 
     let store = provider.store();
     let mut watch = store.watch(&stream("a"));
     let mut future = store.commit(appends(vec![append("a", 0, &["kept"])]));
-    let _ = futures_util::poll!(&mut future);
+    let _ = (&mut future).now_or_never();
     drop(future);
     if *watch.borrow_and_update() == 0 {
         watch.changed().await.expect("the store is there");
     }
-    assert_eq!(read_all(&store, &stream("a"), 0, 9).await.expect("readable"), ["kept"]);
+    assert_eq!(
+        read_all(&store, &stream("a"), 0, 9)
+            .await
+            .expect("readable"),
+        ["kept"]
+    );
 }
 
 async fn leases_have_one_owner_and_a_growing_fence(mut provider: Box<dyn Provider>) {
@@ -755,7 +873,11 @@ async fn leases_have_one_owner_and_a_growing_fence(mut provider: Box<dyn Provide
         .expect("held");
     assert_eq!(renewed.fence, first.fence);
     clock.advance(Duration::from_secs(6));
-    assert_eq!(store.acquire("l", "bob", ttl).await, Ok(None), "it was renewed");
+    assert_eq!(
+        store.acquire("l", "bob", ttl).await,
+        Ok(None),
+        "it was renewed"
+    );
     clock.advance(Duration::from_secs(6));
     let second = store
         .acquire("l", "bob", ttl)
@@ -784,11 +906,7 @@ async fn leases_have_one_owner_and_a_growing_fence(mut provider: Box<dyn Provide
     assert!(again.fence > third.fence);
     let race = join_all((0..8).map(|n| {
         let store = &store;
-        async move {
-            store
-                .acquire("race", &format!("owner {n}"), ttl)
-                .await
-        }
+        async move { store.acquire("race", &format!("owner {n}"), ttl).await }
     }));
     let winners = race
         .await
@@ -805,10 +923,7 @@ async fn the_outbox_is_in_order_and_per_daemon(provider: Box<dyn Provider>) {
         commit(&store, ops(vec![put])).await;
     }
     let pending = async |daemon: &str, after: Option<&str>, limit| -> Vec<String> {
-        let found = store
-            .pending(daemon, after, limit)
-            .await
-            .expect("readable");
+        let found = store.pending(daemon, after, limit).await.expect("readable");
         assert!(found.iter().all(|record| record.key == record.value));
         found.into_iter().map(|record| record.key).collect()
     };
@@ -829,27 +944,75 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 async fn content_is_checked_and_referred_to(mut provider: Box<dyn Provider>) {
     let store = provider.store();
-    let whole = Bytes::from((0..100_000u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
+    let whole = Bytes::from(
+        (0..100_000u32)
+            .flat_map(u32::to_le_bytes)
+            .collect::<Vec<u8>>(),
+    );
     let size = whole.len() as u64;
     let name = sha256(&whole);
     let half = whole.len() / 2;
     assert_eq!(store.size(&name).await, Ok(None));
-    assert_eq!(store.stage(&name, size, 0, whole.slice(..half)).await, Ok(false));
-    assert_eq!(store.stage(&name, size, 0, whole.slice(..half)).await, Ok(false), "a piece twice");
+    assert_eq!(
+        store.stage(&name, size, 0, whole.slice(..half)).await,
+        Ok(false)
+    );
+    assert_eq!(
+        store.stage(&name, size, 0, whole.slice(..half)).await,
+        Ok(false),
+        "a piece twice"
+    );
     assert_eq!(store.size(&name).await, Ok(None), "not whole yet");
-    assert_eq!(store.stage(&name, size, half as u64, whole.slice(half..)).await, Ok(true));
-    assert_eq!(store.stage(&name, size, 0, whole.slice(..half)).await, Ok(true), "it is there");
+    assert_eq!(
+        store
+            .stage(&name, size, half as u64, whole.slice(half..))
+            .await,
+        Ok(true)
+    );
+    assert_eq!(
+        store.stage(&name, size, 0, whole.slice(..half)).await,
+        Ok(true),
+        "it is there"
+    );
     assert_eq!(store.size(&name).await, Ok(Some(size)));
-    assert_eq!(store.read_content(&name, 4, 8).await, Ok(whole.slice(4..12)));
-    assert_eq!(store.read_content(&name, size - 3, 8).await, Ok(whole.slice(half * 2 - 3..)));
+    assert_eq!(
+        store.read_content(&name, 4, 8).await,
+        Ok(whole.slice(4..12))
+    );
+    assert_eq!(
+        store.read_content(&name, size - 3, 8).await,
+        Ok(whole.slice(half * 2 - 3..))
+    );
     assert_eq!(store.read_content(&name, size, 8).await, Ok(Bytes::new()));
 
     let other = sha256(b"something else");
-    let malformed = |result: Result<bool>| assert!(matches!(result, Err(Error::Malformed(_))), "{result:?}");
-    malformed(store.stage(&other, 5, 0, Bytes::from_static(b"wrong")).await);
-    malformed(store.stage(&other, 14, 3, Bytes::from_static(b"ething")).await);
-    malformed(store.stage(&other, 14, 0, Bytes::from_static(b"something else, and more")).await);
-    malformed(store.stage("../../etc/passwd", 1, 0, Bytes::from_static(b"x")).await);
+    let malformed =
+        |result: Result<bool>| assert!(matches!(result, Err(Error::Malformed(_))), "{result:?}");
+    malformed(
+        store
+            .stage(&other, 5, 0, Bytes::from_static(b"wrong"))
+            .await,
+    );
+    malformed(
+        store
+            .stage(&other, 14, 3, Bytes::from_static(b"ething"))
+            .await,
+    );
+    malformed(
+        store
+            .stage(
+                &other,
+                14,
+                0,
+                Bytes::from_static(b"something else, and more"),
+            )
+            .await,
+    );
+    malformed(
+        store
+            .stage("../../etc/passwd", 1, 0, Bytes::from_static(b"x"))
+            .await,
+    );
     assert!(matches!(store.size("..").await, Err(Error::Malformed(_))));
     assert_eq!(
         store
@@ -874,7 +1037,11 @@ async fn content_is_checked_and_referred_to(mut provider: Box<dyn Provider>) {
     provider.reopen().await;
     let store = provider.store();
     commit(&store, drop_stream("a")).await;
-    assert_eq!(store.refers(&a, &name).await, Ok(false), "a dropped stream refers to nothing");
+    assert_eq!(
+        store.refers(&a, &name).await,
+        Ok(false),
+        "a dropped stream refers to nothing"
+    );
     assert_eq!(store.refers(&ab, &name).await, Ok(true));
     assert_eq!(store.size(&name).await, Ok(Some(size)));
 }
@@ -886,7 +1053,11 @@ async fn retention_proposes_what_is_old_or_too_much(provider: Box<dyn Provider>)
             time: Timestamp::from_millis(if name == "old" { 0 } else { 1_000_000 }),
             ..append(name, seq, &["0123456789"])
         };
-        commit(&store, appends(vec![timed("old"), timed("long"), timed("kept")])).await;
+        commit(
+            &store,
+            appends(vec![timed("old"), timed("long"), timed("kept")]),
+        )
+        .await;
     }
     let policy = Policy {
         max_age: Some(Duration::from_secs(100)),
@@ -932,7 +1103,10 @@ async fn everything_survives_a_restart(mut provider: Box<dyn Provider>) {
         let done = commit(
             &store,
             Commit {
-                appends: vec![append("a", seq, &[&seq.to_string()]), append("b", seq * 2, &["x", "y"])],
+                appends: vec![
+                    append("a", seq, &[&seq.to_string()]),
+                    append("b", seq * 2, &["x", "y"]),
+                ],
                 ops: vec![
                     op("t/count", Expect::Any, Some(&seq.to_string())),
                     op(&format!("t/{seq:02}"), Expect::Absent, Some("x")),
@@ -942,7 +1116,15 @@ async fn everything_survives_a_restart(mut provider: Box<dyn Provider>) {
         )
         .await;
         if seq % 3 == 0 {
-            commit(&store, ops(vec![op(&format!("t/{seq:02}"), Expect::Revision(done.revision), None)])).await;
+            commit(
+                &store,
+                ops(vec![op(
+                    &format!("t/{seq:02}"),
+                    Expect::Revision(done.revision),
+                    None,
+                )]),
+            )
+            .await;
         }
     }
     commit(&store, trim("b", 7)).await;
@@ -969,9 +1151,7 @@ async fn a_closed_store_says_so(provider: Box<dyn Provider>) {
     store.close().await.expect("closed");
     store.close().await.expect("closed already");
     assert_eq!(
-        store
-            .commit(appends(vec![append("a", 1, &["y"])]))
-            .await,
+        store.commit(appends(vec![append("a", 1, &["y"])])).await,
         Err(Error::Closed)
     );
     assert_eq!(store.head(&stream("a")).await, Err(Error::Closed));
@@ -994,11 +1174,7 @@ pub struct Dump {
 /// Reads everything of a store.
 pub async fn dump(store: &SharedStore) -> Dump {
     let mut streams = BTreeMap::new();
-    for stream in store
-        .streams(None, usize::MAX)
-        .await
-        .expect("readable")
-    {
+    for stream in store.streams(None, usize::MAX).await.expect("readable") {
         let head = store
             .head(&stream)
             .await
@@ -1010,14 +1186,8 @@ pub async fn dump(store: &SharedStore) -> Dump {
         assert_eq!(entries.len() as u64, head.last_seq + 1 - head.first_seq);
         streams.insert(stream, (head, entries));
     }
-    let records = store
-        .scan("", None, usize::MAX)
-        .await
-        .expect("readable");
-    let changes = store
-        .changes("", 0, usize::MAX)
-        .await
-        .expect("readable");
+    let records = store.scan("", None, usize::MAX).await.expect("readable");
+    let changes = store.changes("", 0, usize::MAX).await.expect("readable");
     Dump {
         streams,
         records: records
@@ -1084,7 +1254,11 @@ impl Step {
                 entries: (0..rng.random_range(0..6))
                     .map(|_| rng.random_range(0..2000))
                     .collect(),
-                off: if rng.random_ratio(1, 8) { rng.random_range(-2..3) } else { 0 },
+                off: if rng.random_ratio(1, 8) {
+                    rng.random_range(-2..3)
+                } else {
+                    0
+                },
                 fence: rng.random_range(0..3),
             },
             45..80 => Step::Put {
@@ -1157,13 +1331,7 @@ pub async fn walk(provider: &mut dyn Provider, steps: &[Step]) {
                 if is_fenced {
                     assert!(matches!(outcome, Err(Error::Fenced { .. })), "{outcome:?}");
                 } else if !fits {
-                    assert_eq!(
-                        outcome,
-                        Err(Error::Conflict {
-                            stream: name,
-                            last
-                        })
-                    );
+                    assert_eq!(outcome, Err(Error::Conflict { stream: name, last }));
                 } else {
                     let done = outcome.expect("committed");
                     let has_time = known.is_none() || !entries.is_empty();
@@ -1172,27 +1340,22 @@ pub async fn walk(provider: &mut dyn Provider, steps: &[Step]) {
                         first_seq: known.map_or(1, |head| head.first_seq),
                         last_seq: last + entries.len() as u64,
                         fence: (*fence).into(),
-                        origin: origin.unwrap_or(known.map_or(Origin::default(), |head| head.origin)),
+                        origin: origin
+                            .unwrap_or(known.map_or(Origin::default(), |head| head.origin)),
                         last_time: match known {
                             Some(head) if !has_time => head.last_time,
                             _ => Timestamp::from_millis(at as i64),
                         },
                     };
                     assert_eq!(done.heads, [expected]);
-                    let stream = model
-                        .streams
-                        .entry(name)
-                        .or_insert((expected, Vec::new()));
+                    let stream = model.streams.entry(name).or_insert((expected, Vec::new()));
                     stream.0 = expected;
                     stream.1.extend(entries);
                 }
             }
             Step::Put { key, size, expect } => {
                 let key = format!("t/{key}");
-                let known = model
-                    .records
-                    .get(&key)
-                    .map(|(revision, _)| *revision);
+                let known = model.records.get(&key).map(|(revision, _)| *revision);
                 let value = size.map(|size| Bytes::from(vec![(at % 251) as u8; size as usize]));
                 let expect = match expect {
                     None => Expect::Any,
@@ -1220,9 +1383,7 @@ pub async fn walk(provider: &mut dyn Provider, steps: &[Step]) {
                     let revision = outcome.expect("committed").revision;
                     match &value {
                         Some(value) => {
-                            model
-                                .records
-                                .insert(key.clone(), (revision, value.clone()));
+                            model.records.insert(key.clone(), (revision, value.clone()));
                         }
                         None => {
                             model.records.remove(&key);
@@ -1239,7 +1400,10 @@ pub async fn walk(provider: &mut dyn Provider, steps: &[Step]) {
             } => {
                 let name = format!("s/{number}");
                 match model.streams.get_mut(&stream(&name)) {
-                    None => assert!(matches!(store.commit(trim(&name, 1)).await, Err(Error::NoStream { .. }))),
+                    None => assert!(matches!(
+                        store.commit(trim(&name, 1)).await,
+                        Err(Error::NoStream { .. })
+                    )),
                     Some((head, entries)) => {
                         let first_seq = head.first_seq + u64::from(*count);
                         let outcome = store.commit(trim(&name, first_seq)).await;

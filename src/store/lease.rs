@@ -24,13 +24,21 @@ async fn load<S: Records + ?Sized>(store: &S, name: &str) -> Result<Held> {
         });
     };
     let expect = Expect::Revision(record.revision);
-    let record = pb::LeaseRecord::decode(record.value)
-        .map_err(|error| Error::Io(format!("the record of lease {name} cannot be read: {error}")))?;
+    let record = pb::LeaseRecord::decode(record.value).map_err(|error| {
+        Error::Io(format!(
+            "the record of lease {name} cannot be read: {error}"
+        ))
+    })?;
     Ok(Held { record, expect })
 }
 
 /// Writes the lease's record; `Ok(None)` if somebody else was first.
-async fn save<S: Journal + ?Sized>(store: &S, name: &str, next: pb::LeaseRecord, expect: Expect) -> Result<Option<Lease>> {
+async fn save<S: Journal + ?Sized>(
+    store: &S,
+    name: &str,
+    next: pb::LeaseRecord,
+    expect: Expect,
+) -> Result<Option<Lease>> {
     let op = RecordOp {
         key: keys::lease(name),
         expect,
@@ -52,7 +60,13 @@ async fn save<S: Journal + ?Sized>(store: &S, name: &str, next: pb::LeaseRecord,
     }
 }
 
-pub(super) async fn acquire<S>(store: &S, clock: &dyn Clock, name: &str, owner: &str, ttl: Duration) -> Result<Option<Lease>>
+pub(super) async fn acquire<S>(
+    store: &S,
+    clock: &dyn Clock,
+    name: &str,
+    owner: &str,
+    ttl: Duration,
+) -> Result<Option<Lease>>
 where
     S: Journal + Records + ?Sized,
 {
@@ -78,7 +92,12 @@ where
     }
 }
 
-pub(super) async fn renew<S>(store: &S, clock: &dyn Clock, lease: &Lease, ttl: Duration) -> Result<Option<Lease>>
+pub(super) async fn renew<S>(
+    store: &S,
+    clock: &dyn Clock,
+    lease: &Lease,
+    ttl: Duration,
+) -> Result<Option<Lease>>
 where
     S: Journal + Records + ?Sized,
 {

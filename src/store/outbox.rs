@@ -20,7 +20,12 @@ pub(super) fn remove_op(daemon: &str, order: &str) -> RecordOp {
     }
 }
 
-pub(super) async fn pending<S: Records + ?Sized>(store: &S, daemon: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>> {
+pub(super) async fn pending<S: Records + ?Sized>(
+    store: &S,
+    daemon: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Record>> {
     let prefix = keys::outbox_prefix(daemon);
     let after = after.map(|order| format!("{prefix}{order}"));
     let mut records = store.scan(&prefix, after.as_deref(), limit).await?;

@@ -64,7 +64,12 @@ pub async fn plan<J: Journal + ?Sized>(
     Ok(plan)
 }
 
-async fn trim_of<J: Journal + ?Sized>(journal: &J, policy: &Policy, now: Timestamp, stream: &Stream) -> Result<Option<Trim>> {
+async fn trim_of<J: Journal + ?Sized>(
+    journal: &J,
+    policy: &Policy,
+    now: Timestamp,
+    stream: &Stream,
+) -> Result<Option<Trim>> {
     let Some(head) = journal.head(stream).await? else {
         return Ok(None);
     };

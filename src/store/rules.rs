@@ -5,7 +5,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Append, Commit, Committed, Error, Expect, Head, Origin, RecordOp, Result, Stream, Trim};
+use super::{
+    Append, Commit, Committed, Error, Expect, Head, Origin, RecordOp, Result, Stream, Trim,
+};
 use crate::base::Timestamp;
 
 /// Most bytes that a commit may hold, encoded.
@@ -53,7 +55,12 @@ impl Overlay {
 /// Judges `commit` as number `revision`. When it is accepted, the overlay has its effects and the commit
 /// has gained the changes that follow from it (a dropped stream takes its content references along).
 /// When it is refused, nothing changed.
-pub(super) fn stage(commit: &mut Commit, view: &impl View, overlay: &mut Overlay, revision: u64) -> Result<Committed> {
+pub(super) fn stage(
+    commit: &mut Commit,
+    view: &impl View,
+    overlay: &mut Overlay,
+    revision: u64,
+) -> Result<Committed> {
     well_formed(commit)?;
 
     let mut heads = Vec::with_capacity(commit.appends.len());
@@ -257,7 +264,10 @@ fn well_formed(commit: &Commit) -> Result<()> {
     let mut keys = HashSet::new();
     for op in &commit.ops {
         if op.key.is_empty() || op.key.len() > MAX_KEY_BYTES {
-            return malformed(format!("a key has {} bytes, not 1 to {MAX_KEY_BYTES}", op.key.len()));
+            return malformed(format!(
+                "a key has {} bytes, not 1 to {MAX_KEY_BYTES}",
+                op.key.len()
+            ));
         }
         if !keys.insert(&op.key) {
             return malformed(format!("two changes of record {}", op.key));

@@ -6,13 +6,14 @@ use std::io;
 use std::path::Path;
 
 use super::content::Contents;
+use super::disk::io_error;
 use super::frame;
 use super::lock;
 use super::runs::{Contents as SegmentContents, block_runs};
 use super::segment::{self, SegmentId};
 use super::snapshot;
 use super::{LocalStore, Options, Progress};
-use super::disk::io_error;
+use crate::base::SystemClock;
 use crate::store::Result;
 
 /// What a check found.
@@ -74,12 +75,17 @@ impl LocalStore {
     }
 }
 
-fn check_files(dir: &Path, contents: Option<&Contents>, progress: &mut dyn FnMut(Progress)) -> Result<Report> {
+fn check_files(
+    dir: &Path,
+    contents: Option<&Contents>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report> {
     let mut report = Report::default();
     let journal = dir.join("journal");
     let snapshots = dir.join("snapshots");
     if journal.is_dir() {
-        let (ids, _) = segment::list(&journal).map_err(|error| io_error("listing", &journal, &error))?;
+        let (ids, _) =
+            segment::list(&journal).map_err(|error| io_error("listing", &journal, &error))?;
         let newest = ids.last().copied();
         for id in ids {
             let data = match fs::read(id.path(&journal)) {
@@ -111,7 +117,7 @@ fn check_files(dir: &Path, contents: Option<&Contents>, progress: &mut dyn FnMut
     let contents = match contents {
         Some(contents) => Some(contents),
         None if dir.join("content").is_dir() => {
-            opened = Contents::look(dir.join("content"));
+            opened = Contents::look(dir.join("content"), SystemClock::shared());
             Some(&opened)
         }
         None => None,
@@ -157,7 +163,9 @@ fn check_segment(id: SegmentId, data: &[u8], is_newest: bool, report: &mut Repor
     };
     let footer = segment::footer_in(data);
     let header_salt = segment::parse_header(data, id);
-    if header_salt.is_none() && (footer.is_some() || !is_newest || data.iter().any(|byte| *byte != 0)) {
+    if header_salt.is_none()
+        && (footer.is_some() || !is_newest || data.iter().any(|byte| *byte != 0))
+    {
         problem("its header is damaged".into(), Vec::new());
     }
     if footer.is_none() && segment::ends_with_mark(data) {
@@ -183,7 +191,10 @@ fn check_segment(id: SegmentId, data: &[u8], is_newest: bool, report: &mut Repor
             .iter()
             .flat_map(|footer| &footer.message.blocks)
             .filter(|block| {
-                block_runs(block).any(|run| run.offset < range.end as u64 && run.offset + u64::from(run.len) > range.start as u64)
+                block_runs(block).any(|run| {
+                    run.offset < range.end as u64
+                        && run.offset + u64::from(run.len) > range.start as u64
+                })
             })
             .map(|block| block.stream.clone())
             .collect();
@@ -215,8 +226,5 @@ fn check_segment(id: SegmentId, data: &[u8], is_newest: bool, report: &mut Repor
 }
 
 fn relative(dir: &Path, path: &Path) -> String {
-    path.strip_prefix(dir)
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(dir).unwrap_or(path).display().to_string()
 }

@@ -55,7 +55,11 @@ pub struct Compacted {
 impl LocalStore {
     /// Compacts while the store is in use. Blocks for long: call it from a thread of its own or with
     /// `spawn_blocking`. One runs at a time; another waits.
-    pub fn compact(&self, compaction: &Compaction, progress: &mut dyn FnMut(Progress)) -> Result<Compacted> {
+    pub fn compact(
+        &self,
+        compaction: &Compaction,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Compacted> {
         self.core.compact(compaction, progress)
     }
 
@@ -114,13 +118,15 @@ impl Core {
             });
         })?;
         // So that a killed process leaves an index that need not be built anew.
-        index
-            .flush()
-            .inspect_err(|error| self.fail_index(error))?;
+        index.flush().inspect_err(|error| self.fail_index(error))?;
         Ok(taken)
     }
 
-    fn compact(&self, compaction: &Compaction, progress: &mut dyn FnMut(Progress)) -> Result<Compacted> {
+    fn compact(
+        &self,
+        compaction: &Compaction,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Compacted> {
         let _turn = self.maintenance.lock();
         self.writable()?;
         if compaction.seal_active {
@@ -132,7 +138,8 @@ impl Core {
         let dir = self.options.dir.join("snapshots");
         for former in snapshot::list(&dir)? {
             if former.lsn < taken.lsn {
-                fs::remove_file(&former.path).map_err(|error| io_error("removing", &former.path, &error))?;
+                fs::remove_file(&former.path)
+                    .map_err(|error| io_error("removing", &former.path, &error))?;
             }
         }
         sync_dir(&dir).map_err(|error| io_error("syncing", &dir, &error))?;
@@ -162,7 +169,13 @@ impl Core {
         Ok(compacted)
     }
 
-    fn compact_segment(&self, id: u64, sealed: Sealed, compaction: &Compaction, compacted: &mut Compacted) -> Result<()> {
+    fn compact_segment(
+        &self,
+        id: u64,
+        sealed: Sealed,
+        compaction: &Compaction,
+        compacted: &mut Compacted,
+    ) -> Result<()> {
         let segment = SegmentId {
             id,
             generation: sealed.generation,
@@ -294,13 +307,19 @@ impl Core {
             .record(key)
             .inspect_err(|error| self.fail_index(error))?;
         Ok(record.is_some_and(|record| {
-            record.revision == lsn && matches!(record.value, Where::Journal(place) if place.segment.id == segment.id)
+            record.revision == lsn
+                && matches!(record.value, Where::Journal(place) if place.segment.id == segment.id)
         }))
     }
 
     /// The next generation of a segment: what is needed of it, with its footer; `None` if it is damaged
     /// and so better left as it is.
-    fn rewritten(&self, segment: SegmentId, next: SegmentId, footer: &segment::Footer) -> Result<Option<(Vec<u8>, pb::SegmentFooter)>> {
+    fn rewritten(
+        &self,
+        segment: SegmentId,
+        next: SegmentId,
+        footer: &segment::Footer,
+    ) -> Result<Option<(Vec<u8>, pb::SegmentFooter)>> {
         let path = segment.path(self.segments.journal());
         let data = fs::read(&path).map_err(|error| io_error("reading", &path, &error))?;
         let scan = segment::scan(&data, footer.data_end as usize, footer.salt);
@@ -358,15 +377,21 @@ impl Core {
         Ok(Some((out, message)))
     }
 
-    fn sweep_contents(&self, compacted: &mut Compacted, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    fn sweep_contents(
+        &self,
+        compacted: &mut Compacted,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
         self.contents.sweep_abandoned()?;
         let index = self.index()?;
         let mut done = 0;
         self.contents.each(&mut |sha256, size| {
             let prefix = keys::content_prefix(sha256);
-            let removed = self
-                .contents
-                .remove_unreferred(sha256, self.options.content_grace, &|| index.any_record(&prefix))?;
+            let removed =
+                self.contents
+                    .remove_unreferred(sha256, self.options.content_grace, &|| {
+                        index.any_record(&prefix)
+                    })?;
             if removed {
                 compacted.contents += 1;
                 compacted.freed_bytes += size;

@@ -42,7 +42,10 @@ impl Disk for SystemDisk {
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let stat = nix::sys::statvfs::statvfs(dir)?;
-        #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+        #[allow(
+            clippy::useless_conversion,
+            reason = "the types differ between systems"
+        )]
         let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size().into());
         Ok(free)
     }
@@ -61,9 +64,10 @@ pub(super) fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     if is_full(error) {
         return Error::Full;
     }
-    let name = path
-        .file_name()
-        .map_or_else(|| path.display().to_string(), |name| name.display().to_string());
+    let name = path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.display().to_string(),
+    );
     Error::Io(format!("{what} {name}: {error}"))
 }
 

@@ -41,7 +41,11 @@ pub struct Moved {
 }
 
 /// Writes a store that nobody has open to `out`.
-pub fn export(options: Options, out: &mut dyn Write, progress: &mut dyn FnMut(Progress)) -> Result<Moved> {
+pub fn export(
+    options: Options,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Moved> {
     let store = LocalStore::open_existing(options)?;
     let exported = export_store(&store, out, progress)?;
     store.close_blocking()?;
@@ -57,11 +61,16 @@ impl Exporter<'_> {
     fn put(&mut self, item: Item) -> Result<()> {
         self.items += 1;
         let item = pb::Item { item: Some(item) };
-        items::write(&mut self.out, &item).map_err(|error| io_error("writing", Path::new("the export"), &error))
+        items::write(&mut self.out, &item)
+            .map_err(|error| io_error("writing", Path::new("the export"), &error))
     }
 }
 
-fn export_store(store: &LocalStore, out: &mut dyn Write, progress: &mut dyn FnMut(Progress)) -> Result<Moved> {
+fn export_store(
+    store: &LocalStore,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Moved> {
     let core = &store.core;
     let index = core.index()?;
     let mut moved = Moved::default();
@@ -152,7 +161,13 @@ fn export_store(store: &LocalStore, out: &mut dyn Write, progress: &mut dyn FnMu
     Ok(moved)
 }
 
-fn export_stream(store: &LocalStore, stream: &Stream, head: &Head, out: &mut Exporter<'_>, moved: &mut Moved) -> Result<()> {
+fn export_stream(
+    store: &LocalStore,
+    stream: &Stream,
+    head: &Head,
+    out: &mut Exporter<'_>,
+    moved: &mut Moved,
+) -> Result<()> {
     let core = &store.core;
     // Damage is looked for before anything is written: a stream is exported whole or not at all.
     let mut after_seq = head.first_seq - 1;
@@ -167,9 +182,7 @@ fn export_stream(store: &LocalStore, stream: &Stream, head: &Head, out: &mut Exp
             let chunks = match core.read_disk(stream, after_seq, READ_BYTES) {
                 Ok(chunks) => chunks,
                 Err(Error::Corrupt { problem, .. }) if !is_read => {
-                    moved
-                        .damaged
-                        .push((stream.to_string(), problem));
+                    moved.damaged.push((stream.to_string(), problem));
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -188,9 +201,7 @@ fn export_stream(store: &LocalStore, stream: &Stream, head: &Head, out: &mut Exp
         }
         // A stream that is set apart without a gap in its entries shows it here.
         if !pass && let Err(Error::Corrupt { problem, .. }) = core.check_apart(stream) {
-            moved
-                .damaged
-                .push((stream.to_string(), problem));
+            moved.damaged.push((stream.to_string(), problem));
             return Ok(());
         }
         is_read = pass;
@@ -200,7 +211,11 @@ fn export_stream(store: &LocalStore, stream: &Stream, head: &Head, out: &mut Exp
 
 /// Makes a store in `options.dir`, which must be empty or not there, from an export. Until it is done,
 /// the directory cannot be opened as a store.
-pub fn import(options: &Options, from: &mut dyn Read, progress: &mut dyn FnMut(Progress)) -> Result<Moved> {
+pub fn import(
+    options: &Options,
+    from: &mut dyn Read,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Moved> {
     let dir = &options.dir;
     fs::create_dir_all(dir).map_err(|error| io_error("creating", dir, &error))?;
     let is_empty = fs::read_dir(dir)
@@ -208,24 +223,27 @@ pub fn import(options: &Options, from: &mut dyn Read, progress: &mut dyn FnMut(P
         .next()
         .is_none();
     if !is_empty {
-        return Err(Error::Unusable(format!("{} is not empty: an import makes a new store", dir.display())));
+        return Err(Error::Unusable(format!(
+            "{} is not empty: an import makes a new store",
+            dir.display()
+        )));
     }
     let journal = dir.join("journal");
     let snapshots = dir.join("snapshots");
     for path in [&journal, &snapshots] {
         fs::create_dir(path).map_err(|error| io_error("creating", path, &error))?;
     }
-    let contents = Contents::open(dir.join("content"))?;
+    let contents = Contents::open(dir.join("content"), options.clock.clone())?;
 
-    let mut reader = Importer {
-        from,
-        items: 0,
-    };
+    let mut reader = Importer { from, items: 0 };
     let Some(Item::Header(header)) = reader.next()? else {
         return Err(unreadable("it does not begin with a header"));
     };
     if header.format != FORMAT {
-        return Err(unreadable(&format!("its format is {}, not {FORMAT}", header.format)));
+        return Err(unreadable(&format!(
+            "its format is {}, not {FORMAT}",
+            header.format
+        )));
     }
     let mut moved = Moved::default();
     let mut snapshot = snapshot::Writer::create(&snapshots)?;
@@ -266,16 +284,21 @@ pub fn import(options: &Options, from: &mut dyn Read, progress: &mut dyn FnMut(P
                 let count = frame::count_entries(&run.entries);
                 let fits = run.first_seq == *next_seq
                     && run.last_seq <= head.last_seq
-                    && count.is_some_and(|count| count > 0 && run.first_seq + count == run.last_seq + 1);
+                    && count.is_some_and(|count| {
+                        count > 0 && run.first_seq + count == run.last_seq + 1
+                    });
                 if !fits {
-                    return Err(unreadable(&format!("the entries of stream {name} do not follow each other")));
+                    return Err(unreadable(&format!(
+                        "the entries of stream {name} do not follow each other"
+                    )));
                 }
                 segments.add_run(name, head, &run)?;
                 *next_seq = run.last_seq + 1;
                 moved.entries += run.last_seq - run.first_seq + 1;
             }
             Item::Content(piece) => {
-                let is_whole = contents.stage(&piece.sha256, piece.size, piece.offset, &piece.data)?;
+                let is_whole =
+                    contents.stage(&piece.sha256, piece.size, piece.offset, &piece.data)?;
                 moved.contents += u64::from(is_whole);
             }
             Item::End(end) => {
@@ -301,7 +324,9 @@ pub fn import(options: &Options, from: &mut dyn Read, progress: &mut dyn FnMut(P
 
 fn check_whole(stream: Option<(Stream, Head, u64)>) -> Result<()> {
     match stream {
-        Some((name, head, next_seq)) if next_seq != head.last_seq + 1 => Err(unreadable(&format!("entries of stream {name} are missing"))),
+        Some((name, head, next_seq)) if next_seq != head.last_seq + 1 => {
+            Err(unreadable(&format!("entries of stream {name} are missing")))
+        }
         _ => Ok(()),
     }
 }
@@ -374,8 +399,7 @@ impl<'a> SegmentWriter<'a> {
         let Some(commit) = frame::decode(payload) else {
             return Err(unreadable("an item cannot be stored"));
         };
-        self.contents
-            .add(&commit, payload, start as u64);
+        self.contents.add(&commit, payload, start as u64);
         if self.out.len() as u64 >= self.segment_bytes {
             self.finish()?;
         }
@@ -386,7 +410,15 @@ impl<'a> SegmentWriter<'a> {
         let lsn = self.lsn;
         self.add(|out| {
             frame::put_number(out, 1, lsn);
-            frame::put_append(out, stream, head.log_epoch, run.first_seq, head.fence, head.last_time, &run.entries);
+            frame::put_append(
+                out,
+                stream,
+                head.log_epoch,
+                run.first_seq,
+                head.fence,
+                head.last_time,
+                &run.entries,
+            );
         })
     }
 

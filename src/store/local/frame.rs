@@ -67,7 +67,13 @@ pub(super) fn checksum(salt: u32, payload: &[u8]) -> u32 {
 }
 
 /// Adds a commit's frame to `out`.
-pub(super) fn encode(out: &mut Vec<u8>, salt: u32, synced_lsn: u64, commit: &Commit, committed: &Committed) {
+pub(super) fn encode(
+    out: &mut Vec<u8>,
+    salt: u32,
+    synced_lsn: u64,
+    commit: &Commit,
+    committed: &Committed,
+) {
     seal_frame(out, salt, |out| {
         put_number(out, 1, committed.revision);
         for (append, head) in commit.appends.iter().zip(&committed.heads) {
@@ -99,7 +105,8 @@ pub(super) fn encode(out: &mut Vec<u8>, salt: u32, synced_lsn: u64, commit: &Com
             let mut field = Vec::with_capacity(op.key.len() + 16);
             put_bytes(&mut field, 1, op.key.as_bytes());
             let value = op.value.as_ref();
-            let value_len = value.map_or(0, |value| 1 + varint_len(value.len() as u64) + value.len());
+            let value_len =
+                value.map_or(0, |value| 1 + varint_len(value.len() as u64) + value.len());
             put_varint(out, 3 << 3 | 2);
             put_varint(out, (field.len() + value_len) as u64);
             out.extend_from_slice(&field);
@@ -122,7 +129,15 @@ pub(super) fn encode(out: &mut Vec<u8>, salt: u32, synced_lsn: u64, commit: &Com
 }
 
 /// Adds an append of entries that are encoded already; for import.
-pub(super) fn put_append(out: &mut Vec<u8>, stream: &Stream, log_epoch: u64, first_seq: u64, fence: u64, time: Timestamp, entries: &[u8]) {
+pub(super) fn put_append(
+    out: &mut Vec<u8>,
+    stream: &Stream,
+    log_epoch: u64,
+    first_seq: u64,
+    fence: u64,
+    time: Timestamp,
+    entries: &[u8],
+) {
     let mut rest = Vec::with_capacity(128);
     put_bytes(&mut rest, 2, stream.as_str().as_bytes());
     put_number(&mut rest, 3, log_epoch);
@@ -200,7 +215,9 @@ fn decode_append(payload: &[u8], body: Range<usize>, raw: Range<usize>) -> Optio
                 entries.end = field.raw.end;
                 count += 1;
             }
-            (2, Value::Bytes(name)) => stream = Stream::new(std::str::from_utf8(&payload[name]).ok()?),
+            (2, Value::Bytes(name)) => {
+                stream = Stream::new(std::str::from_utf8(&payload[name]).ok()?)
+            }
             (number @ 3..=8, Value::Number(value)) => numbers[number as usize] = value,
             _ => {}
         }
@@ -228,7 +245,9 @@ fn decode_op(payload: &[u8], body: Range<usize>, raw: Range<usize>) -> Option<Op
     let mut fields = Fields::new(payload, body);
     while let Some(field) = fields.next()? {
         match (field.number, field.value) {
-            (1, Value::Bytes(text)) => key = Some(std::str::from_utf8(&payload[text]).ok()?.to_owned()),
+            (1, Value::Bytes(text)) => {
+                key = Some(std::str::from_utf8(&payload[text]).ok()?.to_owned())
+            }
             (2, Value::Bytes(bytes)) => value = Some(bytes),
             _ => {}
         }
@@ -247,7 +266,9 @@ fn decode_trim(payload: &[u8], body: Range<usize>) -> Option<TrimPart> {
     let mut fields = Fields::new(payload, body);
     while let Some(field) = fields.next()? {
         match (field.number, field.value) {
-            (1, Value::Bytes(name)) => stream = Stream::new(std::str::from_utf8(&payload[name]).ok()?),
+            (1, Value::Bytes(name)) => {
+                stream = Stream::new(std::str::from_utf8(&payload[name]).ok()?)
+            }
             (2, Value::Number(seq)) => first_seq = seq,
             (3, Value::Number(flag)) => drop = flag != 0,
             _ => {}
@@ -324,7 +345,10 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field: `Some(None)` at the end, `None` if the bytes are no message.
-    #[allow(clippy::should_implement_trait, reason = "a damaged message is not an end")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a damaged message is not an end"
+    )]
     fn next(&mut self) -> Option<Option<Field>> {
         if self.at == self.end {
             return Some(None);
@@ -415,7 +439,11 @@ mod tests {
                 stream: stream("ses_1"),
                 expected_last: 6,
                 fence: 3,
-                entries: vec![Bytes::from_static(b"one"), Bytes::new(), Bytes::from(vec![7; 300])],
+                entries: vec![
+                    Bytes::from_static(b"one"),
+                    Bytes::new(),
+                    Bytes::from(vec![7; 300]),
+                ],
                 origin: Some(Origin { epoch: 5, seq: 9 }),
                 time: Timestamp::from_micros(-3),
             }],
@@ -462,8 +490,14 @@ mod tests {
         assert_eq!((decoded.lsn, decoded.synced_lsn), (700, 699));
         let append = &decoded.appends[0];
         assert_eq!(append.entries, commit.appends[0].entries);
-        assert_eq!((append.log_epoch, append.first_seq, append.fence), (11, 7, 3));
-        assert_eq!((append.origin_epoch, append.origin_seq, append.time_us), (5, 9, -3));
+        assert_eq!(
+            (append.log_epoch, append.first_seq, append.fence),
+            (11, 7, 3)
+        );
+        assert_eq!(
+            (append.origin_epoch, append.origin_seq, append.time_us),
+            (5, 9, -3)
+        );
         assert_eq!(decoded.ops[0].value.as_deref(), Some(&b""[..]));
         assert_eq!(decoded.ops[1].value, None);
         assert!(decoded.trims[0].drop && decoded.trims[0].first_seq == 4);
@@ -484,7 +518,10 @@ mod tests {
         let batch = &out[payload][append.entries.clone()];
         assert_eq!(entries(batch).expect("entries"), commit.appends[0].entries);
         let rest = &batch[skip_entries(batch, 2).expect("three entries")..];
-        assert_eq!(entries(rest).expect("entries"), &commit.appends[0].entries[2..]);
+        assert_eq!(
+            entries(rest).expect("entries"),
+            &commit.appends[0].entries[2..]
+        );
         assert_eq!(skip_entries(batch, 4), None);
     }
 

@@ -61,6 +61,11 @@ mod tests {
             heads.put(&stream(n), None);
         }
         assert!((990..1000).all(|n| heads.get(&stream(n)).is_some()));
-        assert!((0..1000).filter(|n| heads.get(&stream(*n)).is_some()).count() <= 20);
+        assert!(
+            (0..1000)
+                .filter(|n| heads.get(&stream(*n)).is_some())
+                .count()
+                <= 20
+        );
     }
 }

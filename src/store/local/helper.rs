@@ -5,9 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-
-use tokio::sync::oneshot;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::Core;
 use super::segment;
@@ -22,7 +20,7 @@ pub(super) enum Job {
     /// Seal a segment that nothing is added to any more.
     Seal { fresh: Arc<Fresh>, data_end: u64 },
     /// Answer when all before is done.
-    Answer(oneshot::Sender<Result<u64>>, Result<u64>),
+    Answer(SyncSender<Result<u64>>, Result<u64>),
 }
 
 /// How many jobs may wait; beyond that, the writer does.
@@ -53,11 +51,10 @@ fn fill_further(core: &Core, fresh: &Fresh) {
         return;
     }
     let from = fresh.room.filled();
-    let filled = fill(&fresh.file, from, core.options.fill_bytes).and_then(|()| fresh.file.sync_all());
+    let filled =
+        fill(&fresh.file, from, core.options.fill_bytes).and_then(|()| fresh.file.sync_all());
     match filled {
-        Ok(()) => fresh
-            .room
-            .set_filled(from + core.options.fill_bytes),
+        Ok(()) => fresh.room.set_filled(from + core.options.fill_bytes),
         // Commits still go through while there is room for them alone.
         Err(error) => tracing::debug!(%error, "filling the journal ahead failed"),
     }
@@ -106,7 +103,12 @@ fn seal(core: &Core, fresh: &Fresh, data_end: u64) -> Result<()> {
 }
 
 /// Ends a segment with its footer; answers with the file's size.
-pub(super) fn write_footer(file: &File, message: &crate::wire::storage_v1::SegmentFooter, data_end: u64, salt: u32) -> io::Result<u64> {
+pub(super) fn write_footer(
+    file: &File,
+    message: &crate::wire::storage_v1::SegmentFooter,
+    data_end: u64,
+    salt: u32,
+) -> io::Result<u64> {
     let footer = segment::footer_bytes(message, data_end, salt);
     let size = data_end + footer.len() as u64;
     file.write_all_at(&footer, data_end)?;

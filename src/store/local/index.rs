@@ -15,6 +15,7 @@ use std::ops::Bound;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use prost::Message as _;
 use sled::{Batch, IVec};
@@ -35,6 +36,8 @@ const BATCH_KEYS: usize = 512;
 pub(super) struct Index {
     db: sled::Db,
     tombstones: AtomicUsize,
+    /// Dropped after `db`: tells that the directory is free.
+    gone: Option<SyncSender<()>>,
 }
 
 /// A record as the index has it.
@@ -103,7 +106,15 @@ impl Index {
         Ok(Index {
             db,
             tombstones: AtomicUsize::new(tombstones),
+            gone: None,
         })
+    }
+
+    /// The same with a receiver that is disconnected when the index is closed.
+    pub(super) fn watched(mut self) -> (Self, Receiver<()>) {
+        let (gone, index_gone) = mpsc::sync_channel(0);
+        self.gone = Some(gone);
+        (self, index_gone)
     }
 
     /// The last commit that is in the index; 0 if there is none.
@@ -141,7 +152,11 @@ impl Index {
     }
 
     /// Heads of the streams after `after`, in order of their names.
-    pub(super) fn heads(&self, after: Option<&Stream>, limit: usize) -> Result<Vec<(Stream, Head)>> {
+    pub(super) fn heads(
+        &self,
+        after: Option<&Stream>,
+        limit: usize,
+    ) -> Result<Vec<(Stream, Head)>> {
         let from = after.map(|stream| name_key(b"h/", stream.as_str()));
         let items = self.page(b"h/", from.map_or(Bound::Unbounded, Bound::Excluded), limit)?;
         items
@@ -196,7 +211,13 @@ impl Index {
     }
 
     /// Where the entries of a stream from `from_seq` on are, in order, until `max_bytes` are gathered.
-    pub(super) fn runs(&self, stream: &Stream, log_epoch: u64, from_seq: u64, max_bytes: u64) -> Result<Vec<Place>> {
+    pub(super) fn runs(
+        &self,
+        stream: &Stream,
+        log_epoch: u64,
+        from_seq: u64,
+        max_bytes: u64,
+    ) -> Result<Vec<Place>> {
         guard(|| {
             let first = block_key(stream.as_str(), log_epoch, 0);
             let wanted = block_key(stream.as_str(), log_epoch, from_seq);
@@ -224,7 +245,12 @@ impl Index {
     }
 
     /// The newest runs of a stream that lie in sealed segments, newest first, until `visit` returns `false`.
-    pub(super) fn runs_back(&self, stream: &Stream, log_epoch: u64, mut visit: impl FnMut(Run) -> bool) -> Result<()> {
+    pub(super) fn runs_back(
+        &self,
+        stream: &Stream,
+        log_epoch: u64,
+        mut visit: impl FnMut(Run) -> bool,
+    ) -> Result<()> {
         guard(|| {
             let first = block_key(stream.as_str(), log_epoch, 0);
             let last = block_key(stream.as_str(), log_epoch, u64::MAX);
@@ -270,15 +296,29 @@ impl Index {
     }
 
     /// Records whose key starts with `prefix`, in order after `after`.
-    pub(super) fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Stored>> {
+    pub(super) fn scan(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Stored>> {
         let from = after.map(|key| name_key(b"r/", key));
         let prefix = name_key(b"r/", prefix);
-        let items = self.page(&prefix, from.map_or(Bound::Unbounded, Bound::Excluded), limit)?;
+        let items = self.page(
+            &prefix,
+            from.map_or(Bound::Unbounded, Bound::Excluded),
+            limit,
+        )?;
         items.into_iter().map(scanned).collect()
     }
 
     /// The same in descending order, before `before`.
-    pub(super) fn scan_back(&self, prefix: &str, before: Option<&str>, limit: usize) -> Result<Vec<Stored>> {
+    pub(super) fn scan_back(
+        &self,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Stored>> {
         let prefix = name_key(b"r/", prefix);
         let end = prefix_end(&prefix);
         let to = match before.map(|key| name_key(b"r/", key)) {
@@ -372,7 +412,11 @@ impl Index {
     }
 
     /// Deleted records after key `after`, in order.
-    pub(super) fn tombstones(&self, after: Option<&str>, limit: usize) -> Result<Vec<pb::Tombstone>> {
+    pub(super) fn tombstones(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<pb::Tombstone>> {
         let from = after.map(|key| name_key(b"d/", key));
         let items = self.page(b"d/", from.map_or(Bound::Unbounded, Bound::Excluded), limit)?;
         items
@@ -414,7 +458,12 @@ impl Index {
 
     /// Puts the blocks of a sealed segment in the place of those of its former generation. The blocks of
     /// one stream change at once, so a reader sees the old ones or the new ones.
-    pub(super) fn put_segment(&self, segment: SegmentId, footer: &pb::SegmentFooter, former: Option<&pb::SegmentFooter>) -> Result<()> {
+    pub(super) fn put_segment(
+        &self,
+        segment: SegmentId,
+        footer: &pb::SegmentFooter,
+        former: Option<&pb::SegmentFooter>,
+    ) -> Result<()> {
         // Footers are sorted by stream; both are walked in step.
         let mut old = former
             .map(|footer| &footer.blocks[..])
@@ -441,7 +490,10 @@ impl Index {
                     stream: String::new(),
                     ..block.clone()
                 };
-                batch.insert(block_key(&stream, block.log_epoch, block.first_seq), placed.encode_to_vec());
+                batch.insert(
+                    block_key(&stream, block.log_epoch, block.first_seq),
+                    placed.encode_to_vec(),
+                );
                 batched += 1;
             }
             if batched >= BATCH_KEYS {
@@ -494,10 +546,7 @@ impl Index {
                 crc: large.crc,
             };
             let new = large_bytes(large.lsn, &place);
-            let swapped = guard(|| {
-                self.db
-                    .compare_and_swap(&key, Some(&old), Some(&new[..]))
-            })?;
+            let swapped = guard(|| self.db.compare_and_swap(&key, Some(&old), Some(&new[..])))?;
             if swapped.is_ok() {
                 return Ok(());
             }
@@ -581,7 +630,13 @@ pub(super) struct Applied {
 impl Projection<'_> {
     /// Applies a commit whose payload begins at `at` in `segment`. What it does depends on the commit
     /// alone, never on the state before it, so applying a range twice leads to the same state.
-    pub(super) fn add(&mut self, frame: &Frame, payload: &[u8], segment: SegmentId, at: u64) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        frame: &Frame,
+        payload: &[u8],
+        segment: SegmentId,
+        at: u64,
+    ) -> Result<()> {
         for append in &frame.appends {
             let before = self.head(&append.stream)?;
             let advance = Advance {
@@ -593,8 +648,10 @@ impl Projection<'_> {
                 time: append.time,
             };
             let head = advance.apply(before);
-            self.batch
-                .insert(name_key(b"h/", append.stream.as_str()), &head_bytes(&head)[..]);
+            self.batch.insert(
+                name_key(b"h/", append.stream.as_str()),
+                &head_bytes(&head)[..],
+            );
             self.heads.insert(append.stream.clone(), Some(head));
         }
         for op in &frame.ops {
@@ -623,7 +680,14 @@ impl Projection<'_> {
         Ok(())
     }
 
-    fn add_op(&mut self, op: &OpPart, lsn: u64, payload: &[u8], segment: SegmentId, at: u64) -> Result<()> {
+    fn add_op(
+        &mut self,
+        op: &OpPart,
+        lsn: u64,
+        payload: &[u8],
+        segment: SegmentId,
+        at: u64,
+    ) -> Result<()> {
         let old = match self.markers.get(&op.key) {
             Some(marker) => *marker,
             None => self.index.marker(&op.key)?,
@@ -660,8 +724,7 @@ impl Projection<'_> {
                     value
                 };
                 self.batch.insert(name_key(b"r/", &op.key), value);
-                self.batch
-                    .insert(revision_key(b"v/", lsn, &op.key), &[1]);
+                self.batch.insert(revision_key(b"v/", lsn, &op.key), &[1]);
                 if let Some(reference) = reference {
                     self.batch.insert(reference, &[]);
                 }
@@ -669,10 +732,8 @@ impl Projection<'_> {
             }
             None => {
                 self.batch.remove(name_key(b"r/", &op.key));
-                self.batch
-                    .insert(revision_key(b"v/", lsn, &op.key), &[0]);
-                self.batch
-                    .insert(revision_key(b"t/", lsn, &op.key), &[]);
+                self.batch.insert(revision_key(b"v/", lsn, &op.key), &[0]);
+                self.batch.insert(revision_key(b"t/", lsn, &op.key), &[]);
                 self.batch
                     .insert(name_key(b"d/", &op.key), &lsn.to_be_bytes());
                 if let Some(reference) = reference {
@@ -722,9 +783,7 @@ impl Projection<'_> {
                 .fetch_sub(self.tombstones.unsigned_abs(), Ordering::Relaxed),
         };
         self.index.trim_tombstones()?;
-        Ok(Applied {
-            heads: self.heads,
-        })
+        Ok(Applied { heads: self.heads })
     }
 }
 
@@ -761,7 +820,9 @@ fn large_bytes(revision: u64, place: &LargePlace) -> Vec<u8> {
 }
 
 fn parse_large(bytes: &[u8]) -> Option<LargePlace> {
-    let four = |at: usize| -> Option<u32> { Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
+    let four = |at: usize| -> Option<u32> {
+        Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    };
     Some(LargePlace {
         segment: SegmentId {
             id: be(bytes)?,
@@ -777,7 +838,9 @@ fn parse_record(key: String, bytes: &IVec) -> Result<Stored> {
     let revision = be(bytes).ok_or_else(|| broken("a record cannot be read"))?;
     let value = match bytes.get(8) {
         Some(&KIND_INLINE) => Where::Inline(bytes.subslice(9, bytes.len() - 9)),
-        Some(&KIND_JOURNAL) => Where::Journal(parse_large(&bytes[9..]).ok_or_else(|| broken("a record cannot be read"))?),
+        Some(&KIND_JOURNAL) => Where::Journal(
+            parse_large(&bytes[9..]).ok_or_else(|| broken("a record cannot be read"))?,
+        ),
         Some(&KIND_LOST) => Where::Lost,
         _ => return Err(broken("a record cannot be read")),
     };
@@ -857,7 +920,10 @@ fn revision_key(table: &[u8; 2], revision: u64, name: &str) -> Vec<u8> {
 }
 
 fn parse_revision_key(key: &[u8]) -> Option<(u64, &str)> {
-    Some((be(key.get(2..)?)?, std::str::from_utf8(key.get(10..)?).ok()?))
+    Some((
+        be(key.get(2..)?)?,
+        std::str::from_utf8(key.get(10..)?).ok()?,
+    ))
 }
 
 fn reference_key(stream: &str, key: &str) -> Vec<u8> {
@@ -890,4 +956,3 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     }
     end
 }
-

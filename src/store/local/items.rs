@@ -38,9 +38,7 @@ pub(super) fn read<M: Message + Default>(from: &mut impl Read) -> io::Result<Opt
     }
     // Not allocated before it is there: a damaged length must not cost memory.
     let mut payload = Vec::new();
-    from.by_ref()
-        .take(len as u64)
-        .read_to_end(&mut payload)?;
+    from.by_ref().take(len as u64).read_to_end(&mut payload)?;
     if payload.len() != len {
         return Err(damaged("it ends within an item"));
     }

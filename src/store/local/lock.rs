@@ -25,7 +25,10 @@ pub(super) fn take(dir: &Path, create: bool) -> Result<Lock> {
     if create {
         fs::create_dir_all(dir).map_err(|error| io_error("creating", dir, &error))?;
     } else if !dir.is_dir() {
-        return Err(Error::Unusable(format!("there is no store at {}", dir.display())));
+        return Err(Error::Unusable(format!(
+            "there is no store at {}",
+            dir.display()
+        )));
     }
     let is_new = !check_format(dir)?;
     if is_new && !create {
@@ -46,10 +49,15 @@ pub(super) fn take(dir: &Path, create: bool) -> Result<Lock> {
             let mut pid = String::new();
             let _ = file.take(32).read_to_string(&mut pid);
             let holder = match pid.trim() {
-                pid if !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()) => format!("process {pid}"),
+                pid if !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()) => {
+                    format!("process {pid}")
+                }
                 _ => "another process".to_owned(),
             };
-            return Err(Error::Unusable(format!("{} is in use by {holder}", dir.display())));
+            return Err(Error::Unusable(format!(
+                "{} is in use by {holder}",
+                dir.display()
+            )));
         }
         Err(TryLockError::Error(error)) => return Err(io_error("locking", &path, &error)),
     }
@@ -94,7 +102,10 @@ fn check_format(dir: &Path) -> Result<bool> {
             "{} was written by a newer Baton (format {newer}, this one knows {FORMAT})",
             dir.display()
         ))),
-        _ => Err(Error::Unusable(format!("{} cannot be read", path.display()))),
+        _ => Err(Error::Unusable(format!(
+            "{} cannot be read",
+            path.display()
+        ))),
     }
 }
 

@@ -53,7 +53,7 @@ mod tests;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    Chunk, Commit, Committed, Durability, Error, Expect, Head, Journal, Lease, Leases, Outbox, Record, RecordChange,
-    RecordOp, Records, Result, Store, Stream, keys, lease, outbox,
+    Chunk, Commit, Committed, Durability, Error, Expect, Head, Journal, Lease, Leases, Outbox,
+    Record, RecordChange, RecordOp, Records, Result, Store, Stream, keys, lease, outbox,
 };
 use crate::base::{SharedClock, SystemClock};
 use disk::{SharedDisk, SystemDisk};
@@ -150,13 +150,15 @@ pub struct LocalStore {
     damage: Vec<Damage>,
 }
 
-/// How often closing waits a millisecond for readers.
-const MAX_CLOSE_WAITS: usize = 5_000;
+/// How long closing waits for readers.
+const MAX_CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// What ends when the store is closed.
 struct Running {
     writer: JoinHandle<()>,
     helper: JoinHandle<()>,
+    /// Disconnected when the last reader has let go of the index.
+    index_gone: Receiver<()>,
     lock: lock::Lock,
 }
 
@@ -194,9 +196,7 @@ impl Core {
     fn fail(&self, problem: &str) -> Error {
         tracing::error!(problem, "the store takes no more writes");
         let error = Error::Io(problem.to_owned());
-        self.failed
-            .write()
-            .get_or_insert_with(|| error.clone());
+        self.failed.write().get_or_insert_with(|| error.clone());
         error
     }
 
@@ -224,9 +224,7 @@ impl Core {
     /// Sets a stream apart: its stored bytes are damaged.
     fn set_apart(&self, stream: &Stream, problem: String) -> Error {
         tracing::error!(%stream, problem, "a stream is damaged");
-        self.apart
-            .write()
-            .insert(stream.clone(), problem.clone());
+        self.apart.write().insert(stream.clone(), problem.clone());
         if let Ok(index) = self.index()
             && let Err(error) = index.set_apart(stream, &problem)
         {
@@ -282,27 +280,34 @@ impl LocalStore {
             ));
         }
         let lock = lock::take(&options.dir, create)?;
-        let contents = content::Contents::open(options.dir.join("content"))?;
+        let contents = content::Contents::open(options.dir.join("content"), options.clock.clone())?;
         let recovered = recover::recover(&options)?;
         for damage in &recovered.damage {
             tracing::error!(%damage, "the store is damaged");
         }
 
+        let (index, index_gone) = recovered.index.watched();
         let core = Arc::new(Core {
             segments: recovered.segments,
             heads: Heads::new(options.heads),
             tails: Tails::new(options.tail_bytes, options.tails_bytes),
             queue: Queue::new(options.queue.max(1)),
             revision: watch::Sender::new(recovered.lsn),
-            apart: RwLock::new(recovered.index.apart()?),
-            index: RwLock::new(Some(Arc::new(recovered.index))),
+            apart: RwLock::new(index.apart()?),
+            index: RwLock::new(Some(Arc::new(index))),
             contents,
             failed: RwLock::default(),
             maintenance: Mutex::default(),
             options,
         });
         let (jobs, taken) = mpsc::sync_channel(helper::MAX_JOBS);
-        let writer = writer::Writer::new(core.clone(), jobs, recovered.active, recovered.offset, recovered.lsn);
+        let writer = writer::Writer::new(
+            core.clone(),
+            jobs,
+            recovered.active,
+            recovered.offset,
+            recovered.lsn,
+        );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
                 .name(name.to_owned())
@@ -310,13 +315,17 @@ impl LocalStore {
                 .map_err(|error| Error::Unusable(format!("no thread for the store: {error}")))
         };
         let helper_core = core.clone();
-        let helper = spawn("baton-seal", Box::new(move || helper::run(&helper_core, &taken)))?;
+        let helper = spawn(
+            "baton-seal",
+            Box::new(move || helper::run(&helper_core, &taken)),
+        )?;
         let writer = spawn("baton-journal", Box::new(move || writer.run()))?;
         Ok(LocalStore {
             core,
             running: Arc::new(Mutex::new(Some(Running {
                 writer,
                 helper,
+                index_gone,
                 lock,
             }))),
             damage: recovered.damage,
@@ -348,7 +357,10 @@ impl LocalStore {
     }
 
     /// Runs a piece of reading where it may block.
-    fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Core) -> Result<T> + Send + 'static) -> BoxFuture<'static, Result<T>> {
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
         let core = self.core.clone();
         async move {
             tokio::task::spawn_blocking(move || work(&core))
@@ -364,6 +376,7 @@ fn close(core: &Core, running: &Mutex<Option<Running>>) -> Result<()> {
     let Some(Running {
         writer,
         helper,
+        index_gone,
         lock,
     }) = running.take()
     else {
@@ -377,14 +390,9 @@ fn close(core: &Core, running: &Mutex<Option<Running>>) -> Result<()> {
     let mut closed = Ok(());
     if let Some(index) = index {
         closed = index.flush();
-        // Readers that are under way still have it; the directory is not free before they are done.
-        for _ in 0..MAX_CLOSE_WAITS {
-            if Arc::strong_count(&index) == 1 {
-                break;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
         drop(index);
+        // Readers that are under way still have it; the directory is not free before they are done.
+        let _ = index_gone.recv_timeout(MAX_CLOSE_WAIT);
         if ended && core.writable().is_ok() && closed.is_ok() {
             closed = recover::settle_index(&core.options.dir);
         }
@@ -414,7 +422,12 @@ impl Journal for LocalStore {
         std::future::ready(self.core.head(stream)).boxed()
     }
 
-    fn read(&self, stream: &Stream, after_seq: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Chunk>>> {
+    fn read(
+        &self,
+        stream: &Stream,
+        after_seq: u64,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<Chunk>>> {
         let stream = stream.clone();
         match self.core.read_memory(&stream, after_seq, max_bytes) {
             Ok(Some(chunks)) => std::future::ready(Ok(chunks)).boxed(),
@@ -424,10 +437,12 @@ impl Journal for LocalStore {
     }
 
     fn watch(&self, stream: &Stream) -> watch::Receiver<u64> {
-        self.core.tails.watch(stream, || match self.core.head(stream) {
-            Ok(Some(head)) => head.last_seq,
-            Ok(None) | Err(_) => 0,
-        })
+        self.core
+            .tails
+            .watch(stream, || match self.core.head(stream) {
+                Ok(Some(head)) => head.last_seq,
+                Ok(None) | Err(_) => 0,
+            })
     }
 
     fn seq_within(&self, stream: &Stream, max_bytes: u64) -> BoxFuture<'_, Result<u64>> {
@@ -459,17 +474,36 @@ impl Records for LocalStore {
         }
     }
 
-    fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+    fn scan(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.blocking(move |core| core.records(|index| index.scan(&prefix, after.as_deref(), limit)))
+        self.blocking(move |core| {
+            core.records(|index| index.scan(&prefix, after.as_deref(), limit))
+        })
     }
 
-    fn scan_back(&self, prefix: &str, before: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+    fn scan_back(
+        &self,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>> {
         let (prefix, before) = (prefix.to_owned(), before.map(str::to_owned));
-        self.blocking(move |core| core.records(|index| index.scan_back(&prefix, before.as_deref(), limit)))
+        self.blocking(move |core| {
+            core.records(|index| index.scan_back(&prefix, before.as_deref(), limit))
+        })
     }
 
-    fn changes(&self, prefix: &str, revision: u64, limit: usize) -> BoxFuture<'_, Result<Vec<RecordChange>>> {
+    fn changes(
+        &self,
+        prefix: &str,
+        revision: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<RecordChange>>> {
         let prefix = prefix.to_owned();
         self.blocking(move |core| core.changes(&prefix, revision, limit))
     }
@@ -480,9 +514,15 @@ impl Records for LocalStore {
 }
 
 impl Leases for LocalStore {
-    fn acquire(&self, name: &str, owner: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>>> {
+    fn acquire(
+        &self,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<'_, Result<Option<Lease>>> {
         let (name, owner) = (name.to_owned(), owner.to_owned());
-        async move { lease::acquire(self, &*self.core.options.clock, &name, &owner, ttl).await }.boxed()
+        async move { lease::acquire(self, &*self.core.options.clock, &name, &owner, ttl).await }
+            .boxed()
     }
 
     fn renew(&self, lease: &Lease, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>>> {
@@ -505,14 +545,25 @@ impl Outbox for LocalStore {
         outbox::remove_op(daemon, order)
     }
 
-    fn pending(&self, daemon: &str, after: Option<&str>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+    fn pending(
+        &self,
+        daemon: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>>> {
         let (daemon, after) = (daemon.to_owned(), after.map(str::to_owned));
         async move { outbox::pending(self, &daemon, after.as_deref(), limit).await }.boxed()
     }
 }
 
 impl super::Contents for LocalStore {
-    fn stage(&self, sha256: &str, size: u64, offset: u64, data: Bytes) -> BoxFuture<'_, Result<bool>> {
+    fn stage(
+        &self,
+        sha256: &str,
+        size: u64,
+        offset: u64,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<bool>> {
         let sha256 = sha256.to_owned();
         self.blocking(move |core| {
             core.index()?;

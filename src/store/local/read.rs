@@ -41,7 +41,12 @@ impl Core {
     }
 
     /// Chunks after `after_seq` if they are in memory; `None` if the disk must be asked.
-    pub(super) fn read_memory(&self, stream: &Stream, after_seq: u64, max_bytes: usize) -> Result<Option<Vec<Chunk>>> {
+    pub(super) fn read_memory(
+        &self,
+        stream: &Stream,
+        after_seq: u64,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<Chunk>>> {
         let Some(head) = self.readable(stream, after_seq)? else {
             return Ok(Some(Vec::new()));
         };
@@ -62,7 +67,12 @@ impl Core {
     }
 
     /// Chunks after `after_seq` from the segments.
-    pub(super) fn read_disk(&self, stream: &Stream, after_seq: u64, max_bytes: usize) -> Result<Vec<Chunk>> {
+    pub(super) fn read_disk(
+        &self,
+        stream: &Stream,
+        after_seq: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Chunk>> {
         let mut problem = None;
         for _ in 0..MAX_MOVES {
             // Again each time: the stream may have been trimmed or dropped meanwhile.
@@ -72,16 +82,26 @@ impl Core {
             match self.read_places(stream, &head, after_seq + 1, max_bytes)? {
                 Ok(chunks) => return Ok(chunks),
                 Err(Unread::Moved) => problem = None,
-                Err(Unread::Io(error)) => return Err(Error::Io(format!("reading stream {stream}: {error}"))),
+                Err(Unread::Io(error)) => {
+                    return Err(Error::Io(format!("reading stream {stream}: {error}")));
+                }
                 // Believed only when it is there twice: in between, the place may have changed.
                 Err(Unread::Damaged(text)) if problem.is_none() => problem = Some(text),
                 Err(Unread::Damaged(text)) => return Err(self.set_apart(stream, text)),
             }
         }
-        Err(Error::Io(format!("the entries of stream {stream} moved too often while they were read")))
+        Err(Error::Io(format!(
+            "the entries of stream {stream} moved too often while they were read"
+        )))
     }
 
-    fn read_places(&self, stream: &Stream, head: &Head, from_seq: u64, max_bytes: usize) -> Result<Result<Vec<Chunk>, Unread>> {
+    fn read_places(
+        &self,
+        stream: &Stream,
+        head: &Head,
+        from_seq: u64,
+        max_bytes: usize,
+    ) -> Result<Result<Vec<Chunk>, Unread>> {
         let places = self.places(stream, head, from_seq, max_bytes as u64)?;
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut joined = Joined::default();
@@ -113,7 +133,10 @@ impl Core {
                 bytes: read,
             };
             if run.first_seq < next_seq && begin_at(&mut chunk, next_seq).is_none() {
-                return Ok(Err(Unread::Damaged(format!("the entries from {} on cannot be told apart", run.first_seq))));
+                return Ok(Err(Unread::Damaged(format!(
+                    "the entries from {} on cannot be told apart",
+                    run.first_seq
+                ))));
             }
             bytes += chunk.bytes.len().max(1);
             next_seq = run.last_seq + 1;
@@ -121,13 +144,21 @@ impl Core {
         }
         chunks.extend(joined.take());
         if chunks.is_empty() {
-            return Ok(Err(Unread::Damaged(format!("the entries from {next_seq} on are missing"))));
+            return Ok(Err(Unread::Damaged(format!(
+                "the entries from {next_seq} on are missing"
+            ))));
         }
         Ok(Ok(chunks))
     }
 
     /// Where the entries from `from_seq` on are, in order.
-    fn places(&self, stream: &Stream, head: &Head, from_seq: u64, max_bytes: u64) -> Result<Vec<Place>> {
+    fn places(
+        &self,
+        stream: &Stream,
+        head: &Head,
+        from_seq: u64,
+        max_bytes: u64,
+    ) -> Result<Vec<Place>> {
         // Memory first: a run leaves it only after the index has it.
         let fresh = self
             .segments
@@ -208,7 +239,9 @@ impl Core {
                 }));
             }
         }
-        Err(Error::Io(format!("the value of record {key} moved too often while it was read")))
+        Err(Error::Io(format!(
+            "the value of record {key} moved too often while it was read"
+        )))
     }
 
     /// The value of a record; `None`: it has moved, look the record up again.
@@ -216,7 +249,10 @@ impl Core {
         match &stored.value {
             Where::Inline(value) => Ok(Some(Bytes::copy_from_slice(value))),
             Where::Journal(place) => self.large(&stored.key, place),
-            Where::Lost => Err(Error::Io(format!("the value of record {} is lost: its segment is damaged", stored.key))),
+            Where::Lost => Err(Error::Io(format!(
+                "the value of record {} is lost: its segment is damaged",
+                stored.key
+            ))),
             Where::Deleted => Ok(None),
         }
     }
@@ -228,13 +264,18 @@ impl Core {
         {
             Ok(value) => Ok(Some(value)),
             Err(Unread::Moved) => Ok(None),
-            Err(Unread::Damaged(problem)) => Err(Error::Io(format!("the value of record {key} is damaged: {problem}"))),
+            Err(Unread::Damaged(problem)) => Err(Error::Io(format!(
+                "the value of record {key} is damaged: {problem}"
+            ))),
             Err(Unread::Io(error)) => Err(Error::Io(format!("reading record {key}: {error}"))),
         }
     }
 
     /// Records that a query of the index finds.
-    pub(super) fn records(&self, query: impl FnOnce(&Index) -> Result<Vec<Stored>>) -> Result<Vec<Record>> {
+    pub(super) fn records(
+        &self,
+        query: impl FnOnce(&Index) -> Result<Vec<Stored>>,
+    ) -> Result<Vec<Record>> {
         let index = self.index()?;
         let found = query(&index).inspect_err(|error| self.fail_index(error))?;
         let mut records = Vec::with_capacity(found.len());
@@ -260,7 +301,12 @@ impl Core {
     }
 
     /// See [`crate::store::Records::changes`].
-    pub(super) fn changes(&self, prefix: &str, revision: u64, limit: usize) -> Result<Vec<RecordChange>> {
+    pub(super) fn changes(
+        &self,
+        prefix: &str,
+        revision: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordChange>> {
         let index = self.index()?;
         let found = index
             .changes(prefix, revision, limit)
@@ -272,7 +318,9 @@ impl Core {
                 _ => match self.value(&stored)? {
                     Some(value) => (stored.revision, Some(value)),
                     None => match self.get(&stored.key)? {
-                        Some(record) if record.revision == stored.revision => (record.revision, Some(record.value)),
+                        Some(record) if record.revision == stored.revision => {
+                            (record.revision, Some(record.value))
+                        }
                         // It has changed since: that change has a later revision.
                         _ => continue,
                     },

@@ -62,10 +62,21 @@ pub enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Damage::Segment { file, range } => write!(f, "{file} is damaged from byte {} to {}", range.start, range.end),
-            Damage::Stream { stream, problem } => write!(f, "stream {stream} is set apart: {problem}"),
-            Damage::Commits { range } => write!(f, "commits {} to {} are lost", range.start, range.end - 1),
-            Damage::End { known, last } => write!(f, "the journal ends at commit {last}, but there were commits up to {known}"),
+            Damage::Segment { file, range } => write!(
+                f,
+                "{file} is damaged from byte {} to {}",
+                range.start, range.end
+            ),
+            Damage::Stream { stream, problem } => {
+                write!(f, "stream {stream} is set apart: {problem}")
+            }
+            Damage::Commits { range } => {
+                write!(f, "commits {} to {} are lost", range.start, range.end - 1)
+            }
+            Damage::End { known, last } => write!(
+                f,
+                "the journal ends at commit {last}, but there were commits up to {known}"
+            ),
             Damage::Snapshot { file } => write!(f, "{file} is damaged"),
         }
     }
@@ -179,11 +190,13 @@ pub(super) fn recover(options: &Options) -> Result<Recovered> {
         }) {
             Ok((index, applied, indexed)) => {
                 let journal = Journal::read(&files, &indexed, applied)?;
-                let floor = snapshots
-                    .first()
-                    .map_or(0, |snapshot| snapshot.lsn);
+                let floor = snapshots.first().map_or(0, |snapshot| snapshot.lsn);
                 if applied > journal.last_lsn {
-                    tracing::warn!(applied, last = journal.last_lsn, "the index is ahead of the journal");
+                    tracing::warn!(
+                        applied,
+                        last = journal.last_lsn,
+                        "the index is ahead of the journal"
+                    );
                     damage.push(Damage::End {
                         known: applied,
                         last: journal.last_lsn,
@@ -193,7 +206,9 @@ pub(super) fn recover(options: &Options) -> Result<Recovered> {
                 } else {
                     mark_index(dir, Trust::InUse)?;
                     match journal.finish(options, index, applied, &indexed, false, &mut damage) {
-                        Err(Error::Io(problem)) => tracing::warn!(problem, "the index could not be caught up"),
+                        Err(Error::Io(problem)) => {
+                            tracing::warn!(problem, "the index could not be caught up")
+                        }
                         done => return done.map(|done| done.with(damage)),
                     }
                 }
@@ -208,7 +223,12 @@ pub(super) fn recover(options: &Options) -> Result<Recovered> {
 
 /// Builds the index anew from the newest snapshot and the journal. The old one is only let go of when
 /// that has worked.
-fn rebuild(options: &Options, files: &Files, snapshots: &[Snapshot], mut damage: Vec<Damage>) -> Result<Recovered> {
+fn rebuild(
+    options: &Options,
+    files: &Files,
+    snapshots: &[Snapshot],
+    mut damage: Vec<Damage>,
+) -> Result<Recovered> {
     let dir = &options.dir;
     let index_dir = index_dir(dir);
     let mut base = None;
@@ -218,9 +238,11 @@ fn rebuild(options: &Options, files: &Files, snapshots: &[Snapshot], mut damage:
                 base = Some((snapshot, end));
                 break;
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => damage.push(Damage::Snapshot {
-                file: snapshot.path.display().to_string(),
-            }),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                damage.push(Damage::Snapshot {
+                    file: snapshot.path.display().to_string(),
+                })
+            }
             Err(error) => return Err(io_error("reading", &snapshot.path, &error)),
         }
     }
@@ -237,9 +259,7 @@ fn rebuild(options: &Options, files: &Files, snapshots: &[Snapshot], mut damage:
     let aside = dir.join("index.old");
     let moved = (|| {
         if index_dir.exists() {
-            if aside.exists() {
-                fs::remove_dir_all(&aside)?;
-            }
+            remove_any(&aside)?;
             fs::rename(&index_dir, &aside)?;
         }
         Ok(())
@@ -261,12 +281,22 @@ fn rebuild(options: &Options, files: &Files, snapshots: &[Snapshot], mut damage:
     let recovered = journal.finish(options, index, applied, &BTreeMap::new(), true, &mut damage)?;
     // Unsynced, it is good until a power failure.
     mark_index(dir, Trust::InUse)?;
-    if aside.exists()
-        && let Err(error) = fs::remove_dir_all(&aside)
-    {
+    if let Err(error) = remove_any(&aside) {
         tracing::warn!(%error, "the old index could not be removed");
     }
     Ok(recovered.with(damage))
+}
+
+fn remove_any(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The files of the journal: of each segment the generation that counts.
@@ -371,7 +401,13 @@ impl Journal {
         Ok(journal)
     }
 
-    fn read_part(&mut self, id: SegmentId, indexed: &BTreeMap<u64, Indexed>, applied: u64, is_newest: bool) -> io::Result<PartState> {
+    fn read_part(
+        &mut self,
+        id: SegmentId,
+        indexed: &BTreeMap<u64, Indexed>,
+        applied: u64,
+        is_newest: bool,
+    ) -> io::Result<PartState> {
         let file = File::open(id.path(&self.dir))?;
         let bytes = file.metadata()?.len();
         if let Some(indexed) = indexed
@@ -393,7 +429,9 @@ impl Journal {
             return Ok(PartState::Sealed(sealed, footer.message));
         }
         let data = fs::read(id.path(&self.dir))?;
-        Ok(PartState::Open(self.scan_part(id, data, applied, is_newest)))
+        Ok(PartState::Open(
+            self.scan_part(id, data, applied, is_newest),
+        ))
     }
 
     fn scan_part(&mut self, id: SegmentId, data: Vec<u8>, applied: u64, is_newest: bool) -> Open {
@@ -421,7 +459,9 @@ impl Journal {
                 end = cut;
                 is_torn = true;
             }
-        } else if scan.bad.last().is_some_and(|range| range.end == data.len()) && segment::ends_with_mark(&data) {
+        } else if scan.bad.last().is_some_and(|range| range.end == data.len())
+            && segment::ends_with_mark(&data)
+        {
             // What comes last is the footer that could not be read; a new one is made from the frames.
             scan.bad.pop();
         }
@@ -454,10 +494,7 @@ impl Journal {
         match self.parts.first() {
             None => false,
             Some(part) => {
-                let rewritten = self
-                    .parts
-                    .iter()
-                    .any(|part| part.id.generation > 0);
+                let rewritten = self.parts.iter().any(|part| part.id.generation > 0);
                 let holes = self
                     .parts
                     .windows(2)
@@ -468,7 +505,15 @@ impl Journal {
     }
 
     /// Catches the index up and makes everything ready for the writer.
-    fn finish(mut self, options: &Options, index: Index, applied: u64, indexed: &BTreeMap<u64, Indexed>, rebuilt: bool, damage: &mut Vec<Damage>) -> Result<Recovered> {
+    fn finish(
+        mut self,
+        options: &Options,
+        index: Index,
+        applied: u64,
+        indexed: &BTreeMap<u64, Indexed>,
+        rebuilt: bool,
+        damage: &mut Vec<Damage>,
+    ) -> Result<Recovered> {
         self.catch_up(&index, applied)?;
 
         let segments = Segments::new(self.dir.clone());
@@ -511,7 +556,10 @@ impl Journal {
         }
         let (active, offset) = match active {
             Some(active) => active,
-            None => (writer::create(&self.dir, last_id + 1, options.fill_bytes)?, HEADER as u64),
+            None => (
+                writer::create(&self.dir, last_id + 1, options.fill_bytes)?,
+                HEADER as u64,
+            ),
         };
         let active = Arc::new(active);
         segments.add_fresh(active.clone());
@@ -548,20 +596,31 @@ impl Journal {
                         continue;
                     }
                     let path = part.id.path(&self.dir);
-                    let data = fs::read(&path).map_err(|error| io_error("reading", &path, &error))?;
+                    let data =
+                        fs::read(&path).map_err(|error| io_error("reading", &path, &error))?;
                     let footer = segment::footer_in(&data);
                     let end = footer
                         .as_ref()
                         .map_or(data.len(), |footer| footer.data_end as usize);
-                    let salt = segment::parse_header(&data, part.id).or(footer.map(|footer| footer.salt));
-                    let scan = salt.map_or_else(Scan::default, |salt| segment::scan(&data, end, salt));
+                    let salt =
+                        segment::parse_header(&data, part.id).or(footer.map(|footer| footer.salt));
+                    let scan =
+                        salt.map_or_else(Scan::default, |salt| segment::scan(&data, end, salt));
                     for range in &scan.bad {
                         damage.push(Damage::Segment {
                             file: part.id.file_name(),
                             range: range.start as u64..range.end as u64,
                         });
                     }
-                    replay(index, part.id, &data, &scan, !follows, &mut last_lsn, &mut damage)?;
+                    replay(
+                        index,
+                        part.id,
+                        &data,
+                        &scan,
+                        !follows,
+                        &mut last_lsn,
+                        &mut damage,
+                    )?;
                     if last_lsn < sealed.last_lsn {
                         damage.push(Damage::Commits {
                             range: last_lsn + 1..sealed.last_lsn + 1,
@@ -569,7 +628,15 @@ impl Journal {
                         last_lsn = sealed.last_lsn;
                     }
                 }
-                PartState::Open(open) => replay(index, part.id, &open.data, &open.scan, !follows, &mut last_lsn, &mut damage)?,
+                PartState::Open(open) => replay(
+                    index,
+                    part.id,
+                    &open.data,
+                    &open.scan,
+                    !follows,
+                    &mut last_lsn,
+                    &mut damage,
+                )?,
             }
         }
         self.damage.append(&mut damage);
@@ -601,7 +668,8 @@ fn torn_at(scan: &Scan, base_lsn: u64, applied: u64) -> Option<usize> {
             .iter()
             .filter(|found| found.at >= range.end)
             .peekable();
-        let is_proven = later.peek().is_some() && (applied >= lost_lsn || later.any(|found| found.synced_lsn >= lost_lsn));
+        let is_proven = later.peek().is_some()
+            && (applied >= lost_lsn || later.any(|found| found.synced_lsn >= lost_lsn));
         if !is_proven {
             return Some(range.start);
         }
@@ -611,7 +679,15 @@ fn torn_at(scan: &Scan, base_lsn: u64, applied: u64) -> Option<usize> {
 
 /// Applies the scanned commits after `last_lsn`, which moves along. Missing numbers are only damage where
 /// something can be missing: behind a damaged range, or (`after_hole`) a missing segment.
-fn replay(index: &Index, id: SegmentId, data: &[u8], scan: &Scan, mut after_hole: bool, last_lsn: &mut u64, damage: &mut Vec<Damage>) -> Result<()> {
+fn replay(
+    index: &Index,
+    id: SegmentId,
+    data: &[u8],
+    scan: &Scan,
+    mut after_hole: bool,
+    last_lsn: &mut u64,
+    damage: &mut Vec<Damage>,
+) -> Result<()> {
     for frames in scan.frames.chunks(CATCH_UP) {
         let mut projection = index.begin();
         for found in frames {
@@ -681,13 +757,10 @@ fn reseal(journal: &Path, id: SegmentId, open: &Open, index: &Index) -> Result<O
         .open(&path)
         .map_err(failed)?;
     // Behind the damage, so that it can still be looked at.
-    let bad_end = open
-        .scan
-        .bad
-        .last()
-        .map_or(0, |range| range.end);
+    let bad_end = open.scan.bad.last().map_or(0, |range| range.end);
     let data_end = open.end.max(bad_end) as u64;
-    let bytes = write_footer(&file, &message, data_end, open.salt.unwrap_or_default()).map_err(failed)?;
+    let bytes =
+        write_footer(&file, &message, data_end, open.salt.unwrap_or_default()).map_err(failed)?;
     index.put_segment(id, &message, None)?;
     Ok(Some(Sealed {
         generation: id.generation,
@@ -712,7 +785,11 @@ fn set_apart_uncovered(index: &Index, segments: &Segments, damage: &mut Vec<Dama
                 continue;
             }
             if let Some(missing) = uncovered(index, segments, &stream, &head)? {
-                let problem = format!("entries {} to {} are missing", missing.start, missing.end - 1);
+                let problem = format!(
+                    "entries {} to {} are missing",
+                    missing.start,
+                    missing.end - 1
+                );
                 index.set_apart(&stream, &problem)?;
                 damage.push(Damage::Stream { stream, problem });
             }
@@ -721,13 +798,20 @@ fn set_apart_uncovered(index: &Index, segments: &Segments, damage: &mut Vec<Dama
 }
 
 /// The first range of a stream's entries that no segment holds.
-fn uncovered(index: &Index, segments: &Segments, stream: &Stream, head: &Head) -> Result<Option<Range<u64>>> {
+fn uncovered(
+    index: &Index,
+    segments: &Segments,
+    stream: &Stream,
+    head: &Head,
+) -> Result<Option<Range<u64>>> {
     let mut next_seq = head.first_seq;
     while next_seq <= head.last_seq {
         let mut places = index.runs(stream, head.log_epoch, next_seq, 1 << 30)?;
         if places.is_empty() {
             places = segments.fresh_runs(stream, head.log_epoch, next_seq, u64::MAX);
         }
+        // Of a segment whose file is gone, the index may still have the blocks.
+        places.retain(|place| segments.has(place.segment));
         let from = next_seq;
         for place in places {
             if place.run.first_seq > next_seq {

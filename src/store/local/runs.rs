@@ -65,7 +65,11 @@ impl Contents {
             }
         }
         for op in &frame.ops {
-            if let Some(value) = op.value.clone().filter(|value| value.len() > MAX_INDEXED_VALUE) {
+            if let Some(value) = op
+                .value
+                .clone()
+                .filter(|value| value.len() > MAX_INDEXED_VALUE)
+            {
                 self.large.push(pb::LargeValue {
                     key: op.key.clone(),
                     lsn: frame.lsn,
@@ -86,7 +90,8 @@ impl Contents {
             let mut next_seq = None;
             for run in runs {
                 let joins = blocks.last().is_some_and(|block: &pb::RunBlock| {
-                    next_seq == Some((run.log_epoch, run.first_seq)) && block.counts.len() < MAX_BLOCK_RUNS
+                    next_seq == Some((run.log_epoch, run.first_seq))
+                        && block.counts.len() < MAX_BLOCK_RUNS
                 });
                 if !joins {
                     blocks.push(pb::RunBlock {
@@ -119,10 +124,17 @@ pub(super) fn block_runs(block: &pb::RunBlock) -> impl DoubleEndedIterator<Item 
     let mut first_seq = block.first_seq;
     let mut runs = Vec::with_capacity(block.counts.len());
     for (at, count) in block.counts.iter().enumerate() {
-        let (Some(offset), Some(len), Some(crc)) = (block.offsets.get(at), block.lens.get(at), block.crcs.get(at)) else {
+        let (Some(offset), Some(len), Some(crc)) = (
+            block.offsets.get(at),
+            block.lens.get(at),
+            block.crcs.get(at),
+        ) else {
             break;
         };
-        let Some(next) = first_seq.checked_add(*count).filter(|next| *next > first_seq) else {
+        let Some(next) = first_seq
+            .checked_add(*count)
+            .filter(|next| *next > first_seq)
+        else {
             break;
         };
         runs.push(Run {
@@ -178,7 +190,10 @@ mod tests {
             .iter()
             .map(|block| (block.log_epoch, block.first_seq, block_last_seq(block)))
             .collect();
-        assert_eq!(ranges, [(1, 1, 256), (1, 257, 300), (1, 400, 402), (2, 1, 5)]);
+        assert_eq!(
+            ranges,
+            [(1, 1, 256), (1, 257, 300), (1, 400, 402), (2, 1, 5)]
+        );
         let back: Vec<Run> = footer.blocks.iter().flat_map(block_runs).collect();
         assert_eq!(back, runs);
     }

@@ -147,7 +147,8 @@ fn parse_trailer(trailer: &[u8], size: u64) -> Option<(u64, usize)> {
     }
     let data_end = u64::from_le_bytes(trailer[..8].try_into().ok()?);
     let len = u64::from_le_bytes(trailer[8..16].try_into().ok()?);
-    let fits = data_end >= HEADER as u64 && data_end.checked_add(len)?.checked_add(TRAILER as u64)? == size;
+    let fits = data_end >= HEADER as u64
+        && data_end.checked_add(len)?.checked_add(TRAILER as u64)? == size;
     fits.then(|| usize::try_from(len).ok().map(|len| (data_end, len)))?
 }
 
@@ -249,7 +250,10 @@ fn resync(data: &[u8], from: usize, salt: u32, last_lsn: u64) -> Option<usize> {
     // Every payload begins with the lsn's tag: a cheap test before any CRC.
     let mut at = from;
     loop {
-        let tag = data.get(at + FRAME_HEADER..)?.iter().position(|b| *b == 0x08)?;
+        let tag = data
+            .get(at + FRAME_HEADER..)?
+            .iter()
+            .position(|b| *b == 0x08)?;
         at += tag;
         if let Some((_, frame)) = frame_at(data, at, salt)
             && frame.lsn >= last_lsn
@@ -330,7 +334,7 @@ mod tests {
         let scan = scan(&data, data.len(), 9);
         let lsns: Vec<u64> = scan.frames.iter().map(|found| found.lsn).collect();
         assert_eq!(lsns, [1, 2, 4, 5]);
-        assert_eq!(scan.bad, [ends[2]..ends[3]]);
+        assert_eq!(scan.bad, std::slice::from_ref(&(ends[2]..ends[3])));
         assert_eq!(scan.end, ends[5]);
         assert!(scan.frames[2].after_bad && !scan.frames[3].after_bad);
     }

@@ -160,13 +160,27 @@ impl Segments {
             .collect()
     }
 
+    /// Whether there is such a segment.
+    pub(super) fn has(&self, segment: SegmentId) -> bool {
+        let state = self.state.read();
+        let sealed = state.sealed.get(&segment.id);
+        sealed.is_some_and(|sealed| sealed.generation == segment.generation)
+            || state.fresh.iter().any(|fresh| fresh.segment() == segment)
+    }
+
     /// The segments that are not sealed, oldest first.
     pub(super) fn fresh(&self) -> Vec<Arc<Fresh>> {
         self.state.read().fresh.clone()
     }
 
     /// Runs of a stream in unsealed segments from `from_seq` on, in order, until `max_bytes` are gathered.
-    pub(super) fn fresh_runs(&self, stream: &Stream, log_epoch: u64, from_seq: u64, max_bytes: u64) -> Vec<Place> {
+    pub(super) fn fresh_runs(
+        &self,
+        stream: &Stream,
+        log_epoch: u64,
+        from_seq: u64,
+        max_bytes: u64,
+    ) -> Vec<Place> {
         let mut places = Vec::new();
         let mut bytes = 0;
         for fresh in self.fresh() {
@@ -175,8 +189,12 @@ impl Segments {
                 continue;
             };
             // Epochs grow with the log, and so do seqs within one.
-            let at = runs.partition_point(|run| (run.log_epoch, run.last_seq) < (log_epoch, from_seq));
-            for run in runs[at..].iter().take_while(|run| run.log_epoch == log_epoch) {
+            let at =
+                runs.partition_point(|run| (run.log_epoch, run.last_seq) < (log_epoch, from_seq));
+            for run in runs[at..]
+                .iter()
+                .take_while(|run| run.log_epoch == log_epoch)
+            {
                 if bytes >= max_bytes {
                     return places;
                 }
@@ -191,7 +209,12 @@ impl Segments {
     }
 
     /// The newest runs of a stream in unsealed segments, newest first, until `visit` returns `false`.
-    pub(super) fn fresh_runs_back(&self, stream: &Stream, log_epoch: u64, mut visit: impl FnMut(Run) -> bool) {
+    pub(super) fn fresh_runs_back(
+        &self,
+        stream: &Stream,
+        log_epoch: u64,
+        mut visit: impl FnMut(Run) -> bool,
+    ) {
         for fresh in self.fresh().iter().rev() {
             let contents = fresh.contents.read();
             for run in contents.streams.get(stream).into_iter().flatten().rev() {
@@ -203,12 +226,20 @@ impl Segments {
     }
 
     /// Bytes of a segment, checked against their CRC.
-    pub(super) fn read(&self, segment: SegmentId, offset: u64, len: u32, crc: u32) -> Result<Bytes, Unread> {
+    pub(super) fn read(
+        &self,
+        segment: SegmentId,
+        offset: u64,
+        len: u32,
+        crc: u32,
+    ) -> Result<Bytes, Unread> {
         let file = self.file(segment)?;
         let mut bytes = vec![0; len as usize];
         if let Err(error) = file.read_exact_at(&mut bytes, offset) {
             return Err(match error.kind() {
-                io::ErrorKind::UnexpectedEof => Unread::Damaged(format!("{} is too short", segment.file_name())),
+                io::ErrorKind::UnexpectedEof => {
+                    Unread::Damaged(format!("{} is too short", segment.file_name()))
+                }
                 _ => Unread::Io(error),
             });
         }

@@ -99,7 +99,12 @@ impl Writer {
 
 /// Takes a snapshot of the index. `barrier` waits until all that is in the index is synced in the journal,
 /// and answers with the last commit.
-pub(super) fn take(dir: &Path, index: &Index, barrier: &dyn Fn() -> Result<u64>, step: &mut dyn FnMut(u64)) -> Result<Snapshot> {
+pub(super) fn take(
+    dir: &Path,
+    index: &Index,
+    barrier: &dyn Fn() -> Result<u64>,
+    step: &mut dyn FnMut(u64),
+) -> Result<Snapshot> {
     let lsn = index.applied()?;
     let mut writer = Writer::create(dir)?;
     let mut done = 0;
@@ -189,7 +194,10 @@ pub(super) fn head_from(message: &pb::StreamHead) -> Option<(Stream, Head)> {
 }
 
 /// Walks over a snapshot. The answer is its end; [`io::ErrorKind::InvalidData`] if it is damaged.
-pub(super) fn read(snapshot: &Snapshot, visit: &mut dyn FnMut(Entry) -> Result<()>) -> io::Result<Result<pb::SnapshotEnd>> {
+pub(super) fn read(
+    snapshot: &Snapshot,
+    visit: &mut dyn FnMut(Entry) -> Result<()>,
+) -> io::Result<Result<pb::SnapshotEnd>> {
     let damaged = |problem: &str| io::Error::new(io::ErrorKind::InvalidData, problem.to_owned());
     let mut file = BufReader::with_capacity(1 << 20, File::open(&snapshot.path)?);
     let mut entries = 0;

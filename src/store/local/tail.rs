@@ -59,7 +59,11 @@ impl Tails {
 
     /// A wake-up for a stream whose last seq `last_seq` tells. It is asked for after the watch exists, so
     /// that no growth falls between.
-    pub(super) fn watch(&self, stream: &Stream, last_seq: impl FnOnce() -> u64) -> watch::Receiver<u64> {
+    pub(super) fn watch(
+        &self,
+        stream: &Stream,
+        last_seq: impl FnOnce() -> u64,
+    ) -> watch::Receiver<u64> {
         let mut state = self.state.lock();
         if let Some(tail) = state.tails.get(stream) {
             return tail.wake.subscribe();
@@ -86,7 +90,14 @@ impl Tails {
     }
 
     /// Adds entries of a commit, if somebody watches the stream. Readers are not woken yet.
-    pub(super) fn push(&self, stream: &Stream, log_epoch: u64, first_seq: u64, last_seq: u64, entries: &[u8]) {
+    pub(super) fn push(
+        &self,
+        stream: &Stream,
+        log_epoch: u64,
+        first_seq: u64,
+        last_seq: u64,
+        entries: &[u8],
+    ) {
         let mut state = self.state.lock();
         state.turn += 1;
         let turn = state.turn;
@@ -152,7 +163,14 @@ impl Tails {
     }
 
     /// Chunks from `from_seq` on, up to `max_bytes` (at least one) and `last_seq`, if the tail reaches back that far.
-    pub(super) fn read(&self, stream: &Stream, log_epoch: u64, from_seq: u64, last_seq: u64, max_bytes: usize) -> Option<Vec<Chunk>> {
+    pub(super) fn read(
+        &self,
+        stream: &Stream,
+        log_epoch: u64,
+        from_seq: u64,
+        last_seq: u64,
+        max_bytes: usize,
+    ) -> Option<Vec<Chunk>> {
         let state = self.state.lock();
         let tail = state.tails.get(stream)?;
         let is_here = tail.log_epoch == log_epoch && tail.chunks.front()?.first_seq <= from_seq;
@@ -265,7 +283,13 @@ mod tests {
             .read(&stream(19), 1, 50, 50, 1)
             .expect("the newest chunk");
         assert_eq!(chunks[0].first_seq, 50);
-        assert!(tails.read(&stream(19), 2, 50, 50, 1).is_none(), "another epoch");
-        assert!(tails.read(&stream(19), 1, 1, 50, 1).is_none(), "too far back");
+        assert!(
+            tails.read(&stream(19), 2, 50, 50, 1).is_none(),
+            "another epoch"
+        );
+        assert!(
+            tails.read(&stream(19), 1, 1, 50, 1).is_none(),
+            "too far back"
+        );
     }
 }

@@ -79,7 +79,13 @@ impl View for Judge<'_> {
 }
 
 impl Writer {
-    pub(super) fn new(core: Arc<Core>, helper: SyncSender<Job>, active: Arc<Fresh>, offset: u64, lsn: u64) -> Self {
+    pub(super) fn new(
+        core: Arc<Core>,
+        helper: SyncSender<Job>,
+        active: Arc<Fresh>,
+        offset: u64,
+        lsn: u64,
+    ) -> Self {
         Writer {
             core,
             helper,
@@ -148,7 +154,13 @@ impl Writer {
                         fault::point(fault::BEFORE_APPEND);
                         lsn += 1;
                         let start = self.buffer.len();
-                        frame::encode(&mut self.buffer, self.active.salt, self.synced_lsn, &commit, committed);
+                        frame::encode(
+                            &mut self.buffer,
+                            self.active.salt,
+                            self.synced_lsn,
+                            &commit,
+                            committed,
+                        );
                         frames.push(start + FRAME_HEADER..self.buffer.len());
                     }
                     judged.push(Judged {
@@ -164,7 +176,8 @@ impl Writer {
                 }
             }
             let is_long = self.buffer.len() >= self.core.options.group_bytes;
-            if is_long || self.offset + self.buffer.len() as u64 >= self.core.options.segment_bytes {
+            if is_long || self.offset + self.buffer.len() as u64 >= self.core.options.segment_bytes
+            {
                 break;
             }
         }
@@ -238,9 +251,9 @@ impl Writer {
         match undone {
             Ok(()) if is_full(&error) => Err(Error::Full),
             Ok(()) => Err(self.core.fail(&format!("writing the journal: {error}"))),
-            Err(undo) => Err(self
-                .core
-                .fail(&format!("writing the journal: {error}; and taking it back: {undo}"))),
+            Err(undo) => Err(self.core.fail(&format!(
+                "writing the journal: {error}; and taking it back: {undo}"
+            ))),
         }
     }
 
@@ -283,9 +296,13 @@ impl Writer {
             for append in frame.appends.iter().filter(|append| append.count > 0) {
                 let last_seq = append.first_seq + append.count - 1;
                 let entries = &payload[append.entries.clone()];
-                self.core
-                    .tails
-                    .push(&append.stream, append.log_epoch, append.first_seq, last_seq, entries);
+                self.core.tails.push(
+                    &append.stream,
+                    append.log_epoch,
+                    append.first_seq,
+                    last_seq,
+                    entries,
+                );
             }
             for trim in frame.trims.iter().filter(|trim| trim.drop) {
                 self.core.tails.forget(&trim.stream);
@@ -338,7 +355,7 @@ impl Writer {
         synced
     }
 
-    fn barrier(&mut self, roll: bool, answer: oneshot::Sender<Result<u64>>) {
+    fn barrier(&mut self, roll: bool, answer: SyncSender<Result<u64>>) {
         let mut done = self.sync_unsynced().map(|()| self.lsn);
         if roll
             && done.is_ok()
@@ -384,11 +401,7 @@ impl Writer {
         if is_enough || filled >= self.core.options.segment_bytes || self.asked_to_fill == filled {
             return;
         }
-        if self
-            .helper
-            .try_send(Job::Fill(self.active.clone()))
-            .is_ok()
-        {
+        if self.helper.try_send(Job::Fill(self.active.clone())).is_ok() {
             self.asked_to_fill = filled;
         }
     }

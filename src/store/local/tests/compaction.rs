@@ -50,18 +50,22 @@ async fn space_comes_back_and_everything_else_stays() {
     let compacted = store
         .compact(&all(), &mut |progress| phases.push(progress.phase))
         .expect("compacted");
-    assert!(compacted.deleted > 0 && compacted.rewritten > 0, "{compacted:?}");
+    assert!(
+        compacted.deleted > 0 && compacted.rewritten > 0,
+        "{compacted:?}"
+    );
     assert_eq!(compacted.damaged, 0);
     assert!(phases.contains(&"snapshot") && phases.contains(&"segments"));
     let left = size_of(&dir.path().join("journal"));
     // What is alive: 100 and 11 entries of 300 bytes, two large values.
-    assert!(left < 120_000 && full > 2_000_000, "{full} bytes became {left}");
+    assert!(
+        left < 120_000 && full > 2_000_000,
+        "{full} bytes became {left}"
+    );
     assert_eq!(dump(&(store.clone() as SharedStore)).await, expected);
 
     // Once more changes nothing, and so does a start, with or without the index.
-    store
-        .compact(&all(), &mut |_| {})
-        .expect("compacted");
+    store.compact(&all(), &mut |_| {}).expect("compacted");
     for forget in [false, true] {
         add(&store, "other", 0, 10).await;
         trim(&store, "other", None).await;
@@ -139,7 +143,10 @@ async fn readers_and_writers_go_on_meanwhile() {
                     .await
                 {
                     Ok(chunks) if head.first_seq <= head.last_seq => {
-                        assert_eq!(entries(head.first_seq - 1, &chunks)[0], entry("trimmed", head.first_seq, 300));
+                        assert_eq!(
+                            entries(head.first_seq - 1, &chunks)[0],
+                            entry("trimmed", head.first_seq, 300)
+                        );
                     }
                     Ok(_) | Err(Error::Truncated { .. }) => {}
                     Err(error) => panic!("{error}"),
@@ -175,9 +182,7 @@ async fn readers_and_writers_go_on_meanwhile() {
 async fn content_that_nobody_refers_to_is_removed_after_its_grace() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = LocalStore::open(options(dir.path())).expect("opened");
-    let contents: Vec<Bytes> = (0..3)
-        .map(|n| Bytes::from(vec![n; 1000]))
-        .collect();
+    let contents: Vec<Bytes> = (0..3).map(|n| Bytes::from(vec![n; 1000])).collect();
     let names: Vec<String> = contents.iter().map(|bytes| sha256(bytes)).collect();
     for (name, bytes) in names.iter().zip(&contents) {
         assert_eq!(store.stage(name, 1000, 0, bytes.clone()).await, Ok(true));
@@ -225,18 +230,19 @@ async fn a_segment_with_damage_is_left_as_it_is() {
     let store = filled(dir.path()).await;
     trim(&store, "dropped", None).await;
     store.close_blocking().expect("closed");
-    let first = segments(dir.path())[0].clone();
-    let mut data = std::fs::read(&first).expect("readable");
-    let at = data
-        .windows(8)
-        .position(|window| window == b"kept 3 .")
+    let find = |path: &std::path::PathBuf| {
+        let data = std::fs::read(path).expect("readable");
+        let at = data.windows(8).position(|window| window == b"kept 3 .")?;
+        Some((path.clone(), data, at))
+    };
+    let (first, mut data, at) = segments(dir.path())
+        .iter()
+        .find_map(find)
         .expect("the entry");
     data[at + 9] ^= 1;
     std::fs::write(&first, &data).expect("written");
     let store = LocalStore::open(options(dir.path())).expect("opened");
-    let compacted = store
-        .compact(&all(), &mut |_| {})
-        .expect("compacted");
+    let compacted = store.compact(&all(), &mut |_| {}).expect("compacted");
     assert_eq!(compacted.damaged, 1);
     assert!(first.exists());
 }

@@ -38,7 +38,10 @@ fn frames(path: &Path) -> Vec<Range<usize>> {
         .collect()
 }
 
-fn open_copy(from: &Path, change: impl FnOnce(&Path)) -> (tempfile::TempDir, Result<Arc<LocalStore>, Error>) {
+fn open_copy(
+    from: &Path,
+    change: impl FnOnce(&Path),
+) -> (tempfile::TempDir, Result<Arc<LocalStore>, Error>) {
     let copy = tempfile::tempdir().expect("a directory");
     copy_tree(from, copy.path());
     change(copy.path());
@@ -63,10 +66,7 @@ async fn a_tail_torn_at_any_byte_loses_only_what_is_torn() {
     assert_eq!(frames.len(), 6);
     let name = path.file_name().expect("a name").to_owned();
     for cut in frames[4].start..=frames[5].end {
-        let whole = frames
-            .iter()
-            .filter(|frame| frame.end <= cut)
-            .count();
+        let whole = frames.iter().filter(|frame| frame.end <= cut).count();
         // Cut short; cut and followed by the zeros that were there; cut and followed by rubbish.
         for way in 0..3 {
             let (_copy, store) = open_copy(dir.path(), |copy| {
@@ -85,13 +85,19 @@ async fn a_tail_torn_at_any_byte_loses_only_what_is_torn() {
             });
             let store = store.expect("a torn tail is no damage");
             assert_eq!(store.damage(), [], "cut at {cut}, way {way}");
-            assert_eq!(entries_of(&store, "a").await.expect("readable").len(), whole);
+            assert_eq!(
+                entries_of(&store, "a").await.expect("readable").len(),
+                whole
+            );
             // It goes on from there, also after another start.
             add(&store, "a", whole as u64, 30).await;
             let dir = store.core.options.dir.clone();
             store.close_blocking().expect("closed");
             let store = Arc::new(LocalStore::open(options(&dir)).expect("opened"));
-            assert_eq!(entries_of(&store, "a").await.expect("readable").len(), whole + 1);
+            assert_eq!(
+                entries_of(&store, "a").await.expect("readable").len(),
+                whole + 1
+            );
         }
     }
 }
@@ -117,14 +123,28 @@ async fn a_torn_group_is_cut_off_whole_and_not_taken_for_damage() {
     for lsn in 2..4u64 {
         super::super::frame::seal_frame(&mut group, salt, |out| {
             super::super::frame::put_number(out, 1, lsn);
-            super::super::frame::put_append(out, &stream("a"), 1, lsn, 0, Default::default(), b"\x0a\x01x");
+            super::super::frame::put_append(
+                out,
+                &stream("a"),
+                1,
+                lsn,
+                0,
+                Default::default(),
+                b"\x0a\x01x",
+            );
             super::super::frame::put_number(out, 5, 1);
         });
     }
     data[first.end..first.end + group.len()].copy_from_slice(&group);
     fs::write(&path, &data).expect("written");
     let (_copy, whole) = open_copy(dir.path(), forget_index);
-    assert_eq!(entries_of(&whole.expect("opened"), "a").await.expect("readable").len(), 3);
+    assert_eq!(
+        entries_of(&whole.expect("opened"), "a")
+            .await
+            .expect("readable")
+            .len(),
+        3
+    );
     data[first.end + 9] ^= 1;
     fs::write(&path, &data).expect("written");
     let (_copy, torn) = open_copy(dir.path(), forget_index);
@@ -169,8 +189,14 @@ async fn damage_in_the_middle_sets_its_stream_apart_and_no_other() {
             let all = entries_of(&store, name).await.expect("readable");
             assert_eq!(all.len(), if name == "c" { 2 } else { 5 });
         }
-        assert!(matches!(entries_of(&store, apart).await, Err(Error::Corrupt { .. })), "{lost}");
-        assert!(matches!(store.head(&stream(apart)).await, Err(Error::Corrupt { .. })));
+        assert!(
+            matches!(entries_of(&store, apart).await, Err(Error::Corrupt { .. })),
+            "{lost}"
+        );
+        assert!(matches!(
+            store.head(&stream(apart)).await,
+            Err(Error::Corrupt { .. })
+        ));
         let refused = store
             .commit(crate::store::Commit {
                 appends: vec![crate::store::conformance::append(apart, 5, &["x"])],
@@ -194,7 +220,10 @@ async fn damage_in_the_middle_sets_its_stream_apart_and_no_other() {
         add(&store, if apart == "b" { "a" } else { "b" }, 5, 30).await;
         drop(store);
         let store = LocalStore::open(options(copy.path())).expect("opened");
-        assert!(matches!(store.head(&stream(apart)).await, Err(Error::Corrupt { .. })));
+        assert!(matches!(
+            store.head(&stream(apart)).await,
+            Err(Error::Corrupt { .. })
+        ));
         trim(&store, apart, None).await;
         assert_eq!(store.head(&stream(apart)).await, Ok(None));
         add(&store, apart, 0, 30).await;
@@ -225,7 +254,10 @@ async fn damage_in_a_sealed_segment_is_found_when_it_is_read() {
     let store = Arc::new(LocalStore::open(options(dir.path())).expect("opened"));
     assert_eq!(store.damage(), []);
     assert_eq!(entries_of(&store, "b").await.expect("readable").len(), 60);
-    assert!(matches!(entries_of(&store, "a").await, Err(Error::Corrupt { .. })));
+    assert!(matches!(
+        entries_of(&store, "a").await,
+        Err(Error::Corrupt { .. })
+    ));
     assert_eq!(entries_of(&store, "b").await.expect("readable").len(), 60);
     add(&store, "b", 60, 10).await;
     let report = store.check(&mut |_| {}).expect("checked");
@@ -263,8 +295,14 @@ async fn a_lost_segment_is_noticed() {
             Ok(store) => {
                 assert!(!forget);
                 assert!(!store.damage().is_empty());
-                assert!(matches!(entries_of(&store, "early").await, Err(Error::Corrupt { .. })));
-                assert_eq!(entries_of(&store, "late").await.expect("readable").len(), 40);
+                assert!(matches!(
+                    entries_of(&store, "early").await,
+                    Err(Error::Corrupt { .. })
+                ));
+                assert_eq!(
+                    entries_of(&store, "late").await.expect("readable").len(),
+                    40
+                );
             }
         }
     }
@@ -353,7 +391,10 @@ async fn flipped_bits_are_never_a_panic_and_never_a_silent_loss() {
             let is_same = found
                 .as_ref()
                 .is_some_and(|found| (&found.revision, &found.value) == (revision, value));
-            assert!(is_same || !store.damage().is_empty(), "round {round}: record {key} is {found:?}");
+            assert!(
+                is_same || !store.damage().is_empty(),
+                "round {round}: record {key} is {found:?}"
+            );
             assert!(is_same || !in_index, "round {round}");
         }
         if harmed {
@@ -367,11 +408,7 @@ async fn flipped_bits_are_never_a_panic_and_never_a_silent_loss() {
 
 /// Whether the index turns out to be damaged while everything is read.
 async fn is_broken(store: &Arc<LocalStore>) -> bool {
-    for stream in store
-        .streams(None, usize::MAX)
-        .await
-        .unwrap_or_default()
-    {
+    for stream in store.streams(None, usize::MAX).await.unwrap_or_default() {
         if let Ok(Some(head)) = store.head(&stream).await {
             let mut after = head.first_seq - 1;
             while let Ok(chunks) = store.read(&stream, after, 10_000).await
@@ -400,15 +437,12 @@ async fn a_lost_end_is_told_and_its_numbers_are_not_used_again() {
     data.truncate(frames[3].start);
     fs::write(&path, data).expect("written");
     let store = Arc::new(LocalStore::open(options(dir.path())).expect("opened"));
-    assert_eq!(
-        store.damage(),
-        [Damage::End {
-            known: 6,
-            last: 3
-        }]
-    );
+    assert_eq!(store.damage(), [Damage::End { known: 6, last: 3 }]);
     let all = entries_of(&store, "a").await.expect("readable");
-    assert_eq!(all, (1..=3).map(|seq| entry("a", seq, 30)).collect::<Vec<_>>());
+    assert_eq!(
+        all,
+        (1..=3).map(|seq| entry("a", seq, 30)).collect::<Vec<_>>()
+    );
     assert!(add(&store, "a", 3, 30).await.revision > 6);
     drop(store);
     let store = LocalStore::open(options(dir.path())).expect("opened");

@@ -57,7 +57,9 @@ async fn an_import_is_the_store_that_was_exported() {
     assert_eq!(store.read_content(&name, 0, 1 << 20).await, Ok(content));
     assert_eq!(store.refers(&stream("c"), &name).await, Ok(true));
     // It goes on where it was, and the same can be exported again.
-    assert!(add(&store, "a", 60, 10).await.revision > expected.changes[expected.changes.len() - 1].1);
+    assert!(
+        add(&store, "a", 60, 10).await.revision > expected.changes[expected.changes.len() - 1].1
+    );
     store
         .compact(&super::compaction::all(), &mut |_| {})
         .expect("compacted");
@@ -95,6 +97,9 @@ async fn a_damaged_export_is_refused_and_what_it_left_is_no_store() {
         let copy = tempfile::tempdir().expect("a directory");
         let imported = import(&options(copy.path()), &mut &bytes[..], &mut |_| {});
         assert!(matches!(imported, Err(Error::Unusable(_))), "{imported:?}");
-        assert!(matches!(LocalStore::open(options(copy.path())), Err(Error::Unusable(_))));
+        assert!(matches!(
+            LocalStore::open(options(copy.path())),
+            Err(Error::Unusable(_))
+        ));
     }
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use super::super::recover::{Trust, mark_index};
 use super::super::LocalStore;
+use super::super::recover::{Trust, mark_index};
 use super::{add, change, copy_tree, options, put, trim};
 use crate::store::conformance::{Dump, dump, op, stream};
 use crate::store::{Error, Expect, Records as _, SharedStore};
@@ -66,7 +66,11 @@ async fn a_lost_index_is_rebuilt_the_same() {
         }
         let store = Arc::new(LocalStore::open(options(copy.path())).expect("rebuilt"));
         assert_eq!(store.damage(), [], "way {way}");
-        assert_eq!(dump(&(store.clone() as SharedStore)).await, expected, "way {way}");
+        assert_eq!(
+            dump(&(store.clone() as SharedStore)).await,
+            expected,
+            "way {way}"
+        );
         assert!(!copy.path().join("index.old").exists());
         add(&store, "a", 50, 10).await;
     }
@@ -154,11 +158,12 @@ async fn old_deletions_are_forgotten_in_order() {
             .expect("committed");
         }
     }
-    let changes = store
-        .changes("", 0, usize::MAX)
-        .await
-        .expect("readable");
-    assert!((10_000..11_000).contains(&changes.len()), "{}", changes.len());
+    let changes = store.changes("", 0, usize::MAX).await.expect("readable");
+    assert!(
+        (10_000..11_000).contains(&changes.len()),
+        "{}",
+        changes.len()
+    );
     assert_eq!(changes[changes.len() - 1].key, format!("t/{:05}", many - 1));
     assert!(changes.iter().all(|change| change.value.is_none()));
     let _ = stream("a");

@@ -122,7 +122,11 @@ pub(super) fn size_of(dir: &Path) -> u64 {
     for entry in fs::read_dir(dir).expect("readable") {
         let entry = entry.expect("readable");
         let metadata = entry.metadata().expect("readable");
-        bytes += if metadata.is_dir() { size_of(&entry.path()) } else { metadata.len() };
+        bytes += if metadata.is_dir() {
+            size_of(&entry.path())
+        } else {
+            metadata.len()
+        };
     }
     bytes
 }
