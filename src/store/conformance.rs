@@ -841,7 +841,7 @@ async fn a_dropped_future_does_not_undo_its_commit(provider: Box<dyn Provider>) 
     let store = provider.store();
     let mut watch = store.watch(&stream("a"));
     let mut future = store.commit(appends(vec![append("a", 0, &["kept"])]));
-    let _ = futures_util::poll!(&mut future);
+    let _ = (&mut future).now_or_never();
     drop(future);
     if *watch.borrow_and_update() == 0 {
         watch.changed().await.expect("the store is there");

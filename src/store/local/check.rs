@@ -13,6 +13,7 @@ use super::runs::{Contents as SegmentContents, block_runs};
 use super::segment::{self, SegmentId};
 use super::snapshot;
 use super::{LocalStore, Options, Progress};
+use crate::base::SystemClock;
 use crate::store::Result;
 
 /// What a check found.
@@ -116,7 +117,7 @@ fn check_files(
     let contents = match contents {
         Some(contents) => Some(contents),
         None if dir.join("content").is_dir() => {
-            opened = Contents::look(dir.join("content"));
+            opened = Contents::look(dir.join("content"), SystemClock::shared());
             Some(&opened)
         }
         None => None,

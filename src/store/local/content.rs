@@ -7,13 +7,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest as _, Sha256};
 
 use super::disk::{io_error, sync_dir};
+use crate::base::{SharedClock, Timestamp};
 use crate::store::{Error, Result, keys};
 
 const LOCKS: usize = 64;
@@ -21,26 +22,27 @@ const LOCKS: usize = 64;
 const STAGING_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The contents of a store.
-#[derive(Debug)]
 pub(super) struct Contents {
     dir: PathBuf,
+    clock: SharedClock,
     locks: Vec<Mutex<()>>,
 }
 
 impl Contents {
     /// The contents beneath `dir`. What was staged by an earlier process is let go of.
-    pub(super) fn open(dir: PathBuf) -> Result<Self> {
+    pub(super) fn open(dir: PathBuf, clock: SharedClock) -> Result<Self> {
         let staging = dir.join("staging");
         fs::create_dir_all(&staging).map_err(|error| io_error("creating", &staging, &error))?;
-        let contents = Contents::look(dir);
+        let contents = Contents::look(dir, clock);
         contents.sweep_staging(Duration::ZERO)?;
         Ok(contents)
     }
 
     /// The contents beneath `dir`, only to look at.
-    pub(super) fn look(dir: PathBuf) -> Self {
+    pub(super) fn look(dir: PathBuf, clock: SharedClock) -> Self {
         Contents {
             dir,
+            clock,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
         }
     }
@@ -72,14 +74,11 @@ impl Contents {
             }
             // It may have been unreferred for long: from now on it is young again, so that compaction
             // leaves the caller time to refer to it.
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a file's own time, compared with other files' times only"
-            )]
+            let now = u64::try_from(self.clock.now().as_micros()).unwrap_or(0);
             let touched = File::options()
                 .append(true)
                 .open(&path)
-                .and_then(|file| file.set_modified(SystemTime::now()));
+                .and_then(|file| file.set_modified(UNIX_EPOCH + Duration::from_micros(now)));
             touched.map_err(|error| io_error("touching", &path, &error))?;
             return Ok(true);
         }
@@ -219,7 +218,7 @@ impl Contents {
         let _guard = self.lock(sha256);
         let path = self.path(sha256);
         let failed = |error: io::Error| io_error("removing", &path, &error);
-        let Some(age) = age_of(&path).map_err(failed)? else {
+        let Some(age) = self.age_of(&path).map_err(failed)? else {
             return Ok(false);
         };
         if age < grace || is_referred()? {
@@ -234,12 +233,28 @@ impl Contents {
         self.sweep_staging(STAGING_AGE)
     }
 
+    /// How long ago a file was written; zero if the clock says that it will be.
+    fn age_of(&self, path: &Path) -> io::Result<Option<Duration>> {
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let since = metadata
+            .modified()?
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let written = Timestamp::EPOCH.saturating_add(since);
+        Ok(Some(self.clock.now().saturating_since(written)))
+    }
+
     fn sweep_staging(&self, min_age: Duration) -> Result<()> {
         let staging = self.dir.join("staging");
         let failed = |error: io::Error| io_error("sweeping", &staging, &error);
         for entry in fs::read_dir(&staging).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if age_of(&path)
+            if self
+                .age_of(&path)
                 .map_err(failed)?
                 .is_some_and(|age| age >= min_age)
             {
@@ -263,15 +278,6 @@ fn check_name(sha256: &str) -> Result<()> {
 fn size_of(path: &Path) -> io::Result<Option<u64>> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// How long ago a file was written; zero if the clock says that it will be.
-fn age_of(path: &Path) -> io::Result<Option<Duration>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.modified()?.elapsed().unwrap_or_default())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -233,7 +233,7 @@ pub fn import(
     for path in [&journal, &snapshots] {
         fs::create_dir(path).map_err(|error| io_error("creating", path, &error))?;
     }
-    let contents = Contents::open(dir.join("content"))?;
+    let contents = Contents::open(dir.join("content"), options.clock.clone())?;
 
     let mut reader = Importer { from, items: 0 };
     let Some(Item::Header(header)) = reader.next()? else {

@@ -5,9 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-
-use tokio::sync::oneshot;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::Core;
 use super::segment;
@@ -22,7 +20,7 @@ pub(super) enum Job {
     /// Seal a segment that nothing is added to any more.
     Seal { fresh: Arc<Fresh>, data_end: u64 },
     /// Answer when all before is done.
-    Answer(oneshot::Sender<Result<u64>>, Result<u64>),
+    Answer(SyncSender<Result<u64>>, Result<u64>),
 }
 
 /// How many jobs may wait; beyond that, the writer does.

@@ -15,6 +15,7 @@ use std::ops::Bound;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use prost::Message as _;
 use sled::{Batch, IVec};
@@ -35,6 +36,8 @@ const BATCH_KEYS: usize = 512;
 pub(super) struct Index {
     db: sled::Db,
     tombstones: AtomicUsize,
+    /// Dropped after `db`: tells that the directory is free.
+    gone: Option<SyncSender<()>>,
 }
 
 /// A record as the index has it.
@@ -103,7 +106,15 @@ impl Index {
         Ok(Index {
             db,
             tombstones: AtomicUsize::new(tombstones),
+            gone: None,
         })
+    }
+
+    /// The same with a receiver that is disconnected when the index is closed.
+    pub(super) fn watched(mut self) -> (Self, Receiver<()>) {
+        let (gone, index_gone) = mpsc::sync_channel(0);
+        self.gone = Some(gone);
+        (self, index_gone)
     }
 
     /// The last commit that is in the index; 0 if there is none.

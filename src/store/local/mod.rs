@@ -53,7 +53,7 @@ mod tests;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -150,13 +150,15 @@ pub struct LocalStore {
     damage: Vec<Damage>,
 }
 
-/// How often closing waits a millisecond for readers.
-const MAX_CLOSE_WAITS: usize = 5_000;
+/// How long closing waits for readers.
+const MAX_CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// What ends when the store is closed.
 struct Running {
     writer: JoinHandle<()>,
     helper: JoinHandle<()>,
+    /// Disconnected when the last reader has let go of the index.
+    index_gone: Receiver<()>,
     lock: lock::Lock,
 }
 
@@ -278,20 +280,21 @@ impl LocalStore {
             ));
         }
         let lock = lock::take(&options.dir, create)?;
-        let contents = content::Contents::open(options.dir.join("content"))?;
+        let contents = content::Contents::open(options.dir.join("content"), options.clock.clone())?;
         let recovered = recover::recover(&options)?;
         for damage in &recovered.damage {
             tracing::error!(%damage, "the store is damaged");
         }
 
+        let (index, index_gone) = recovered.index.watched();
         let core = Arc::new(Core {
             segments: recovered.segments,
             heads: Heads::new(options.heads),
             tails: Tails::new(options.tail_bytes, options.tails_bytes),
             queue: Queue::new(options.queue.max(1)),
             revision: watch::Sender::new(recovered.lsn),
-            apart: RwLock::new(recovered.index.apart()?),
-            index: RwLock::new(Some(Arc::new(recovered.index))),
+            apart: RwLock::new(index.apart()?),
+            index: RwLock::new(Some(Arc::new(index))),
             contents,
             failed: RwLock::default(),
             maintenance: Mutex::default(),
@@ -322,6 +325,7 @@ impl LocalStore {
             running: Arc::new(Mutex::new(Some(Running {
                 writer,
                 helper,
+                index_gone,
                 lock,
             }))),
             damage: recovered.damage,
@@ -372,6 +376,7 @@ fn close(core: &Core, running: &Mutex<Option<Running>>) -> Result<()> {
     let Some(Running {
         writer,
         helper,
+        index_gone,
         lock,
     }) = running.take()
     else {
@@ -385,18 +390,9 @@ fn close(core: &Core, running: &Mutex<Option<Running>>) -> Result<()> {
     let mut closed = Ok(());
     if let Some(index) = index {
         closed = index.flush();
-        // Readers that are under way still have it; the directory is not free before they are done.
-        for _ in 0..MAX_CLOSE_WAITS {
-            if Arc::strong_count(&index) == 1 {
-                break;
-            }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "this is a thread that may block, and nothing tells when a reader is done"
-            )]
-            thread::sleep(Duration::from_millis(1));
-        }
         drop(index);
+        // Readers that are under way still have it; the directory is not free before they are done.
+        let _ = index_gone.recv_timeout(MAX_CLOSE_WAIT);
         if ended && core.writable().is_ok() && closed.is_ok() {
             closed = recover::settle_index(&core.options.dir);
         }

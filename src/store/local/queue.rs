@@ -1,6 +1,7 @@
 //! What callers want of the writer. Bounded; when it is full, callers wait.
 
 use std::collections::VecDeque;
+use std::sync::mpsc::{self, SyncSender};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -19,7 +20,7 @@ pub(super) enum Request {
     /// Answer when all that came before is synced; with `roll`, begin a new segment first.
     Barrier {
         roll: bool,
-        answer: oneshot::Sender<Result<u64>>,
+        answer: SyncSender<Result<u64>>,
     },
 }
 
@@ -62,10 +63,10 @@ impl Queue {
 
     /// Waits, blocking, until all that was committed before is synced. The answer is the last commit.
     pub(super) fn barrier(&self, roll: bool) -> Result<u64> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, answered) = mpsc::sync_channel(1);
         self.push(Request::Barrier { roll, answer })?;
         answered
-            .blocking_recv()
+            .recv()
             .unwrap_or_else(|_| Err(Error::Io("the writer ended without an answer".into())))
     }
 

@@ -259,9 +259,7 @@ fn rebuild(
     let aside = dir.join("index.old");
     let moved = (|| {
         if index_dir.exists() {
-            if aside.exists() {
-                fs::remove_dir_all(&aside)?;
-            }
+            remove_any(&aside)?;
             fs::rename(&index_dir, &aside)?;
         }
         Ok(())
@@ -283,12 +281,22 @@ fn rebuild(
     let recovered = journal.finish(options, index, applied, &BTreeMap::new(), true, &mut damage)?;
     // Unsynced, it is good until a power failure.
     mark_index(dir, Trust::InUse)?;
-    if aside.exists()
-        && let Err(error) = fs::remove_dir_all(&aside)
-    {
+    if let Err(error) = remove_any(&aside) {
         tracing::warn!(%error, "the old index could not be removed");
     }
     Ok(recovered.with(damage))
+}
+
+fn remove_any(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The files of the journal: of each segment the generation that counts.
@@ -802,6 +810,8 @@ fn uncovered(
         if places.is_empty() {
             places = segments.fresh_runs(stream, head.log_epoch, next_seq, u64::MAX);
         }
+        // Of a segment whose file is gone, the index may still have the blocks.
+        places.retain(|place| segments.has(place.segment));
         let from = next_seq;
         for place in places {
             if place.run.first_seq > next_seq {

@@ -160,6 +160,14 @@ impl Segments {
             .collect()
     }
 
+    /// Whether there is such a segment.
+    pub(super) fn has(&self, segment: SegmentId) -> bool {
+        let state = self.state.read();
+        let sealed = state.sealed.get(&segment.id);
+        sealed.is_some_and(|sealed| sealed.generation == segment.generation)
+            || state.fresh.iter().any(|fresh| fresh.segment() == segment)
+    }
+
     /// The segments that are not sealed, oldest first.
     pub(super) fn fresh(&self) -> Vec<Arc<Fresh>> {
         self.state.read().fresh.clone()

@@ -355,7 +355,7 @@ impl Writer {
         synced
     }
 
-    fn barrier(&mut self, roll: bool, answer: oneshot::Sender<Result<u64>>) {
+    fn barrier(&mut self, roll: bool, answer: SyncSender<Result<u64>>) {
         let mut done = self.sync_unsynced().map(|()| self.lsn);
         if roll
             && done.is_ok()

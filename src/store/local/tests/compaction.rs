@@ -230,11 +230,14 @@ async fn a_segment_with_damage_is_left_as_it_is() {
     let store = filled(dir.path()).await;
     trim(&store, "dropped", None).await;
     store.close_blocking().expect("closed");
-    let first = segments(dir.path())[0].clone();
-    let mut data = std::fs::read(&first).expect("readable");
-    let at = data
-        .windows(8)
-        .position(|window| window == b"kept 3 .")
+    let find = |path: &std::path::PathBuf| {
+        let data = std::fs::read(path).expect("readable");
+        let at = data.windows(8).position(|window| window == b"kept 3 .")?;
+        Some((path.clone(), data, at))
+    };
+    let (first, mut data, at) = segments(dir.path())
+        .iter()
+        .find_map(find)
         .expect("the entry");
     data[at + 9] ^= 1;
     std::fs::write(&first, &data).expect("written");

@@ -1,0 +1,527 @@
+//! The local store in processes of its own: killed at any moment, kept out by a lock, stopped by a limit.
+//!
+//! A child is this test binary again, told by the environment what to do. What it was promised it writes
+//! to its standard output, line by line; the parent compares that with what is stored.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton::store::conformance::{read_all, rounds, stream};
+use baton::store::local::compact::Compaction;
+use baton::store::local::{LocalStore, Options, check};
+use baton::store::{
+    Append, Commit, Durability, Error, Expect, Journal as _, RecordOp, Records as _, SharedStore,
+    Trim,
+};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+
+const ROLE: &str = "BATON_TEST_STORE_ROLE";
+const DIR: &str = "BATON_TEST_STORE_DIR";
+const POINT: &str = "BATON_TEST_STORE_POINT";
+const PASSES: &str = "BATON_TEST_STORE_PASSES";
+
+/// Streams that a child writes to at once.
+const WRITERS: usize = 4;
+
+fn options(dir: &Path) -> Options {
+    Options {
+        segment_bytes: 64 << 10,
+        fill_bytes: 8 << 10,
+        cache_bytes: 8 << 20,
+        reserve_bytes: 0,
+        ..Options::new(dir)
+    }
+}
+
+// === the child ===
+
+/// Does nothing as a test; as a child it plays its role until it is killed.
+#[test]
+fn child() {
+    let (Ok(role), Ok(dir)) = (std::env::var(ROLE), std::env::var(DIR)) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .expect("a runtime");
+    let dir = PathBuf::from(dir);
+    match role.as_str() {
+        "load" => runtime.block_on(load(options(&dir))),
+        "interval" => runtime.block_on(load(Options {
+            durability: Durability::Interval(Duration::from_millis(2)),
+            ..options(&dir)
+        })),
+        "hold" => hold(&dir),
+        "limit" => runtime.block_on(limit(&dir)),
+        other => panic!("there is no role {other}"),
+    }
+}
+
+fn say(line: &str) {
+    // One write a line, so that a kill never leaves half of one that was promised.
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("\n{line}\n").as_bytes())
+        .and_then(|()| out.flush())
+        .expect("the parent listens");
+}
+
+/// Commits as fast as it can, with a reader, trims and compaction at once.
+async fn load(options: Options) {
+    die_at_point();
+    let store = Arc::new(LocalStore::open(options).expect("opened"));
+    assert_eq!(store.damage(), []);
+    let compacting = store.clone();
+    std::thread::spawn(move || {
+        let compaction = Compaction {
+            min_live: 0.8,
+            seal_active: true,
+        };
+        loop {
+            compacting
+                .compact(&compaction, &mut |_| {})
+                .expect("compacted");
+        }
+    });
+    let reader = tokio::spawn(read(store.clone()));
+    join_all((0..WRITERS).map(|writer| write(&store, writer))).await;
+    reader.await.expect("never ends");
+}
+
+#[cfg(feature = "failpoints")]
+fn die_at_point() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    let Ok(point) = std::env::var(POINT) else {
+        return;
+    };
+    let passes: u32 = std::env::var(PASSES)
+        .ok()
+        .and_then(|passes| passes.parse().ok())
+        .unwrap_or(0);
+    let passed = AtomicU32::new(0);
+    fail::cfg_callback(point, move || {
+        if passed.fetch_add(1, Ordering::Relaxed) == passes {
+            let me = nix::unistd::Pid::this();
+            let _ = nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL);
+            // The signal needs a moment to arrive, and nothing may happen in it.
+            loop {
+                std::thread::park();
+            }
+        }
+    })
+    .expect("a point");
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn die_at_point() {}
+
+/// What entry `seq` of a stream says.
+fn entry(writer: usize, seq: u64) -> Bytes {
+    let mut text = format!("{writer} {seq} ");
+    let len = (seq * 37 % 400) as usize;
+    text.extend(std::iter::repeat_n('.', len));
+    text.into()
+}
+
+fn name(writer: usize) -> String {
+    format!("load/{writer}")
+}
+
+/// Appends, sets a record in the same commit, and says what was promised.
+async fn write(store: &LocalStore, writer: usize) {
+    let stream = stream(&name(writer));
+    let key = format!("count/{writer}");
+    let head = store.head(&stream).await.expect("readable");
+    let mut last = head.map_or(0, |head| head.last_seq);
+    let mut revision = store
+        .get(&key)
+        .await
+        .expect("readable")
+        .map(|record| record.revision);
+    loop {
+        let count = last % 3 + 1;
+        let next = last + count;
+        // Sometimes a large value, which is kept in another way.
+        let padding = if next % 16 < 3 { 20_000 } else { 0 };
+        let value = format!("{next} {}", "v".repeat(padding));
+        let trim = (next % 50 < count && next > 60).then(|| Trim {
+            stream: stream.clone(),
+            first_seq: next - 40,
+            drop: false,
+        });
+        let commit = Commit {
+            appends: vec![Append {
+                stream: stream.clone(),
+                expected_last: last,
+                fence: 1,
+                entries: (last + 1..=next).map(|seq| entry(writer, seq)).collect(),
+                origin: None,
+                time: baton::base::Timestamp::from_millis(next as i64),
+            }],
+            ops: vec![RecordOp {
+                key: key.clone(),
+                expect: revision.map_or(Expect::Absent, Expect::Revision),
+                value: Some(value.into()),
+            }],
+            trims: trim.into_iter().collect(),
+        };
+        let done = store.commit(commit).await.expect("committed");
+        assert_eq!(done.heads[0].last_seq, next);
+        say(&format!("ack {writer} {next} {}", done.revision));
+        last = next;
+        revision = Some(done.revision);
+    }
+}
+
+/// Follows the first stream and says what it has seen.
+async fn read(store: Arc<LocalStore>) {
+    let stream = stream(&name(0));
+    let mut watch = store.watch(&stream);
+    let mut seen = *watch.borrow_and_update();
+    loop {
+        watch.changed().await.expect("the store is there");
+        loop {
+            match store.read(&stream, seen, 10_000).await {
+                Ok(chunks) if chunks.is_empty() => break,
+                Ok(chunks) => {
+                    for chunk in chunks {
+                        assert_eq!(chunk.first_seq, seen + 1);
+                        seen = chunk.last_seq;
+                    }
+                    say(&format!("saw 0 {seen}"));
+                }
+                Err(Error::Truncated { head, .. }) => seen = head.first_seq - 1,
+                // Before the first commit.
+                Err(Error::NoStream { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+fn hold(dir: &Path) {
+    let store = LocalStore::open(options(dir)).expect("opened");
+    say("open");
+    // Until the parent kills this process.
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
+    drop(store);
+}
+
+async fn limit(dir: &Path) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let options = Options {
+        segment_bytes: 16 << 20,
+        fill_bytes: 64 << 10,
+        ..options(dir)
+    };
+    let store = LocalStore::open(options).expect("opened");
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).expect("a limit");
+    setrlimit(Resource::RLIMIT_FSIZE, 3 << 20, hard).expect("set");
+    let a = stream("a");
+    let big = |last: u64| Commit {
+        appends: vec![Append {
+            stream: a.clone(),
+            expected_last: last,
+            fence: 0,
+            entries: vec![Bytes::from(vec![last as u8; 100_000])],
+            origin: None,
+            time: baton::base::Timestamp::EPOCH,
+        }],
+        ..Commit::default()
+    };
+    let mut last = 0;
+    let refused = loop {
+        match store.commit(big(last)).await {
+            Ok(done) => last = done.heads[0].last_seq,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, Error::Full);
+    assert_eq!(store.failure(), None);
+    assert!((20..32).contains(&last), "{last} commits fit");
+    // Still full, still readable, and small ones may fit.
+    assert_eq!(store.commit(big(last)).await, Err(Error::Full));
+    assert_eq!(
+        store
+            .head(&a)
+            .await
+            .expect("readable")
+            .map(|head| head.last_seq),
+        Some(last)
+    );
+    assert_eq!(
+        store.read(&a, last - 1, 1).await.expect("readable").len(),
+        1
+    );
+    setrlimit(Resource::RLIMIT_FSIZE, hard, hard).expect("set");
+    for _ in 0..20 {
+        last = store
+            .commit(big(last))
+            .await
+            .expect("there is room again")
+            .heads[0]
+            .last_seq;
+    }
+    store.close_blocking().expect("closed");
+    say(&format!("ack 0 {last} 0"));
+}
+
+// === the parent ===
+
+fn child_test() -> String {
+    let module = module_path!();
+    let within = module.split_once("::").map_or("", |(_, rest)| rest);
+    format!("{within}::child")
+}
+
+fn command(role: &str, dir: &Path) -> Command {
+    // Children inherit that SIGXFSZ is ignored; setting that needs `unsafe` within a program, so a
+    // shell does it.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this binary"))
+        .args([&child_test(), "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+        .env(DIR, dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// What a child was promised.
+#[derive(Debug, Default)]
+struct Promises {
+    /// Of each writer: the newest acknowledged seq and the revision of its record.
+    acked: HashMap<usize, (u64, u64)>,
+    /// The newest entry that a reader saw.
+    seen: u64,
+    lines: usize,
+}
+
+impl Promises {
+    fn hear(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["ack", writer, seq, revision] => {
+                let number = |text: &str| text.parse::<u64>().expect("a number");
+                let writer = number(writer) as usize;
+                self.acked.insert(writer, (number(seq), number(revision)));
+            }
+            ["saw", _, seq] => self.seen = seq.parse().expect("a number"),
+            _ => return,
+        }
+        self.lines += 1;
+    }
+}
+
+/// Listens to a child until it ends, and kills it after `lines` lines.
+fn listen(child: &mut Child, lines: Option<usize>, promises: &mut Promises) -> String {
+    let out = child.stdout.take().expect("piped");
+    let before = promises.lines;
+    for line in BufReader::new(out).split(b'\n') {
+        let line = String::from_utf8(line.expect("readable")).expect("text");
+        promises.hear(&line);
+        if lines.is_some_and(|lines| promises.lines - before == lines) {
+            child.kill().expect("killed");
+            // What it had said by then is still heard.
+        }
+    }
+    let mut errors = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        let _ = std::io::Read::read_to_string(&mut stderr, &mut errors);
+    }
+    child.wait().expect("ended");
+    errors
+}
+
+/// Opens what was left and compares it with what was promised.
+async fn verify(dir: &Path, promises: &Promises) {
+    let store = Arc::new(LocalStore::open(options(dir)).expect("recovered"));
+    assert_eq!(store.damage(), []);
+    assert_eq!(store.set_apart(), []);
+    let shared: SharedStore = store.clone();
+    for writer in 0..WRITERS {
+        let stream = stream(&name(writer));
+        let (acked, acked_revision) = promises.acked.get(&writer).copied().unwrap_or_default();
+        let Some(head) = store.head(&stream).await.expect("readable") else {
+            assert_eq!(acked, 0, "stream {writer} is gone");
+            continue;
+        };
+        assert!(
+            head.last_seq >= acked,
+            "{writer}: acknowledged {acked}, stored {}",
+            head.last_seq
+        );
+        if writer == 0 {
+            assert!(
+                head.last_seq >= promises.seen,
+                "seen {} and then gone",
+                promises.seen
+            );
+        }
+        // Gapless, in order, nothing twice: every entry says which one it is.
+        let all = read_all(&shared, &stream, head.first_seq - 1, 10_000)
+            .await
+            .expect("readable");
+        assert_eq!(all.len() as u64, head.last_seq + 1 - head.first_seq);
+        for (found, seq) in all.iter().zip(head.first_seq..) {
+            assert_eq!(*found, entry(writer, seq));
+        }
+        // The record belongs to the same commits.
+        let record = store
+            .get(&format!("count/{writer}"))
+            .await
+            .expect("readable")
+            .expect("it came with the first entry");
+        let text = String::from_utf8(record.value.to_vec()).expect("text");
+        let count: u64 = text
+            .split(' ')
+            .next()
+            .and_then(|count| count.parse().ok())
+            .expect("a number");
+        assert_eq!(count, head.last_seq, "stream and record of writer {writer}");
+        assert!(record.revision >= acked_revision);
+        assert_eq!(record.revision == acked_revision, count == acked);
+    }
+    drop(shared);
+    store.close_blocking().expect("closed");
+    let report = check::check(&options(dir), &mut |_| {}).expect("checked");
+    assert_eq!(report.problems, []);
+}
+
+async fn crash_loop(role: &str, rounds: u32, seed: u64) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut promises = Promises::default();
+    for round in 0..rounds {
+        let lines = match rng.random_range(0..3) {
+            0 => rng.random_range(1..20),
+            _ => rng.random_range(1..1_500),
+        };
+        let mut child = command(role, dir.path()).spawn().expect("started");
+        let before = promises.lines;
+        let errors = listen(&mut child, Some(lines), &mut promises);
+        assert!(promises.lines >= before + lines, "round {round}: {errors}");
+        verify(dir.path(), &promises).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+    crash_loop("load", rounds(20), 1).await;
+}
+
+#[tokio::test]
+async fn with_an_interval_too() {
+    crash_loop("interval", rounds(6), 2).await;
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_at_every_point() {
+    use baton::store::local::fault;
+
+    let mut rng = SmallRng::seed_from_u64(3);
+    for point in fault::ALL.iter().filter(|point| **point != fault::NO_SPACE) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut promises = Promises::default();
+        let is_rare = [fault::MID_COMPACTION, fault::MID_SNAPSHOT].contains(point);
+        for round in 0..rounds(5) {
+            let passes = rng.random_range(0..if is_rare { 5 } else { 120 });
+            let mut child = command("load", dir.path())
+                .env(POINT, point)
+                .env(PASSES, passes.to_string())
+                .spawn()
+                .expect("started");
+            let errors = listen(&mut child, None, &mut promises);
+            assert!(
+                !errors.contains("panicked"),
+                "{point}, round {round}: {errors}"
+            );
+            verify(dir.path(), &promises).await;
+        }
+        println!("{point}: {} lines", promises.lines);
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_disk_that_is_full_in_the_middle_of_a_write_refuses_and_recovers() {
+    use baton::store::local::fault;
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::open(options(dir.path())).expect("opened");
+    let commit = |last| Commit {
+        appends: vec![Append {
+            stream: stream(&name(0)),
+            expected_last: last,
+            fence: 0,
+            entries: vec![entry(0, last + 1)],
+            origin: None,
+            time: baton::base::Timestamp::EPOCH,
+        }],
+        ..Commit::default()
+    };
+    store.commit(commit(0)).await.expect("committed");
+    fail::cfg(fault::NO_SPACE, "return").expect("a point");
+    assert_eq!(store.commit(commit(1)).await, Err(Error::Full));
+    fail::remove(fault::NO_SPACE);
+    store.commit(commit(1)).await.expect("committed");
+}
+
+#[tokio::test]
+async fn a_second_process_is_kept_out_and_told_by_whom() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = command("hold", dir.path()).spawn().expect("started");
+    let out = child.stdout.take().expect("piped");
+    let is_open = BufReader::new(out)
+        .lines()
+        .any(|line| line.is_ok_and(|line| line == "open"));
+    assert!(is_open);
+    let Err(Error::Unusable(message)) = LocalStore::open(options(dir.path())) else {
+        panic!("two processes have the store");
+    };
+    assert!(
+        message.contains(&format!("process {}", child.id())),
+        "{message}"
+    );
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    LocalStore::open(options(dir.path())).expect("it is free");
+}
+
+#[tokio::test]
+async fn a_file_size_limit_is_a_full_disk() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = command("limit", dir.path()).spawn().expect("started");
+    let mut promises = Promises::default();
+    let errors = listen(&mut child, None, &mut promises);
+    let (last, _) = promises
+        .acked
+        .get(&0)
+        .copied()
+        .unwrap_or_else(|| panic!("{errors}"));
+    let store = Arc::new(LocalStore::open(options(dir.path())).expect("opened"));
+    assert_eq!(store.damage(), []);
+    let all = read_all(&(store as SharedStore), &stream("a"), 0, 1 << 20)
+        .await
+        .expect("readable");
+    assert_eq!(all.len() as u64, last);
+    assert!(
+        all.iter()
+            .enumerate()
+            .all(|(seq, entry)| entry[..] == [seq as u8; 100_000])
+    );
+}
