@@ -1,6 +1,7 @@
 //! A daemon's machine: runners with spool and ledger, which survive, and the daemon, which does not.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use baton::base::Timestamp;
 use baton::base::id::{CommandId, DaemonId, PromptId, SessionId};
@@ -12,7 +13,6 @@ use baton::domain::link::{
     DaemonEvent, DaemonLimits, DaemonLink, Gap, Position, Record, SessionReport,
 };
 use bytes::Bytes;
-use std::time::Duration;
 
 use super::Rng;
 
@@ -99,7 +99,11 @@ impl Runner {
             self.positions.push(position);
         }
         // Now and then a record is larger than any credit.
-        let size = if rng.chance(30) { 500 } else { 1 + rng.below(20) };
+        let size = if rng.chance(30) {
+            500
+        } else {
+            1 + rng.below(20)
+        };
         let spooled = Spooled {
             texts,
             content,
@@ -456,7 +460,8 @@ impl Machine {
                 DaemonEvent::Deliver(command) => {
                     let session = command.session_id;
                     let Some(runner) = self.runners.get_mut(&session) else {
-                        self.link.result(outcome(&command, CommandOutcome::Rejected));
+                        self.link
+                            .result(outcome(&command, CommandOutcome::Rejected));
                         continue;
                     };
                     match runner.take((*command).clone()) {
