@@ -194,6 +194,9 @@ pub struct Greetings {
     known: Mutex<HashMap<DaemonId, Greeting>>,
 }
 
+/// An introduction, and which of its sessions are the daemon's, with whether they are alive.
+type Welcomed = (Box<Introduction>, Vec<(SessionId, bool)>);
+
 struct Greeting {
     epoch: u64,
     hello: Option<Box<Introduction>>,
@@ -226,11 +229,8 @@ impl Greetings {
         }
     }
 
-    fn take(
-        &self,
-        daemon: DaemonId,
-        epoch: u64,
-    ) -> Option<(Box<Introduction>, Vec<(SessionId, bool)>)> {
+    /// The introduction that a link began with, once.
+    fn take(&self, daemon: DaemonId, epoch: u64) -> Option<Welcomed> {
         let mut known = self.known.lock();
         let greeting = known
             .get_mut(&daemon)
@@ -305,6 +305,11 @@ impl Handler for Upper {
                 None => tracing::info!(%daemon, "the daemon's link is lost"),
             }
             if let Err(error) = app.daemon_unlinked(daemon, epoch).await {
+                if error.code() == Code::Unavailable {
+                    // A server that ends closes its links; the next one starts without any.
+                    tracing::info!(%daemon, ?error, "that the daemon is not linked is not stored");
+                    return;
+                }
                 tracing::error!(%daemon, ?error, "that the daemon is not linked could not be stored");
             }
         })

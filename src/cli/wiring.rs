@@ -217,11 +217,11 @@ pub fn runner(arguments: &[String]) -> anyhow::Result<u8> {
         ));
     }
     let code = crate::daemon::runner::run(Path::new(dir));
-    std::process::exit(if code == std::process::ExitCode::SUCCESS {
-        0
+    Ok(if code == std::process::ExitCode::SUCCESS {
+        DONE
     } else {
-        1
-    });
+        FAILED
+    })
 }
 
 /// `baton demo-agent`: the scripted agent, on standard input and output.
@@ -243,7 +243,10 @@ pub fn demo_agent(arguments: &[String]) -> anyhow::Result<u8> {
     }
     let stdin = BufReader::new(std::io::stdin());
     let code = demo::run(options, stdin, std::io::stdout());
-    // Its reader may still wait for input.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "its reader may still wait for input, and nothing is left to be put away"
+    )]
     std::process::exit(code);
 }
 

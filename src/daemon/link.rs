@@ -144,8 +144,9 @@ pub struct LinkJob {
 enum Course {
     /// To go on.
     On,
-    /// The stream dropped, and dialled again after the pause.
-    Dial(Duration),
+    /// The stream dropped, and dialled again after the pause. Whether this side gave it up, so that what
+    /// it said last is to be flushed.
+    Dial(Duration, bool),
     /// Goodbye was said; the stream is to be flushed.
     Leave,
     /// Another process has taken over.
@@ -179,6 +180,7 @@ impl LinkJob {
         let opening = self.open(outgoing);
         tokio::pin!(opening);
         let mut incoming = None;
+        let mut leaving = false;
         loop {
             // A full transport is asked again when it has room.
             let is_full = !self.flush(&frames);
@@ -210,7 +212,8 @@ impl LinkJob {
                 () = self.uplink.work() => {}
                 room = frames.reserve(), if is_full => drop(room),
                 () = sleep(wait) => self.uplink.drive(|link| link.tick(self.uplink.now())),
-                () = self.shutdown.cancelled(), if !self.has_left() => {
+                () = self.shutdown.cancelled(), if !leaving => {
+                    leaving = true;
                     self.uplink.drive(|link| link.goodbye("the daemon ends; its agents work on", false));
                 }
             }
@@ -241,7 +244,7 @@ impl LinkJob {
                 return false;
             };
             let now: Timestamp = self.uplink.now();
-            match self.uplink.drive(|link| link.send(now)) {
+            match self.uplink.drive_quietly(|link| link.send(now)) {
                 Some(frame) => room.send(up_to_pb(&frame)),
                 None => return true,
             }
@@ -266,12 +269,6 @@ impl LinkJob {
         self.uplink.drive(|link| link.closed(now, error));
     }
 
-    fn has_left(&self) -> bool {
-        // After goodbye there is no deadline to wait for but the lease.
-        self.uplink
-            .look(|link| !link.is_live() && link.next_deadline().is_none())
-    }
-
     /// Acts on what happened: the link's own business here, the sessions' by the supervisor.
     async fn events(&self, queries: &mut JoinSet<()>) -> Result<Course> {
         let mut course = Course::On;
@@ -283,7 +280,9 @@ impl LinkJob {
                     tracing::info!(reason, "the link is closed");
                     course = Course::Leave;
                 }
-                DaemonEvent::Reconnect { after } => course = Course::Dial(after),
+                DaemonEvent::Reconnect { after } => {
+                    course = Course::Dial(after, matches!(course, Course::Leave));
+                }
                 DaemonEvent::Superseded(error) => {
                     course = Course::Superseded(Error::new(
                         Code::Stale,
@@ -336,7 +335,15 @@ impl LinkJob {
     }
 }
 
-/// The next frame; `None` while there is no stream.
+/// Lets the transport flush what was said: the server ends the stream when it has read it.
+async fn last_words(incoming: &mut Option<Streaming<ConnectResponse>>) {
+    if let Some(stream) = incoming {
+        let ends = async { while let Ok(Some(_)) = stream.message().await {} };
+        let _ = timeout(GOODBYE_PATIENCE, ends).await;
+    }
+}
+
+/// The next frame; waits for ever while there is no stream.
 async fn next(
     incoming: &mut Option<Streaming<ConnectResponse>>,
 ) -> Option<std::result::Result<Option<ConnectResponse>, Status>> {

@@ -69,7 +69,9 @@ impl Policy {
                 .canonicalize()
                 .ok()
                 .filter(|resolved| resolved.is_dir())
-                .ok_or_else(|| Error::invalid("roots", format!("{} is no directory", root.display())))?;
+                .ok_or_else(|| {
+                    Error::invalid("roots", format!("{} is no directory", root.display()))
+                })?;
             if !roots.contains(&resolved) {
                 roots.push(resolved);
             }
@@ -116,7 +118,9 @@ impl Policy {
     /// Why a kind of harness may not run here; `None` if it may.
     pub fn refuses_harness(&self, name: &str) -> Option<String> {
         if name == "command" && !self.allow_commands {
-            return Some("this daemon does not allow commands; start it with --allow-commands".to_owned());
+            return Some(
+                "this daemon does not allow commands; start it with --allow-commands".to_owned(),
+            );
         }
         if !self.harnesses.is_empty() && !self.harnesses.contains(name) {
             return Some(format!("this daemon does not allow the harness {name}"));
@@ -155,11 +159,16 @@ impl Policy {
         }
         let has_nul = |text: &String| text.contains('\0');
         if start.argv.len() > MAX_ARGS
-            || start.argv.iter().any(|arg| arg.len() > MAX_ARG_BYTES || has_nul(arg))
+            || start
+                .argv
+                .iter()
+                .any(|arg| arg.len() > MAX_ARG_BYTES || has_nul(arg))
         {
             return Err(Error::invalid(
                 "argv",
-                format!("has more than {MAX_ARGS} arguments, or one that is too long or has a zero byte"),
+                format!(
+                    "has more than {MAX_ARGS} arguments, or one that is too long or has a zero byte"
+                ),
             ));
         }
         for name in &start.env_names {
@@ -173,7 +182,10 @@ impl Policy {
         }
         let dir = self.resolve("cwd", &start.cwd)?;
         if !dir.is_dir() {
-            return Err(Error::invalid("cwd", format!("{} is no directory", start.cwd)));
+            return Err(Error::invalid(
+                "cwd",
+                format!("{} is no directory", start.cwd),
+            ));
         }
         Ok(dir)
     }
@@ -213,8 +225,7 @@ impl Policy {
     ) -> Vec<(String, String)> {
         let mut env: Vec<(String, String)> = own
             .filter(|(name, _)| {
-                self.passes_always(name)
-                    || (asked.contains(name) && self.env_names.contains(name))
+                self.passes_always(name) || (asked.contains(name) && self.env_names.contains(name))
             })
             .collect();
         env.retain(|(name, _)| needed.iter().all(|(other, _)| other != name));
@@ -292,9 +303,16 @@ mod tests {
             root.join("nothing"),
             PathBuf::from("/"),
         ] {
-            assert_eq!(code(policy.check(&start(&bad), 0)), Code::Forbidden, "{bad:?}");
+            assert_eq!(
+                code(policy.check(&start(&bad), 0)),
+                Code::Forbidden,
+                "{bad:?}"
+            );
         }
-        assert_eq!(code(policy.check(&start(Path::new("in")), 0)), Code::InvalidInput);
+        assert_eq!(
+            code(policy.check(&start(Path::new("in")), 0)),
+            Code::InvalidInput
+        );
         let nowhere = Policy::new(&PolicyOptions::default()).unwrap();
         assert_eq!(code(nowhere.check(&start(&root), 0)), Code::Forbidden);
     }
@@ -326,7 +344,11 @@ mod tests {
         let any = policy(dir.path(), |_| {});
         assert!(any.refuses_harness("command").is_some());
         assert!(any.refuses_harness("demo").is_none());
-        assert!(policy(dir.path(), |o| o.allow_commands = true).refuses_harness("command").is_none());
+        assert!(
+            policy(dir.path(), |o| o.allow_commands = true)
+                .refuses_harness("command")
+                .is_none()
+        );
     }
 
     #[test]
@@ -336,9 +358,21 @@ mod tests {
             options.env_names = vec!["MAY".to_owned(), "MAY_TOO".to_owned()];
             options.env_always = vec!["ALWAYS".to_owned()];
         });
-        let own = ["PATH", "LC_ALL", "MAY", "MAY_TOO", "ALWAYS", "BATON_TOKEN", "ANTHROPIC_API_KEY"]
-            .map(|name| (name.to_owned(), "x".to_owned()));
-        let env = policy.environment(&["MAY".to_owned()], own.into_iter(), &[("PATH".to_owned(), "y".to_owned())]);
+        let own = [
+            "PATH",
+            "LC_ALL",
+            "MAY",
+            "MAY_TOO",
+            "ALWAYS",
+            "BATON_TOKEN",
+            "ANTHROPIC_API_KEY",
+        ]
+        .map(|name| (name.to_owned(), "x".to_owned()));
+        let env = policy.environment(
+            &["MAY".to_owned()],
+            own.into_iter(),
+            &[("PATH".to_owned(), "y".to_owned())],
+        );
         let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["LC_ALL", "MAY", "ALWAYS", "PATH"]);
         assert_eq!(env[3].1, "y");

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::paths::{StateDir, broken, make_private};
@@ -16,7 +16,7 @@ use super::runner::{Spec, client};
 use super::session::pump::{Home, Message, Pump, Shared, applied, rejected};
 use super::session::state::{DONE_FILE, Meta};
 use crate::base::id::{CommandId, SessionId};
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::command::{CommandBody, StartCommand};
 use crate::domain::link::DaemonEvent;
 use crate::domain::session::Mode;
@@ -26,6 +26,8 @@ use crate::domain::{Command, CommandResult};
 const MAILBOX: usize = 256;
 /// How long the process that a new one replaces may take to be gone.
 const REPLACE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the link waits for the sessions that are taken over.
+const ADOPT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long before a session whose pump failed is taken over again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long the directory of a session that is done is kept.
@@ -88,14 +90,17 @@ impl Supervisor {
         for id in self.state.sessions()? {
             let dir = self.state.session(id);
             if dir.join(DONE_FILE).exists() {
-                forget_old(&dir);
+                forget_old(&dir, self.shared.uplink.now());
             } else if dir.join(LEDGER_FILE).exists() {
                 self.take_over(id, dir, Duration::ZERO, Some(opening.clone()));
             }
             // Else its start was never begun, and comes again if it is still wanted.
         }
         drop(opening);
-        if tokio::time::timeout(ADOPT_PATIENCE, opened.recv()).await.is_err() {
+        if tokio::time::timeout(ADOPT_PATIENCE, opened.recv())
+            .await
+            .is_err()
+        {
             tracing::warn!("some sessions took too long to be found; the link begins without them");
         }
         Ok(())
@@ -457,13 +462,13 @@ fn own_env() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn forget_old(dir: &Path) {
+fn forget_old(dir: &Path, now: Timestamp) {
     let is_old = std::fs::metadata(dir.join(DONE_FILE))
         .and_then(|meta| meta.modified())
-        .is_ok_and(|done| {
-            SystemTime::now()
-                .duration_since(done)
-                .is_ok_and(|age| age > KEEP_DONE)
+        .ok()
+        .and_then(|done| done.duration_since(UNIX_EPOCH).ok())
+        .is_some_and(|done| {
+            now.saturating_since(Timestamp::EPOCH.saturating_add(done)) > KEEP_DONE
         });
     if is_old && let Err(error) = std::fs::remove_dir_all(dir) {
         tracing::warn!(dir = %dir.display(), %error, "a session that is done cannot be removed");

@@ -1448,3 +1448,12 @@ async fn compare(store: &SharedStore, model: &Model) {
     changes.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     assert_eq!(dump.changes, changes);
 }
+
+/// How many rounds a randomized test takes: `BATON_TEST_ROUNDS` (default 20) as a share of 20, of `usual`.
+pub fn rounds(usual: u32) -> u32 {
+    let share = std::env::var("BATON_TEST_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse::<u32>().ok())
+        .unwrap_or(20);
+    (usual * share / 20).max(1)
+}

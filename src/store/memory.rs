@@ -651,3 +651,87 @@ impl Store for MemoryStore {
 pub fn shared(clock: SharedClock) -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(clock, Sync::Immediate))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::base::Timestamp;
+    use crate::base::clock::ManualClock;
+    use crate::store::SharedStore;
+    use crate::store::conformance::{self, Provider, Step, append, stream};
+
+    struct Memory {
+        clock: Arc<ManualClock>,
+        store: Arc<MemoryStore>,
+    }
+
+    impl Memory {
+        fn new() -> Self {
+            let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
+            let store = shared(clock.clone());
+            Memory { clock, store }
+        }
+    }
+
+    impl Provider for Memory {
+        fn store(&self) -> SharedStore {
+            self.store.clone()
+        }
+
+        fn clock(&self) -> Arc<ManualClock> {
+            self.clock.clone()
+        }
+
+        fn reopen(&mut self) -> BoxFuture<'_, ()> {
+            self.crash()
+        }
+
+        fn crash(&mut self) -> BoxFuture<'_, ()> {
+            self.store = Arc::new(self.store.crash());
+            ready(()).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_memory_store_keeps_every_promise() {
+        conformance::run(&|| Box::new(Memory::new()) as Box<dyn Provider>).await;
+    }
+
+    #[tokio::test]
+    async fn a_random_walk_agrees_with_the_model() {
+        for seed in 0..conformance::rounds(100).into() {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let steps: Vec<Step> = (0..100).map(|_| Step::random(&mut rng)).collect();
+            conformance::walk(&mut Memory::new(), &steps).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_synced_is_not_seen_and_a_crash_loses_it() {
+        let store = MemoryStore::new(Arc::new(ManualClock::default()), Sync::Manual);
+        let one = |last| Commit {
+            appends: vec![append("a", last, &["x"])],
+            ..Commit::default()
+        };
+        let mut first = store.commit(one(0));
+        let mut second = store.commit(one(1));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        assert_eq!(store.head(&stream("a")).await, Ok(None));
+        store.sync_some(1);
+        assert!(first.await.is_ok());
+        assert!(poll!(&mut second).is_pending());
+        let after = store.crash();
+        assert!(matches!(second.await, Err(Error::Io(_))));
+        assert_eq!(store.head(&stream("a")).await, Err(Error::Closed));
+        let head = after
+            .head(&stream("a"))
+            .await
+            .expect("readable")
+            .expect("it was synced");
+        assert_eq!(head.last_seq, 1);
+    }
+}

@@ -418,6 +418,7 @@ impl Gen {
             lifecycle,
             end: self.opt(Self::end),
             stopping: None,
+            suspending: false,
             activity: if lifecycle == Lifecycle::Running {
                 self.activity()
             } else {

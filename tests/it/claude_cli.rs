@@ -17,7 +17,7 @@ use crate::support::stdio_agent::{StdioAgent, clean_command};
 /// The CLI: the one a variable names, or the one installed beside these tests.
 ///
 /// Its absence is a failure, never a test passed over.
-fn claude_program() -> PathBuf {
+pub fn claude_program() -> PathBuf {
     if let Some(named) = std::env::var_os("BATON_TEST_CLAUDE") {
         let named = PathBuf::from(named);
         assert!(

@@ -102,7 +102,7 @@ impl Talk {
     }
 
     /// All records to the end of the harness; numbered without a gap after `after`.
-    async fn to_the_end(&mut self, after: u64) -> Vec<SpoolRecord> {
+    async fn until_the_end(&mut self, after: u64) -> Vec<SpoolRecord> {
         self.follow(after).await;
         let mut records: Vec<SpoolRecord> = Vec::new();
         loop {
@@ -208,7 +208,7 @@ async fn all_output_is_recorded_whole_and_numbered_without_gaps() {
          printf '\\377\\000\\200\\n'; echo problem >&2; printf 'no newline'",
     );
     let mut talk = held.start().await;
-    let records = talk.to_the_end(0).await;
+    let records = talk.until_the_end(0).await;
     assert!(matches!(records[0].body, Some(Body::Spawned(_))));
     let mut expected = Vec::new();
     for n in 1..=20_000 {
@@ -243,10 +243,10 @@ async fn a_daemon_that_comes_back_at_any_place_reads_the_same_records() {
         // Gone in the middle, without a word.
         drop(first);
         other.write("cmd_go", "go\n").await;
-        other.to_the_end(0).await
+        other.until_the_end(0).await
     };
     for after in [0, 1, 699, 700, 3_001, whole.len() as u64 - 1] {
-        let again = held.talk().await.to_the_end(after).await;
+        let again = held.talk().await.until_the_end(after).await;
         assert!(again == whole[after as usize..], "after {after}");
     }
     held.talk().await.release().await;
@@ -265,7 +265,7 @@ async fn the_same_write_happens_once() {
     other.write("cmd_1", "hello\n").await;
     assert_eq!(other.outcome().await, first);
     talk.stop("cmd_2", 10_000, 10_000).await;
-    let records = talk.to_the_end(0).await;
+    let records = talk.until_the_end(0).await;
     assert_eq!(stream(&records, Pipe::Stdout), b"hello\n");
     let notes: Vec<_> = records
         .iter()
@@ -292,7 +292,7 @@ async fn a_harness_that_does_not_read_blocks_neither_reading_nor_the_stop() {
         talk.until_line("tick").await;
     }
     talk.stop("cmd_stop", 100, 5_000).await;
-    let records = held.talk().await.to_the_end(0).await;
+    let records = held.talk().await.until_the_end(0).await;
     let end = exited(&records);
     assert_eq!((end.signal, end.step.as_str()), (15, "term"));
     let written = records.iter().find_map(|record| match &record.body {
@@ -333,7 +333,7 @@ async fn a_stop_ends_what_ignores_sigterm_and_what_left_its_session() {
     let children: HashSet<i32> = pids.into_iter().collect();
     assert!(children.iter().all(|pid| is_alive(*pid)));
     talk.stop("cmd_stop", 100, 300).await;
-    let records = talk.to_the_end(0).await;
+    let records = talk.until_the_end(0).await;
     let end = exited(&records);
     assert_eq!((end.code, end.signal, end.step.as_str()), (None, 9, "kill"));
     assert!(children.iter().all(|pid| !is_alive(*pid)));
@@ -350,7 +350,7 @@ async fn a_stop_ends_what_ignores_sigterm_and_what_left_its_session() {
 async fn what_a_harness_leaves_behind_is_ended_and_its_pipe_given_up() {
     let held = Held::new("setsid sleep 600 & echo $!; echo bye");
     let mut talk = held.start().await;
-    let records = within(talk.to_the_end(0)).await;
+    let records = within(talk.until_the_end(0)).await;
     let Some(Body::Line(line)) = &records[1].body else {
         panic!("{records:?}");
     };
@@ -511,7 +511,7 @@ async fn damage_in_a_living_spool_is_a_record_that_says_so() {
 #[tokio::test]
 async fn what_cannot_start_ends_with_a_sentence() {
     let held = Held::of(&["/nonexistent/agent"]);
-    let records = held.start().await.to_the_end(0).await;
+    let records = held.start().await.until_the_end(0).await;
     assert!(
         exited(&records)
             .message
@@ -521,7 +521,7 @@ async fn what_cannot_start_ends_with_a_sentence() {
 
     let mut held = Held::new("true");
     held.spec.cwd = "/nonexistent".to_owned();
-    let records = held.start().await.to_the_end(0).await;
+    let records = held.start().await.until_the_end(0).await;
     assert!(
         exited(&records)
             .message
@@ -538,7 +538,7 @@ async fn a_session_is_started_once() {
         .await
         .unwrap_err();
     talk.stop("cmd_s", 0, 0).await;
-    talk.to_the_end(0).await;
+    talk.until_the_end(0).await;
     talk.release().await;
     eventually("the runner is gone", || {
         client::lock_dead(&held.dir()).unwrap().is_some()
@@ -557,7 +557,7 @@ async fn files_and_socket_are_for_the_owner_and_the_environment_is_what_was_give
         .push(("GIVEN".to_owned(), "secret value".to_owned()));
     // SAFETY of the test: the canary is set for this process only by the runner of the suite, if at all.
     let mut talk = held.start().await;
-    let records = talk.to_the_end(0).await;
+    let records = talk.until_the_end(0).await;
     let text = String::from_utf8(stream(&records, Pipe::Stdout)).unwrap();
     let names: HashSet<&str> = text
         .lines()
@@ -601,6 +601,6 @@ async fn bad_frames_end_their_connection_only() {
     talk.write("cmd_1", "alive\n").await;
     assert_eq!(talk.outcome().await.outcome(), WriteOutcome::Done);
     talk.stop("cmd_2", 5_000, 5_000).await;
-    talk.to_the_end(0).await;
+    talk.until_the_end(0).await;
     talk.release().await;
 }

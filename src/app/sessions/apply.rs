@@ -195,20 +195,18 @@ fn ended(step: &mut Step<'_>, exit: EndInfo) -> Result<()> {
     }
     if session.is_lost() {
         // Lost and found dead: the end stays lost, and the conversation is free.
-        return super::lost::give_up(step).and_then(|()| {
-            let session = &mut step.live.session;
-            session.end = Some(EndInfo {
-                reason: if exit.reason == EndReason::Completed {
-                    EndReason::Completed
-                } else {
-                    EndReason::Crashed
-                },
-                message: format!("it ended while its daemon was away: {}", exit.message),
-                ..exit
-            });
-            step.touch();
-            Ok(())
+        super::lost::give_up(step)?;
+        step.live.session.end = Some(EndInfo {
+            reason: if exit.reason == EndReason::Completed {
+                EndReason::Completed
+            } else {
+                EndReason::Crashed
+            },
+            message: format!("it ended while its daemon was away: {}", exit.message),
+            ..exit
         });
+        step.touch();
+        return Ok(());
     }
     let suspended = session.suspending && session.lifecycle != Lifecycle::Pending;
     let end = match session.stopping.clone() {
@@ -275,17 +273,16 @@ pub(super) fn command_ended(
         });
     }
     match (&command.body, result.outcome) {
-        (CommandBody::Start(_), CommandOutcome::Applied) => {
-            if step.live.session.lifecycle == Lifecycle::Pending {
-                step.move_to(Lifecycle::Starting)?;
-            }
+        (CommandBody::Start(_), CommandOutcome::Applied)
+            if step.live.session.lifecycle == Lifecycle::Pending =>
+        {
+            step.move_to(Lifecycle::Starting)?;
         }
-        (CommandBody::Start(_), CommandOutcome::Indeterminate) => {}
-        (CommandBody::Start(_), _) => {
-            if !step.live.session.is_over() {
-                let end = EndInfo::because(EndReason::Failed, result.reason.clone());
-                step.end(end, false)?;
-            }
+        (CommandBody::Start(_), CommandOutcome::Rejected | CommandOutcome::Withdrawn)
+            if !step.live.session.is_over() =>
+        {
+            let end = EndInfo::because(EndReason::Failed, result.reason.clone());
+            step.end(end, false)?;
         }
         (CommandBody::Input { input_id, .. }, outcome) => {
             let id = *input_id;
@@ -318,20 +315,16 @@ pub(super) fn command_ended(
                 "taken back from the agent",
             )?;
         }
-        (CommandBody::End { .. }, CommandOutcome::Rejected) => {
-            // The daemon has no such process: there is nothing to end any more.
-            if !step.live.session.is_over() {
-                let end =
-                    step.live.session.stopping.clone().unwrap_or_else(|| {
-                        EndInfo::because(EndReason::Stopped, result.reason.clone())
-                    });
-                let suspended = step.live.session.suspending
-                    && matches!(
-                        step.live.session.lifecycle,
-                        Lifecycle::Running | Lifecycle::Stopping
-                    );
-                step.end(end, suspended)?;
-            }
+        // The daemon has no such process: there is nothing to end any more.
+        (CommandBody::End { .. }, CommandOutcome::Rejected) if !step.live.session.is_over() => {
+            let session = &step.live.session;
+            let suspended = session.suspending
+                && matches!(session.lifecycle, Lifecycle::Running | Lifecycle::Stopping);
+            let end = session
+                .stopping
+                .clone()
+                .unwrap_or_else(|| EndInfo::because(EndReason::Stopped, result.reason.clone()));
+            step.end(end, suspended)?;
         }
         (
             CommandBody::Options {

@@ -55,10 +55,10 @@ impl Ladder {
         let mut schedule: Option<Schedule> = None;
         let mut taken = 0;
         loop {
-            let due = schedule.and_then(|schedule| match taken {
-                0 => Some(schedule.close),
-                1 => Some(schedule.term),
-                _ => Some(schedule.kill),
+            let due = schedule.map(|schedule| match taken {
+                0 => schedule.close,
+                1 => schedule.term,
+                _ => schedule.kill,
             });
             let due = due.filter(|_| !self.ended.is_cancelled());
             let wait = tokio::time::sleep_until(due.unwrap_or_else(Instant::now));

@@ -252,6 +252,11 @@ impl Pump {
                 content: interpreted.content,
             });
         }
+        if self.foreign {
+            // Nobody wants it.
+            self.prepared.clear();
+            self.prepared_bytes = 0;
+        }
         self.keep_state();
         if self.interpreter.state.exited {
             self.exited();
@@ -464,6 +469,9 @@ impl Pump {
     }
 
     fn report(&self) {
+        if self.foreign {
+            return;
+        }
         let report = SessionReport {
             session_id: self.id,
             origin_epoch: self.interpreter.state.origin_epoch,

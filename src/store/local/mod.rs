@@ -390,6 +390,10 @@ fn close(core: &Core, running: &Mutex<Option<Running>>) -> Result<()> {
             if Arc::strong_count(&index) == 1 {
                 break;
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "this is a thread that may block, and nothing tells when a reader is done"
+            )]
             thread::sleep(Duration::from_millis(1));
         }
         drop(index);

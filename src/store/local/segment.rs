@@ -334,7 +334,10 @@ mod tests {
         let scan = scan(&data, data.len(), 9);
         let lsns: Vec<u64> = scan.frames.iter().map(|found| found.lsn).collect();
         assert_eq!(lsns, [1, 2, 4, 5]);
-        assert_eq!(scan.bad, [ends[2]..ends[3]]);
+        assert_eq!(
+            scan.bad.as_slice(),
+            std::slice::from_ref(&(ends[2]..ends[3]))
+        );
         assert_eq!(scan.end, ends[5]);
         assert!(scan.frames[2].after_bad && !scan.frames[3].after_bad);
     }

@@ -1,6 +1,5 @@
 //! A server on a free port, and callers of it.
 
-
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +24,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-
 
 /// The longest a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);

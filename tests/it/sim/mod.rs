@@ -30,7 +30,7 @@ impl Rng {
 
     /// A number below `n`.
     fn below(&mut self, n: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(n.max(1)) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(n.max(1))) >> 64) as u64
     }
 
     /// True `n` times in a thousand.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ impl StdioAgent {
         stderr: impl Read + Send + 'static,
         running: Running,
     ) -> StdioAgent {
-        let (lines, output) = channel();
+        let (lines, output) = sync_channel(65_536);
         let noise = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {

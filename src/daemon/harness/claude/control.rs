@@ -125,8 +125,8 @@ impl Step<'_> {
                 self.state.follow_written(input_id, Stage::Written);
             }
             (Note::Input { input_id }, WriteOutcome::Unknown) => {
-                if self.state.input(input_id).is_none() {
-                    self.state.follow_written(input_id, Stage::Doubtful);
+                let new = self.state.follow_written(input_id, Stage::Doubtful);
+                if new {
                     let why = "nobody can tell whether the agent got this";
                     self.input_changed(input_id, InputState::Indeterminate, why);
                 }

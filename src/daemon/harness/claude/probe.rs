@@ -138,6 +138,10 @@ impl ClaudeOptions {
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a probe runs on a thread that may block, and a child's end wakes nobody"
+                )]
                 Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
                 waited => {
                     // It may have ended just now; then there is nothing to kill.

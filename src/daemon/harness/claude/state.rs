@@ -208,11 +208,14 @@ impl State {
         keep(&mut self.finished, id, MAX_FINISHED);
     }
 
-    /// Follows an input whose bytes are, or may be, in the pipe, unless the harness spoke of it first.
-    pub(super) fn follow_written(&mut self, id: InputId, stage: Stage) {
-        if self.input(id).is_none() && !self.finished.contains(&id) {
+    /// Follows an input whose bytes are, or may be, in the pipe, unless the harness spoke of it first;
+    /// says whether it is new.
+    pub(super) fn follow_written(&mut self, id: InputId, stage: Stage) -> bool {
+        let new = self.input(id).is_none() && !self.finished.contains(&id);
+        if new {
             self.follow(id, stage);
         }
+        new
     }
 
     /// Whether the harness has an input in its queue.

@@ -147,10 +147,10 @@ impl<'a> Step<'a> {
     /// The turn that is open; one begins if none is.
     pub(super) fn turn(&mut self, input: Option<InputId>) -> &mut OpenTurn {
         self.state.ready = true;
-        self.state.notified = false;
         let turn = match self.state.turn.take() {
             Some(turn) => turn,
             None => {
+                self.state.notified = false;
                 let turn = OpenTurn {
                     id: self.next_turn_id(),
                     inputs: input.into_iter().collect(),

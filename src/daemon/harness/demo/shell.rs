@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{SyncSender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ impl Running {
     ) -> io::Result<Running> {
         let mut child = spawn(command, cwd)?;
         let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-        let (closed, drained) = channel();
+        // One word from each of the two streams.
+        let (closed, drained) = sync_channel(2);
         let keep = |stream: Option<Box<dyn Read + Send>>| {
             let kept = Arc::new(Mutex::new(Vec::new()));
             let (shared, closed) = (kept.clone(), closed.clone());

@@ -1,7 +1,7 @@
 //! The demo agent over pipes: what a host may rely on.
 
 use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Host {
         let agent = std::thread::spawn(move || {
             run_with_stderr(options, BufReader::new(agent_in), agent_out, agent_err)
         });
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(4_096);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines() {
                 let line = serde_json::from_str(&line.expect("text")).expect("JSON");

@@ -302,6 +302,10 @@ impl Agent {
             let id = self.conversation.next_id("task");
             let (events, due) = (self.events.clone(), id.clone());
             std::thread::spawn(move || {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the demo agent is a program of threads; this one waits for its task"
+                )]
                 std::thread::sleep(delay);
                 // An agent that is gone misses nothing.
                 let _ = events.send(Event::Due { task: due });
