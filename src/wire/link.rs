@@ -51,6 +51,8 @@ pub fn up_to_pb(frame: &Up) -> pb::ConnectRequest {
         Up::Records(records) => Body::Records(pb::Records {
             session_id: records.session_id.to_string(),
             origin_epoch: records.origin_epoch,
+            previous_origin_epoch: records.previous.origin_epoch,
+            previous_origin_seq: records.previous.origin_seq,
             records: records.records.iter().map(record_to_pb).collect(),
         }),
         Up::Transient(transient) => Body::Transient(transient_to_pb(transient)),
@@ -379,6 +381,7 @@ fn records_from_pb(records: pb::Records) -> Result<Records> {
     Ok(Records {
         session_id,
         origin_epoch: records.origin_epoch,
+        previous: Position::new(records.previous_origin_epoch, records.previous_origin_seq),
         records: records
             .records
             .into_iter()
@@ -541,4 +544,158 @@ fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
             )),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CommandOutcome, Transient, event::TransientBody};
+
+    fn session() -> SessionId {
+        SessionId::from_bits(7)
+    }
+
+    fn event() -> Event {
+        let body = EventBody::Notice {
+            kind: "k".to_owned(),
+            text: "t".to_owned(),
+        };
+        Event::new(session(), Origin::Harness, Timestamp::EPOCH, body)
+    }
+
+    fn chunk(offset: u64, size_bytes: u64, data: &'static [u8]) -> Up {
+        Up::ContentChunk(ContentChunk {
+            session_id: session(),
+            sha256: "0".repeat(64),
+            size_bytes,
+            offset,
+            data: data.into(),
+        })
+    }
+
+    fn back(frame: &Up) -> Result<Up> {
+        let bytes = up_to_pb(frame).encode_to_vec();
+        up_from_pb(pb::ConnectRequest::decode(bytes.as_slice()).expect("it was just encoded"))
+    }
+
+    #[test]
+    fn frames_up_come_back() {
+        let frames = [
+            Up::Hello(Box::new(Hello {
+                protocol_min: 1,
+                protocol_max: 2,
+                daemon_id: DaemonId::from_bits(1),
+                boot_generation: 3,
+                attempt: 4,
+                offer: Offer {
+                    hostname: "h".to_owned(),
+                    roots: vec!["/r".to_owned()],
+                    max_sessions: 5,
+                    ..Offer::default()
+                },
+                sessions: vec![SessionReport {
+                    session_id: session(),
+                    origin_epoch: 1,
+                    last_origin_seq: 2,
+                    acked_origin_seq: 1,
+                    alive: true,
+                }],
+            })),
+            Up::Transient(Transient {
+                session_id: session(),
+                body: TransientBody::Progress {
+                    text: "p".to_owned(),
+                },
+            }),
+            Up::CommandResult(CommandResult {
+                command_id: CommandId::from_bits(9),
+                session_id: session(),
+                outcome: CommandOutcome::Indeterminate,
+                reason: "r".to_owned(),
+                code: "TIMEOUT".to_owned(),
+            }),
+            Up::Goodbye(Goodbye {
+                reason: "r".to_owned(),
+                sessions_end: true,
+            }),
+            chunk(2, 5, b"abc"),
+        ];
+        for frame in frames {
+            assert_eq!(format!("{:?}", back(&frame).unwrap()), format!("{frame:?}"));
+        }
+        let records = Records {
+            session_id: session(),
+            origin_epoch: 1,
+            previous: Position::new(1, 1),
+            records: vec![Record {
+                origin_seq: 4,
+                events: vec![event()],
+                gap: Some(Gap {
+                    from_origin_seq: 2,
+                    to_origin_seq: 3,
+                    reason: "damaged".to_owned(),
+                }),
+                time: Timestamp::from_millis(5),
+                size_bytes: 0,
+            }],
+        };
+        let Up::Records(mut again) = back(&Up::Records(records.clone())).unwrap() else {
+            panic!("another frame");
+        };
+        assert!(again.records[0].size_bytes > 0, "measured on arrival");
+        again.records[0].size_bytes = 0;
+        assert_eq!(again, records);
+    }
+
+    #[test]
+    fn malformed_frames_are_refused_with_the_field() {
+        let field = |frame: &Up| back(frame).unwrap_err().fields()[0].field.clone();
+        assert_eq!(field(&chunk(3, 5, b"abc")), "content_chunk.size_bytes");
+        assert_eq!(
+            field(&chunk(u64::MAX, 5, b"abc")),
+            "content_chunk.size_bytes"
+        );
+        assert_eq!(field(&chunk(0, 5, b"")), "content_chunk.data");
+        let mut foreign = event();
+        foreign.session_id = SessionId::from_bits(8);
+        let records = |epoch, origin_seq, events| {
+            Up::Records(Records {
+                session_id: session(),
+                origin_epoch: epoch,
+                previous: Position::default(),
+                records: vec![Record {
+                    origin_seq,
+                    events,
+                    gap: None,
+                    time: Timestamp::EPOCH,
+                    size_bytes: 0,
+                }],
+            })
+        };
+        assert_eq!(field(&records(0, 1, vec![])), "records.origin_epoch");
+        assert_eq!(field(&records(1, 0, vec![])), "record.origin_seq");
+        assert_eq!(field(&records(1, 1, vec![foreign])), "record.events");
+        assert!(up_from_pb(pb::ConnectRequest { body: None }).is_err());
+        assert!(down_from_pb(pb::ConnectResponse { body: None }).is_err());
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_is_told_and_does_not_stop_the_session() {
+        let mut broken = event_to_pb(&event());
+        broken.origin = 99;
+        let record = record_from_pb(
+            session(),
+            pb::Record {
+                origin_seq: 1,
+                events: vec![broken],
+                gap: None,
+                time: Some(time_to_pb(Timestamp::EPOCH)),
+            },
+        )
+        .unwrap();
+        assert!(matches!(
+            &record.events[0].body,
+            EventBody::Notice { kind, .. } if kind == "malformed"
+        ));
+    }
 }

@@ -73,6 +73,9 @@ pub struct Records {
     pub session_id: SessionId,
     /// The spool the numbers belong to.
     pub origin_epoch: u64,
+    /// The record sent before the first of these, or the place where a reset said to go on: what is left of
+    /// an older spool is not skipped unnoticed.
+    pub previous: Position,
     /// The records.
     pub records: Vec<Record>,
 }

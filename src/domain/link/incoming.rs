@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::credit::Credit;
-use super::frame::{ContentChunk, Position, Record};
+use super::frame::{ContentChunk, Position, Record, Records};
 use super::outgoing::follows;
 use crate::base::Timestamp;
 
@@ -62,10 +62,6 @@ impl Incoming {
         self.stored
     }
 
-    pub(super) fn accepted(&self) -> Position {
-        self.accepted
-    }
-
     pub(super) fn reset_at(&self) -> Option<Timestamp> {
         self.reset_at
     }
@@ -91,9 +87,10 @@ impl Incoming {
     }
 
     /// Takes what comes next of `records`; `bound` is the most that may wait.
-    pub(super) fn take(&mut self, epoch: u64, records: Vec<Record>, bound: Credit) -> Taken {
+    pub(super) fn take(&mut self, message: Records, bound: Credit) -> Taken {
         let mut taken = Taken::default();
-        for record in records {
+        let (epoch, previous) = (message.origin_epoch, message.previous);
+        for record in message.records {
             let position = Position::new(epoch, record.origin_seq);
             if position <= self.accepted {
                 // What is stored already is acknowledged again, or the sender would keep it.
@@ -103,7 +100,8 @@ impl Incoming {
             if self.reset_at.is_some() || self.overrun {
                 continue;
             }
-            if !follows(self.accepted, position, &record) {
+            let skips = epoch != self.accepted.origin_epoch && previous > self.accepted;
+            if skips || !follows(self.accepted, position, &record) {
                 if !self.resetting {
                     self.resetting = true;
                     taken.reset = Some("records are missing before the one that came");

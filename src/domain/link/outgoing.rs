@@ -23,6 +23,8 @@ enum Item {
     },
     Record {
         position: Position,
+        /// The one pushed before it.
+        previous: Position,
         cost: Credit,
         record: Record,
         since: Timestamp,
@@ -275,6 +277,7 @@ impl Outgoing {
         self.held = self.held.plus(cost);
         self.items.push_back(Item::Record {
             position,
+            previous: pushed,
             cost,
             record,
             since: now,
@@ -355,10 +358,12 @@ impl Outgoing {
         let mut records = Vec::new();
         let mut total = Credit::ZERO;
         let mut epoch = 0;
+        let mut before = Position::default();
         let mut link_full = false;
         for item in self.items.iter().skip(self.sent) {
             let Item::Record {
                 position,
+                previous,
                 cost,
                 record,
                 ..
@@ -378,7 +383,9 @@ impl Outgoing {
                 link_full = first;
                 break;
             }
-            epoch = position.origin_epoch;
+            if first {
+                (epoch, before) = (position.origin_epoch, *previous);
+            }
             total = total.plus(*cost);
             records.push(record.clone());
         }
@@ -393,6 +400,7 @@ impl Outgoing {
         let records = Records {
             session_id: self.session_id(),
             origin_epoch: epoch,
+            previous: before,
             records,
         };
         Next::Send(Up::Records(records), total)

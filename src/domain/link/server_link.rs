@@ -279,15 +279,18 @@ impl ServerLink {
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.stranger(id);
         };
-        let taken = session.take(message.origin_epoch, message.records, bound);
+        let (origin_epoch, previous) = (message.origin_epoch, message.previous);
+        let taken = session.take(message, bound);
         if session.ack_due {
             self.acks.insert(id);
         }
-        let after = session.accepted();
+        // What was taken and is not stored comes again too: a reset must not sound like an acknowledgement.
+        let after = session.stored();
         if !taken.records.is_empty() {
             self.events.push_back(ServerEvent::Records(Records {
                 session_id: id,
-                origin_epoch: message.origin_epoch,
+                origin_epoch,
+                previous,
                 records: taken.records,
             }));
         }
@@ -416,7 +419,7 @@ impl ServerLink {
             return;
         };
         let reset = session.stored_through(position);
-        let after = session.accepted();
+        let after = session.stored();
         self.acks.insert(session_id);
         if reset {
             self.reset(session_id, after, "more came than the credit allows");
@@ -618,5 +621,259 @@ impl ServerLink {
         }
         let (_, command) = self.unsent.pop_first()?;
         Some(Down::Command(Box::new(command)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::command::{CommandBody, CommandOutcome};
+    use crate::domain::link::frame::{Gap, Record};
+
+    const T: Timestamp = Timestamp::EPOCH;
+
+    fn daemon() -> DaemonId {
+        DaemonId::from_bits(1)
+    }
+
+    fn session(n: u128) -> SessionId {
+        SessionId::from_bits(n)
+    }
+
+    fn hello() -> Hello {
+        Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            daemon_id: daemon(),
+            boot_generation: 1,
+            attempt: 1,
+            offer: Offer::default(),
+            sessions: Vec::new(),
+        }
+    }
+
+    fn record(origin_seq: u64, gap: Option<(u64, u64)>) -> Record {
+        Record {
+            origin_seq,
+            events: Vec::new(),
+            gap: gap.map(|(from, to)| Gap {
+                from_origin_seq: from,
+                to_origin_seq: to,
+                reason: String::new(),
+            }),
+            time: T,
+            size_bytes: 10,
+        }
+    }
+
+    fn records(id: SessionId, epoch: u64, records: Vec<Record>) -> Up {
+        Up::Records(Records {
+            session_id: id,
+            origin_epoch: epoch,
+            previous: Position::default(),
+            records,
+        })
+    }
+
+    /// A live link with session 1 at record 3 of spool 5.
+    fn live() -> ServerLink {
+        let mut link = ServerLink::new(daemon(), ServerLimits::default(), "test", T);
+        link.received(T, Up::Hello(Box::new(hello())));
+        assert!(matches!(link.event(), Some(ServerEvent::Hello(_))));
+        link.welcome(T, 7, [(session(1), Some(Position::new(5, 3)))]);
+        assert!(matches!(link.send(T), Some(Down::Welcome(w)) if w.link_epoch == 7));
+        link
+    }
+
+    fn refusal(mut link: ServerLink) -> Code {
+        match link.event() {
+            Some(ServerEvent::Close(error)) => error.code(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn taken(link: &mut ServerLink) -> Vec<u64> {
+        let mut all = Vec::new();
+        while let Some(event) = link.event() {
+            if let ServerEvent::Records(records) = event {
+                all.extend(records.records.iter().map(|record| record.origin_seq));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn hello_comes_first_from_the_right_daemon_in_a_known_protocol() {
+        let new = || ServerLink::new(daemon(), ServerLimits::default(), "test", T);
+        let mut link = new();
+        link.received(T, Up::Heartbeat(Heartbeat::default()));
+        assert_eq!(refusal(link), Code::InvalidInput);
+
+        let mut link = new();
+        let mut other = hello();
+        other.daemon_id = DaemonId::from_bits(2);
+        link.received(T, Up::Hello(Box::new(other)));
+        assert_eq!(refusal(link), Code::Forbidden);
+
+        let mut link = new();
+        let mut newer = hello();
+        (newer.protocol_min, newer.protocol_max) = (PROTOCOL_MAX + 1, PROTOCOL_MAX + 3);
+        link.received(T, Up::Hello(Box::new(newer)));
+        match link.event() {
+            Some(ServerEvent::Close(error)) => {
+                assert_eq!(error.code(), Code::InvalidState);
+                assert!(error.message().contains("2 to 4") && error.message().contains("1 to 1"));
+            }
+            other => panic!("{other:?}"),
+        }
+
+        let mut link = new();
+        link.tick(T.saturating_add(Duration::from_secs(11)));
+        assert_eq!(refusal(link), Code::Timeout);
+
+        let mut link = live();
+        link.received(T, Up::Hello(Box::new(hello())));
+        assert_eq!(refusal(link), Code::InvalidInput);
+    }
+
+    #[test]
+    fn records_are_taken_once_in_order_and_a_jump_needs_a_gap() {
+        let mut link = live();
+        let old = vec![record(2, None), record(3, None), record(4, None)];
+        link.received(T, records(session(1), 5, old));
+        assert_eq!(taken(&mut link), [4]);
+        // What was stored before is acknowledged again; what is new is not yet.
+        assert!(matches!(link.send(T), Some(Down::Ack(s)) if s.stored == Position::new(5, 3)));
+
+        link.received(T, records(session(1), 5, vec![record(6, None)]));
+        assert_eq!(taken(&mut link), [0; 0]);
+        match link.send(T) {
+            Some(Down::Reset { after, .. }) => assert_eq!(after, Position::new(5, 3)),
+            other => panic!("{other:?}"),
+        }
+        // (4 was taken but is not stored: the reset does not acknowledge it.)
+        // What was on its way meanwhile is dropped without another word.
+        link.received(T, records(session(1), 5, vec![record(7, None)]));
+        assert!(link.send(T).is_none());
+        // A gap that does not reach back to what is here says too little.
+        link.received(T, records(session(1), 5, vec![record(8, Some((7, 7)))]));
+        assert_eq!(taken(&mut link), [0; 0]);
+        link.received(T, records(session(1), 5, vec![record(8, Some((5, 7)))]));
+        assert_eq!(taken(&mut link), [8]);
+    }
+
+    #[test]
+    fn a_younger_spool_begins_at_its_first_record_or_says_what_is_missing() {
+        let mut link = live();
+        link.received(T, records(session(1), 6, vec![record(2, None)]));
+        assert_eq!(taken(&mut link), [0; 0]);
+        link.received(T, records(session(1), 6, vec![record(4, Some((2, 3)))]));
+        assert_eq!(taken(&mut link), [0; 0]);
+        // The older spool has records that were not taken: they are not skipped unnoticed.
+        let mut early = records(session(1), 6, vec![record(1, None)]);
+        if let Up::Records(early) = &mut early {
+            early.previous = Position::new(5, 4);
+        }
+        link.received(T, early);
+        assert_eq!(taken(&mut link), [0; 0]);
+        link.received(T, records(session(1), 6, vec![record(1, None)]));
+        assert_eq!(taken(&mut link), [1]);
+        // The older spool is over.
+        link.received(T, records(session(1), 5, vec![record(4, None)]));
+        assert_eq!(taken(&mut link), [0; 0]);
+    }
+
+    #[test]
+    fn a_foreign_session_changes_nothing_and_its_siblings_go_on() {
+        let mut link = live();
+        for _ in 0..3 {
+            link.received(T, records(session(9), 1, vec![record(1, None)]));
+        }
+        assert_eq!(taken(&mut link), [0; 0]);
+        assert!(
+            matches!(link.send(T), Some(Down::Foreign { session_id, .. }) if session_id == session(9))
+        );
+        assert!(link.send(T).is_none(), "it is said once");
+        link.received(T, records(session(1), 5, vec![record(4, None)]));
+        assert_eq!(taken(&mut link), [4]);
+    }
+
+    #[test]
+    fn more_than_twice_the_credit_is_dropped_and_asked_for_again() {
+        let mut link = live();
+        let many: Vec<Record> = (4..1_004).map(|seq| record(seq, None)).collect();
+        link.received(T, records(session(1), 5, many));
+        let accepted = taken(&mut link);
+        assert_eq!(accepted.len(), 512, "events of twice the credit");
+        link.stored(session(1), Position::new(5, 515));
+        assert!(matches!(link.send(T), Some(Down::Ack(_))));
+        match link.send(T) {
+            Some(Down::Reset { after, .. }) => assert_eq!(after, Position::new(5, 515)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn commands_go_once_in_order_and_wait_when_too_many_are_open() {
+        let mut link = live();
+        let command = |n: u128| Command {
+            id: CommandId::from_bits(n),
+            session_id: session(1),
+            deadline: None,
+            body: CommandBody::Interrupt,
+        };
+        link.outbox_begins();
+        for n in 1..=70 {
+            assert_eq!(link.command(command(n)), n <= 64, "{n}");
+        }
+        let mut sent = Vec::new();
+        while let Some(Down::Command(command)) = link.send(T) {
+            sent.push(command.id);
+        }
+        assert!(sent.len() == 64 && sent.is_sorted());
+        let result = |outcome| {
+            Up::CommandResult(CommandResult {
+                command_id: CommandId::from_bits(1),
+                session_id: session(1),
+                outcome,
+                reason: String::new(),
+                code: String::new(),
+            })
+        };
+        link.received(T, result(CommandOutcome::Applied));
+        link.received(T, result(CommandOutcome::Rejected));
+        assert!(
+            matches!(link.event(), Some(ServerEvent::Result(r)) if r.outcome == CommandOutcome::Applied)
+        );
+        assert!(link.event().is_none(), "the first outcome wins");
+        assert!(link.send(T).is_none(), "not before it is stored");
+        link.result_stored(session(1), CommandId::from_bits(1));
+        assert!(matches!(link.send(T), Some(Down::ResultAck { .. })));
+        // In mid-reading nobody overtakes who found no room.
+        assert!(!link.command(command(66)));
+        link.outbox_begins();
+        assert!(link.command(command(65)));
+    }
+
+    #[test]
+    fn a_link_that_was_overtaken_takes_and_says_nothing() {
+        let mut link = live();
+        link.superseded();
+        assert!(matches!(link.event(), Some(ServerEvent::Close(e)) if e.code() == Code::Stale));
+        link.received(T, records(session(1), 5, vec![record(4, None)]));
+        link.stored(session(1), Position::new(5, 4));
+        assert!(link.event().is_none() && link.send(T).is_none());
+    }
+
+    #[test]
+    fn silence_ends_the_link() {
+        let mut link = live();
+        let at = |seconds| T.saturating_add(Duration::from_secs(seconds));
+        link.tick(at(31));
+        assert!(matches!(link.send(at(31)), Some(Down::Heartbeat(h)) if h.count == 1));
+        link.tick(at(89));
+        assert!(link.is_live());
+        link.tick(at(91));
+        assert_eq!(refusal(link), Code::Timeout);
     }
 }

@@ -1,6 +1,7 @@
 //! A daemon's machine: runners with spool and ledger, which survive, and the daemon, which does not.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use baton::base::Timestamp;
 use baton::base::id::{CommandId, DaemonId, PromptId, SessionId};
@@ -12,7 +13,6 @@ use baton::domain::link::{
     DaemonEvent, DaemonLimits, DaemonLink, Gap, Position, Record, SessionReport,
 };
 use bytes::Bytes;
-use std::time::Duration;
 
 use super::Rng;
 

@@ -69,7 +69,7 @@ fn nothing_is_lost_doubled_or_undecided_under_any_schedule() {
         assert!(total.server_crashes > seeds / 4 && total.daemon_crashes > seeds / 4);
         assert!(total.resets > 0 && total.indeterminate > 0 && total.fenced > 0);
         assert!(total.gaps > 0 && total.foreign > 0 && total.contents > 0);
-        assert!(total.repeated > 0);
+        assert!(total.repeated > 0 && total.forged > 0 && total.refused > 0);
     }
 }
 
