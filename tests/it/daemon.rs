@@ -371,7 +371,10 @@ async fn the_runner_of_a_dead_session_is_told_as_a_crash_and_what_it_left_is_end
     let end = world.ended(id).await;
     assert_eq!(end.reason, EndReason::Crashed);
     assert!(end.message.contains("runner died"), "{}", end.message);
-    assert!(!Path::new(&format!("/proc/{pid}")).exists() || !kin::exists(pid.parse().unwrap()));
+    eventually("what it left is ended", || {
+        (!kin::exists(pid.parse().unwrap())).then_some(())
+    })
+    .await;
     world.cleared(id).await;
 
     // The same while no daemon is there to see it.

@@ -147,3 +147,31 @@ async fn a_killed_server_and_a_killed_daemon_lose_and_double_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_server_that_is_asked_to_end_says_so_and_its_sessions_go_on() {
+    let mut baton = Baton::start().await;
+    let session = baton.session("demo", "stream: 40 50").await;
+    baton
+        .wait_for(&session.id, "the agent works", |body| {
+            matches!(body, EventBody::TurnStarted { .. })
+        })
+        .await;
+    assert_eq!(
+        baton.stop_server(),
+        Some(0),
+        "a drained server exits with 0"
+    );
+    baton.start_server().await;
+    baton
+        .wait_for(&session.id, "the turn ends", |body| {
+            matches!(
+                body,
+                EventBody::TurnEnded {
+                    is_error: false,
+                    ..
+                }
+            )
+        })
+        .await;
+}

@@ -18,3 +18,4 @@ mod rooms;
 mod runner;
 mod serving;
 mod sim;
+mod store_crash;

@@ -122,7 +122,9 @@ async fn start_daemon(
         .await?;
     let program = std::env::current_exe().context("finding this program")?;
     Command::new(program)
-        .args(daemon_arguments(dir, url, args)?)
+        .args(daemon_arguments(dir, url, args, |name| {
+            std::env::var_os(name).is_some()
+        })?)
         .env(JOIN_TOKEN_VARIABLE, Secret::new(join.secret).expose())
         .env_remove(crate::cli::connection::TOKEN_VARIABLE)
         .stdin(Stdio::null())
@@ -134,14 +136,19 @@ async fn start_daemon(
         .context("starting the local daemon")
 }
 
-fn daemon_arguments(dir: &Path, url: &str, args: &UpArgs) -> anyhow::Result<Vec<OsString>> {
+fn daemon_arguments(
+    dir: &Path,
+    url: &str,
+    args: &UpArgs,
+    is_set: impl Fn(&str) -> bool,
+) -> anyhow::Result<Vec<OsString>> {
     let mut arguments: Vec<OsString> = vec!["daemon".into(), "--server".into(), url.into()];
     arguments.push("--data-dir".into());
     arguments.push(dir.join("daemon").into());
     // Caller and machine are the same person's.
     arguments.push("--allow-commands".into());
     for name in AGENT_ENV {
-        if std::env::var_os(name).is_some() {
+        if is_set(name) {
             arguments.push("--pass-env".into());
             arguments.push((*name).into());
         }
@@ -261,7 +268,8 @@ mod tests {
             demo: false,
             roots: vec!["/srv".into()],
         };
-        let arguments = daemon_arguments(Path::new("/d"), "http://127.0.0.1:1", &args).unwrap();
+        let arguments =
+            daemon_arguments(Path::new("/d"), "http://127.0.0.1:1", &args, |_| false).unwrap();
         assert_eq!(
             arguments,
             [
