@@ -331,9 +331,17 @@ impl App {
     }
 
     /// Whether a session's daemon, which has the history of its conversation, can run its successor now.
-    pub(crate) async fn placed_again(&self, old: &Session, mode: PermissionMode) -> Result<()> {
+    /// With `may_wait` it need not be linked.
+    pub(crate) async fn placed_again(
+        &self,
+        old: &Session,
+        mode: PermissionMode,
+        may_wait: bool,
+    ) -> Result<()> {
         let shown = self.get_daemon(old.daemon_id).await?;
-        self.linked(&shown.daemon)?;
+        if !may_wait {
+            self.linked(&shown.daemon)?;
+        }
         self.mode_fits(&shown.daemon, mode)?;
         self.has_room(&shown)
     }

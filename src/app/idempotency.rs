@@ -1,26 +1,27 @@
 //! A mutation repeated with the same `request_id` gets its first answer, for a day.
 //!
-//! The answer is stored in the same commit as what it tells of: either both are there or neither. Two
-//! repeats at once race for the record; the loser's commit is refused as stale, and it begins again.
+//! The answer is stored in the same commit as what it tells of: either both are there or neither. Of two
+//! repeats at once, the second waits in `begin` until the first has its answer, which is then its own; if
+//! the first failed, the second does it. A [`Fresh`] is therefore held until the commit is through.
 //!
 //! ```ignore
-//! loop {
-//!     let fresh = match idempotency.begin(caller, "CreateSession", request_id, digest).await? {
-//!         Begin::Repeat(answer) => return decode(answer),
-//!         Begin::Fresh(fresh) => fresh,
-//!     };
-//!     commit.ops.extend(fresh.op(encode(&answer)));
-//!     match store.commit(commit).await {
-//!         Err(error) if fresh.lost(&error) => continue,
-//!         outcome => …
-//!     }
-//! }
+//! let fresh = match idempotency.begin(caller, "CreateSession", request_id, digest).await? {
+//!     Begin::Repeat(answer) => return decode(answer),
+//!     Begin::Fresh(fresh) => fresh,
+//! };
+//! commit.ops.extend(fresh.op(encode(&answer)));
+//! store.commit(commit).await?;
+//! drop(fresh);
 //! ```
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedMutexGuard;
 
 use super::access::Caller;
 use super::fault;
@@ -53,6 +54,47 @@ pub fn digest(request: &[u8]) -> RequestDigest {
 pub struct Idempotency {
     store: SharedStore,
     clock: SharedClock,
+    running: Running,
+}
+
+/// The requests that are being done, by key. As many as there are calls, which the server bounds.
+type Running = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
+
+/// The turn of one request: others with its key wait until it is dropped.
+#[derive(Debug)]
+struct Turn {
+    key: String,
+    running: Running,
+    /// `None` only while it is waited for or given back.
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turn {
+    async fn take(running: Running, key: String) -> Self {
+        let lock = running.lock().entry(key.clone()).or_default().clone();
+        // Made before the wait, so that a caller that goes away while it waits leaves nothing behind.
+        let mut turn = Turn {
+            key,
+            running,
+            held: None,
+        };
+        turn.held = Some(lock.lock_owned().await);
+        turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut running = self.running.lock();
+        drop(self.held.take());
+        // New holders are made under this lock only: the map's own is the last one, nobody waits.
+        if running
+            .get(&self.key)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            running.remove(&self.key);
+        }
+    }
 }
 
 /// Whether a request is new.
@@ -64,7 +106,7 @@ pub enum Begin {
     Repeat(Bytes),
 }
 
-/// A new request.
+/// A new request. Repeats of it wait until this is dropped.
 #[derive(Debug)]
 pub struct Fresh {
     /// `None` when the caller gave no `request_id`.
@@ -77,16 +119,21 @@ struct Slot {
     expect: Expect,
     digest: RequestDigest,
     now: Timestamp,
+    _turn: Turn,
 }
 
 impl Idempotency {
     /// The answers in `store`.
     pub fn new(store: SharedStore, clock: SharedClock) -> Self {
-        Idempotency { store, clock }
+        Idempotency {
+            store,
+            clock,
+            running: Running::default(),
+        }
     }
 
     /// Whether the caller has made this request before. `method` tells methods apart. An empty `request_id`
-    /// is always new. `INVALID_INPUT`: the id was used for a different request, or is malformed.
+    /// is always new. Waits while the same request is being done. `INVALID_INPUT`: the id was used for a different request, or is malformed.
     pub async fn begin(
         &self,
         caller: &Caller,
@@ -104,6 +151,7 @@ impl Idempotency {
             ));
         }
         let key = format!("{TABLE}{}/{method}/{request_id}", caller.token_id);
+        let turn = Turn::take(self.running.clone(), key.clone()).await;
         let now = self.clock.now();
         let found = self.store.get(&key).await.map_err(fault::from_store)?;
         let expect = match found {
@@ -128,6 +176,7 @@ impl Idempotency {
             expect,
             digest: request,
             now,
+            _turn: turn,
         };
         Ok(Begin::Fresh(Fresh { slot: Some(slot) }))
     }
@@ -201,14 +250,6 @@ impl Fresh {
             expect: slot.expect,
             value: Some(value.freeze()),
         })
-    }
-
-    /// Whether a commit failed because the same request was done at the same time: then begin again.
-    pub fn lost(&self, error: &store::Error) -> bool {
-        match (&self.slot, error) {
-            (Some(slot), store::Error::Stale { key, .. }) => slot.key == *key,
-            _ => false,
-        }
     }
 }
 

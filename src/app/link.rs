@@ -305,6 +305,11 @@ impl Handler for Upper {
                 None => tracing::info!(%daemon, "the daemon's link is lost"),
             }
             if let Err(error) = app.daemon_unlinked(daemon, epoch).await {
+                if error.code() == Code::Unavailable {
+                    // A server that ends closes its links; the next one starts without any.
+                    tracing::info!(%daemon, ?error, "that the daemon is not linked is not stored");
+                    return;
+                }
                 tracing::error!(%daemon, ?error, "that the daemon is not linked could not be stored");
             }
         })

@@ -38,6 +38,8 @@ pub struct Settings {
     pub log: bool,
     /// Whether to stop when the agent waits for input and nobody is there to type it.
     pub until_idle: bool,
+    /// Whether the session ends by itself after its turn; its end is waited for then.
+    pub one_shot: bool,
     /// Whether typed lines answer prompts and are sent as input.
     pub interactive: bool,
 }
@@ -294,10 +296,13 @@ impl<'a> View<'a> {
         if let Some(end) = &self.ended
             && (end.reason != EndReason::Lost || !self.settings.log)
         {
-            return Ok(Some(code_of_end(end)));
+            // A one-shot session completes whatever its turn came to.
+            let failed = self.settings.one_shot && self.turn_ended == Some(true);
+            return Ok(Some(if failed { FAILED } else { code_of_end(end) }));
         }
         self.ask_next()?;
         if self.settings.until_idle
+            && !self.settings.one_shot
             && self.open.is_empty()
             && self.activity == Some(Activity::AwaitingInput)
             && let Some(is_error) = self.turn_ended

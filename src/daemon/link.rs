@@ -186,14 +186,16 @@ impl LinkJob {
             let is_full = !self.flush(&frames);
             match self.events(queries).await? {
                 Course::On => {}
-                Course::Dial(pause) => return Ok(Some(pause)),
+                Course::Dial(pause, false) => return Ok(Some(pause)),
                 Course::Superseded(error) => return Err(error),
-                Course::Leave => {
+                leaving @ (Course::Dial(_, true) | Course::Leave) => {
                     self.flush(&frames);
                     drop(frames);
-                    let ends = async { while let Some(Ok(Some(_))) = next(&mut incoming).await {} };
-                    let _ = timeout(GOODBYE_PATIENCE, ends).await;
-                    return Ok(None);
+                    last_words(&mut incoming).await;
+                    return Ok(match leaving {
+                        Course::Dial(pause, _) => Some(pause),
+                        _ => None,
+                    });
                 }
             }
             let deadline = self.uplink.look(|link| link.next_deadline());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::paths::{StateDir, broken, make_private};
@@ -403,9 +403,6 @@ async fn begin(dir: &Path, meta: &Meta, spec: &Spec, program: &Path) -> Result<(
 
 /// Held by a session that is being opened; nothing is ever sent.
 type Opening = mpsc::Sender<()>;
-
-/// How long the sessions of an earlier daemon may take to be found, before the link begins without them.
-const ADOPT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a session's pump. `opening` is let go of when the session is known to the link, or cannot be.
 async fn pump(

@@ -126,12 +126,15 @@ async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Re
             Ok(None) => return,
             Err(status) => {
                 tracing::debug!(code = ?status.code(), "a daemon's stream broke");
-                // A message too large is the peer's doing; a broken connection ends the link as it is.
-                if status.code() != tonic::Code::OutOfRange {
-                    return;
-                }
-                Err(Error::invalid("message", "is larger than the link allows")
-                    .caused_by(error_from_status(&status)))
+                // A message too large or unreadable is the peer's doing; a broken connection ends the link as it is.
+                let problem = match status.code() {
+                    tonic::Code::OutOfRange => "is larger than the link allows",
+                    tonic::Code::Internal if status.message().starts_with("failed to decode") => {
+                        "is not one of the link's"
+                    }
+                    _ => return,
+                };
+                Err(Error::invalid("message", problem).caused_by(error_from_status(&status)))
             }
         };
         let over = frame.is_err();

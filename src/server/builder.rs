@@ -202,7 +202,11 @@ impl Builder {
             None => None,
             Some(address) => Some(Listener::new(
                 "metrics",
-                bind::bind(address)?,
+                bind::bind(address).map_err(|problem| {
+                    let text =
+                        format!("{problem}; the setting metrics_listen names another port, or off");
+                    Error::new(problem.code(), text).caused_by(problem)
+                })?,
                 metrics_page::router(metrics_handle.clone(), address),
                 None,
                 bounds,

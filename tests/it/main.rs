@@ -3,11 +3,16 @@
 mod support;
 
 mod access;
+mod canary;
 mod claude_cli;
+mod coverage;
+mod crash;
 mod daemon;
 mod daemon_server;
+mod e2e_claude;
 mod first_path;
 mod hygiene;
+mod limits;
 mod listener;
 mod rooms;
 mod runner;

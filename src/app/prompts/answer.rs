@@ -191,6 +191,15 @@ fn check_decision(decision: &Decision) -> Result<()> {
     if decision.message.len() > MAX_ANSWER_TEXT {
         return Err(Error::invalid("decision.message", "is longer than 64 KiB"));
     }
+    if !decision.pattern.is_empty()
+        && let Err(error) = policy::Pattern::parse(&decision.pattern)
+    {
+        let problem = error.fields().first().map(|field| field.problem.clone());
+        return Err(Error::invalid(
+            "decision.pattern",
+            problem.unwrap_or_else(|| "is not a pattern".to_owned()),
+        ));
+    }
     if decision.updated_input.is_some() && !decision.allow {
         return Err(Error::invalid(
             "decision.updated_input",

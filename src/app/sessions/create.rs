@@ -202,8 +202,11 @@ impl App {
             Begin::Fresh(pending) => pending,
         };
         let (old, _) = self.get_session(id).await?;
-        self.placed_again(&old, resume.permission_mode.unwrap_or(old.permission_mode))
-            .await?;
+        // Said before what the daemon says; what decides is the same check in the session's own step.
+        may_resume(&old, resume.force)?;
+        let mode = resume.permission_mode.unwrap_or(old.permission_mode);
+        // That its daemon is away is why a session is lost: the one that follows it waits for the daemon.
+        self.placed_again(&old, mode, old.is_lost()).await?;
         let actor = caller.actor();
         let now = self.clock().now();
         let new_id = SessionId::generate(now);
@@ -316,7 +319,7 @@ impl App {
                 "the session has no finished turn to branch off from",
             ));
         }
-        self.placed_again(&old, old.permission_mode).await?;
+        self.placed_again(&old, old.permission_mode, false).await?;
         let actor = caller.actor();
         let now = self.clock().now();
         let session = Session {

@@ -14,6 +14,7 @@ const MAX_ARGS: usize = 256;
 const MAX_ARG_BYTES: usize = 128 * 1024;
 const MAX_ENV_NAMES: usize = 64;
 const MAX_TITLE_BYTES: usize = 200;
+const MAX_DURATION: Duration = Duration::from_secs(3_653 * 24 * 3_600);
 
 /// Text for an agent.
 pub(super) fn input(field: &str, text: &str, may_be_empty: bool) -> Result<()> {
@@ -171,6 +172,10 @@ pub(super) fn limits(asked: Limits, server: &Limits) -> Result<Limits> {
         Some(Duration::ZERO) => Err(Error::invalid(
             &format!("limits.{field}"),
             "is zero; leave it out for the server's default",
+        )),
+        Some(value) if value > MAX_DURATION => Err(Error::invalid(
+            &format!("limits.{field}"),
+            "is more than ten years; leave it out for no limit",
         )),
         value => Ok(value),
     };

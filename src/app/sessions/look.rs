@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fields;
 use crate::app::App;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
@@ -90,6 +91,9 @@ impl App {
         filter: &SessionFilter,
         page: &PageRequest,
     ) -> Result<Page<Shown>> {
+        fields::word("harness", &filter.harness)?;
+        fields::cwd(&filter.cwd)?;
+        fields::labels("labels", &filter.labels)?;
         let mut before = match &page.after {
             Some(id) => Some(records::session_key(id.parse()?)),
             None => None,

@@ -214,6 +214,7 @@ pub async fn begun(
     let settings = Settings {
         interactive,
         until_idle: !interactive && has_input,
+        one_shot: session.one_shot,
         ..Settings::default()
     };
     watch(client, out, session.id.parse()?, settings).await

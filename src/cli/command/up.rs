@@ -39,6 +39,13 @@ const AGENT_ENV: &[&str] = &[
     "ANTHROPIC_MODEL",
     "CLAUDE_CODE_OAUTH_TOKEN",
     "CLAUDE_CONFIG_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "NODE_EXTRA_CA_CERTS",
 ];
 
 /// `baton up`
@@ -189,7 +196,7 @@ fn announce(out: &Out, url: &str) -> anyhow::Result<()> {
     out.show(&serde_json::json!({ "ready": true, "url": url }), || {
         let name = |text: &str| out.style.paint(Tone::Name, text);
         format!(
-            "baton is up at {}\n\n  in another terminal:\n    {}   start an agent here and follow it\n    {}                        what runs\n    {}                   what agents ask\n    {}              how another machine joins\n\n  Ctrl-C ends it; agents that run go on.",
+            "baton is up at {}\n\n  in another terminal:\n    {}   start an agent here and follow it\n    {}                 what runs\n    {}            what agents ask\n    {}       how another machine joins\n\n  Ctrl-C ends it; agents that run go on.",
             name(url),
             name("baton run \"what to do\""),
             name("baton ps"),

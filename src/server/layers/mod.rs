@@ -1,12 +1,13 @@
 //! The tower stack around every route, outermost first: request id, tracing and panic boundary; capacity;
-//! Host and Origin; authentication; rate; body bound; and, innermost, the end of streams (revocation,
-//! deadline, closing connection).
+//! Host and Origin; authentication; rate; body bound; the end of streams (revocation, deadline,
+//! closing connection); and, innermost, what cannot be read.
 
 mod ending;
 mod gates;
 mod observe;
 pub mod policy;
 mod reject;
+mod unread;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -75,7 +76,8 @@ impl Guards {
                 .layer(from_fn_with_state(guards(), gates::authenticate))
                 .layer(from_fn_with_state(guards(), gates::rate))
                 .layer(from_fn(gates::body))
-                .layer(from_fn_with_state(guards(), ending::end)),
+                .layer(from_fn_with_state(guards(), ending::end))
+                .layer(from_fn(unread::unread)),
         )
     }
 }

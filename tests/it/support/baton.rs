@@ -158,6 +158,21 @@ impl Baton {
 
     /// Starts the server and waits until it answers.
     pub async fn start_server(&mut self) {
+        self.spawn_server();
+        eventually("the server answers", || async {
+            // It writes the first token when it starts for the first time.
+            let known = self.data_dir().join("admin.token").exists();
+            if !known {
+                return None;
+            }
+            let listed = self.client().list_daemons(Default::default()).await;
+            listed.is_ok().then_some(())
+        })
+        .await;
+    }
+
+    /// Starts the server and waits for nothing.
+    pub fn spawn_server(&mut self) {
         let listen = format!("127.0.0.1:{}", self.port);
         let data = self.data_dir();
         let mut command = self.command(&["serve", "--metrics-listen", "off", "--listen", &listen]);
@@ -168,11 +183,6 @@ impl Baton {
             .stdout(Stdio::null())
             .stderr(self.log("server.log"));
         self.server = Some(command.spawn().unwrap());
-        eventually("the server answers", || async {
-            let up = std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-            up.then_some(())
-        })
-        .await;
     }
 
     /// Starts the daemon and waits until it is linked. The first time it joins.

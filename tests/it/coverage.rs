@@ -1,0 +1,1614 @@
+//! Bad input to every RPC. The RPCs and their fields are read from the descriptors, so that one that is
+//! added without an entry here, or with a field that nothing checks, fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use baton::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
+use baton::base::{Clock as _, Code, Secret, SystemClock};
+use baton::domain::EventBody;
+use baton::wire::{link_v1, v1};
+use bytes::{Buf as _, BufMut as _, Bytes};
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor,
+    ReflectMessage as _, Value,
+};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+use crate::support::baton::{Baton, PATIENCE, eventually};
+
+/// Messages as they are: bytes.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kinds {
+    Missing,
+    Oversize,
+    Malformed,
+    OutOfState,
+}
+
+/// One bad call and what must be said of it.
+struct Case {
+    kind: Kinds,
+    label: String,
+    request: Bytes,
+    codes: Vec<Code>,
+    /// The field that the answer must name.
+    field: Option<String>,
+}
+
+/// What is known of one RPC.
+struct Entry {
+    /// A request that is right.
+    base: Vec<u8>,
+    /// The fields that must be there.
+    required: &'static [&'static str],
+    /// Requests that are well-formed and cannot be done now. Those with an unknown id are made for each
+    /// required id.
+    state: Vec<(&'static str, Vec<u8>, &'static [Code])>,
+    /// Requests that are wrong in a way of their own: kind, label, request, field.
+    extra: Vec<(Kinds, &'static str, Vec<u8>, &'static str)>,
+    /// Whether nothing outside the request can make it fail.
+    stateless: bool,
+}
+
+fn entry(base: &impl prost::Message, required: &'static [&'static str]) -> Entry {
+    Entry {
+        base: base.encode_to_vec(),
+        required,
+        state: Vec::new(),
+        extra: Vec::new(),
+        stateless: false,
+    }
+}
+
+impl Entry {
+    fn state(
+        mut self,
+        label: &'static str,
+        request: &impl prost::Message,
+        codes: &'static [Code],
+    ) -> Self {
+        self.state.push((label, request.encode_to_vec(), codes));
+        self
+    }
+
+    fn extra(
+        mut self,
+        kind: Kinds,
+        label: &'static str,
+        request: &impl prost::Message,
+        field: &'static str,
+    ) -> Self {
+        self.extra
+            .push((kind, label, request.encode_to_vec(), field));
+        self
+    }
+
+    fn stateless(mut self) -> Self {
+        self.stateless = true;
+        self
+    }
+}
+
+/// Things in every state that matters.
+struct World {
+    cwd: String,
+    ended: String,
+    idle: String,
+    asking: String,
+    prompt: String,
+    answered: String,
+    applied: String,
+    queued: String,
+    daemon: String,
+    offline: String,
+    token: String,
+    rule: String,
+}
+
+async fn world(baton: &Baton) -> (World, Secret) {
+    let client = baton.client();
+    let cwd = baton.project().to_string_lossy().into_owned();
+    let ended = client
+        .create_session(v1::CreateSessionRequest {
+            harness: "command".to_owned(),
+            cwd: cwd.clone(),
+            argv: vec!["true".to_owned()],
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .session
+        .unwrap();
+    let idle = baton.session("demo", "run: touch first").await;
+    let prompt = eventually("a prompt", || async { baton.pending(&idle.id).await.pop() }).await;
+    let answer = v1::AnswerPromptRequest {
+        prompt_id: prompt.id.clone(),
+        answer: Some(allow()),
+        ..Default::default()
+    };
+    client.answer_prompt(answer).await.unwrap();
+    let asking = baton.session("demo", "run: touch second").await;
+    let waiting = eventually("a prompt", || async {
+        baton.pending(&asking.id).await.pop()
+    })
+    .await;
+    let queued = client
+        .send_input(v1::SendInputRequest {
+            session_id: asking.id.clone(),
+            text: "say: later".to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .input
+        .unwrap();
+    baton
+        .wait_for(&idle.id, "the turn ends", |body| {
+            matches!(body, EventBody::TurnEnded { .. })
+        })
+        .await;
+    baton
+        .wait_for(&ended.id, "the command ends", |body| {
+            matches!(body, EventBody::Ended { .. })
+        })
+        .await;
+    let applied = client
+        .list_inputs(v1::ListInputsRequest {
+            session_id: idle.id.clone(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .inputs
+        .remove(0);
+    let rule = client
+        .create_prompt_rule(v1::CreatePromptRuleRequest {
+            pattern: "Bash(never-called:*)".to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .rule
+        .unwrap();
+    let token = client
+        .create_token(v1::CreateTokenRequest {
+            name: "spare".to_owned(),
+            scope: v1::TokenScope::Viewer.into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .token
+        .unwrap();
+    let join = client
+        .create_join_token(v1::CreateJoinTokenRequest::default())
+        .await
+        .unwrap();
+    let request = link_v1::EnrollRequest {
+        name: "offline".to_owned(),
+        hostname: "offline".to_owned(),
+        nonce: vec![7; 16].into(),
+    };
+    let enrolled = call(
+        baton,
+        "/baton.link.v1.LinkService/Enroll",
+        &Secret::new(join.secret),
+        request.encode_to_vec().into(),
+        false,
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    let enrolled = link_v1::EnrollResponse::decode(enrolled).unwrap();
+    let world = World {
+        cwd,
+        ended: ended.id,
+        daemon: idle.daemon_id,
+        idle: idle.id,
+        asking: asking.id,
+        prompt: waiting.id,
+        answered: prompt.id,
+        applied: applied.id,
+        queued: queued.id,
+        offline: enrolled.daemon_id,
+        token: token.id,
+        rule: rule.id,
+    };
+    (world, Secret::new(enrolled.credential))
+}
+
+fn allow() -> v1::answer_prompt_request::Answer {
+    v1::answer_prompt_request::Answer::Decision(v1::Decision {
+        allow: true,
+        ..Default::default()
+    })
+}
+
+const GONE: &[Code] = &[Code::NotFound, Code::NoSession, Code::NoDaemon];
+const STATE: &[Code] = &[Code::InvalidState];
+const NO_RESUME: &[Code] = &[Code::NoResumableSession];
+
+#[allow(clippy::too_many_lines)]
+fn table(world: &World) -> BTreeMap<&'static str, Entry> {
+    use Kinds::{Malformed, Missing, Oversize};
+    let now = SystemClock.now();
+    let session = |id: &String| id.clone();
+    let watch = |scopes: Vec<v1::Scope>| v1::WatchRequest {
+        scopes,
+        ..Default::default()
+    };
+    let scope = |id: &str| v1::Scope {
+        scope: Some(v1::scope::Scope::Session(v1::SessionScope {
+            session_id: id.to_owned(),
+            ..Default::default()
+        })),
+    };
+    let create = v1::CreateSessionRequest {
+        harness: "demo".to_owned(),
+        input: "say: must not be".to_owned(),
+        cwd: world.cwd.clone(),
+        ..Default::default()
+    };
+    let input = v1::UpdateInputRequest {
+        session_id: session(&world.asking),
+        input_id: world.queued.clone(),
+        text: "say: changed".to_owned(),
+        ..Default::default()
+    };
+    let answer = v1::AnswerPromptRequest {
+        prompt_id: world.prompt.clone(),
+        answer: Some(allow()),
+        ..Default::default()
+    };
+    let answers = |answers| v1::AnswerPromptRequest {
+        answer: Some(v1::answer_prompt_request::Answer::Answers(
+            v1::QuestionAnswers { answers },
+        )),
+        ..answer.clone()
+    };
+    let rule = v1::CreatePromptRuleRequest {
+        pattern: "Bash(ls:*)".to_owned(),
+        ..Default::default()
+    };
+    let events = v1::ListEventsRequest {
+        session_id: session(&world.idle),
+        ..Default::default()
+    };
+    let content = v1::GetContentRequest {
+        session_id: session(&world.idle),
+        sha256: "0".repeat(64),
+        offset: 0,
+    };
+    let directory = v1::ListDirectoryRequest {
+        daemon_id: world.daemon.clone(),
+        path: world.cwd.clone(),
+        hidden: false,
+    };
+    BTreeMap::from([
+        (
+            "baton.v1.SessionService/CreateSession",
+            entry(&create, &["harness"])
+                .extra(
+                    Missing,
+                    "a command without a program",
+                    &v1::CreateSessionRequest {
+                        harness: "command".to_owned(),
+                        ..create.clone()
+                    },
+                    "argv",
+                )
+                .extra(
+                    Malformed,
+                    "NUL in the input",
+                    &v1::CreateSessionRequest {
+                        input: "a\0b".to_owned(),
+                        ..create.clone()
+                    },
+                    "input",
+                )
+                .extra(
+                    Malformed,
+                    "a relative directory",
+                    &v1::CreateSessionRequest {
+                        cwd: "a/b".to_owned(),
+                        ..create.clone()
+                    },
+                    "cwd",
+                )
+                .extra(
+                    Malformed,
+                    "a directory with ..",
+                    &v1::CreateSessionRequest {
+                        cwd: format!("{}/../..", world.cwd),
+                        ..create.clone()
+                    },
+                    "cwd",
+                )
+                .extra(
+                    Malformed,
+                    "a value for a variable",
+                    &v1::CreateSessionRequest {
+                        env_names: vec!["A=B".to_owned()],
+                        ..create.clone()
+                    },
+                    "env_names",
+                )
+                .extra(
+                    Malformed,
+                    "a title that hides",
+                    &v1::CreateSessionRequest {
+                        title: "a\u{202e}b\u{1b}[31m".to_owned(),
+                        ..create.clone()
+                    },
+                    "title",
+                )
+                .extra(
+                    Malformed,
+                    "a model like an option",
+                    &v1::CreateSessionRequest {
+                        model: "--dangerous".to_owned(),
+                        ..create.clone()
+                    },
+                    "model",
+                )
+                .state(
+                    "on a daemon that is not there",
+                    &v1::CreateSessionRequest {
+                        daemon_id: DaemonId::generate(now).to_string(),
+                        ..create.clone()
+                    },
+                    GONE,
+                )
+                .state(
+                    "on a daemon that is not linked",
+                    &v1::CreateSessionRequest {
+                        daemon_id: world.offline.clone(),
+                        ..create.clone()
+                    },
+                    &[Code::DaemonDisconnected, Code::NoDaemon],
+                )
+                .state(
+                    "with labels that no daemon has",
+                    &v1::CreateSessionRequest {
+                        selector: [("no".to_owned(), "such".to_owned())].into(),
+                        ..create.clone()
+                    },
+                    &[Code::NoDaemon],
+                )
+                .state(
+                    "outside of the roots",
+                    &v1::CreateSessionRequest {
+                        cwd: "/etc".to_owned(),
+                        ..create.clone()
+                    },
+                    &[Code::Forbidden, Code::NoDaemon, Code::InvalidInput],
+                )
+                .state(
+                    "with a harness that is not there",
+                    &v1::CreateSessionRequest {
+                        harness: "nope".to_owned(),
+                        ..create.clone()
+                    },
+                    &[Code::HarnessUnavailable, Code::NoDaemon],
+                )
+                .state(
+                    "on a terminal",
+                    &v1::CreateSessionRequest {
+                        mode: v1::SessionMode::Interactive.into(),
+                        ..create
+                    },
+                    &[Code::NotInteractive],
+                ),
+        ),
+        (
+            "baton.v1.SessionService/GetSession",
+            entry(
+                &v1::GetSessionRequest {
+                    session_id: session(&world.idle),
+                },
+                &["session_id"],
+            ),
+        ),
+        (
+            "baton.v1.SessionService/ListSessions",
+            entry(&v1::ListSessionsRequest::default(), &[]).stateless(),
+        ),
+        (
+            "baton.v1.SessionService/SendInput",
+            entry(
+                &v1::SendInputRequest {
+                    session_id: session(&world.asking),
+                    text: "say: no".to_owned(),
+                    ..Default::default()
+                },
+                &["session_id", "text"],
+            )
+            .state(
+                "to an ended session",
+                &v1::SendInputRequest {
+                    session_id: session(&world.ended),
+                    text: "say: no".to_owned(),
+                    ..Default::default()
+                },
+                &[Code::InvalidState, Code::NotInteractive],
+            ),
+        ),
+        (
+            "baton.v1.SessionService/InterruptTurn",
+            entry(
+                &v1::InterruptTurnRequest {
+                    session_id: session(&world.ended),
+                    ..Default::default()
+                },
+                &["session_id"],
+            )
+            .state(
+                "ended",
+                &v1::InterruptTurnRequest {
+                    session_id: session(&world.ended),
+                    ..Default::default()
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.SessionService/SuspendSession",
+            entry(
+                &v1::SuspendSessionRequest {
+                    session_id: session(&world.ended),
+                    ..Default::default()
+                },
+                &["session_id"],
+            )
+            .state(
+                "ended",
+                &v1::SuspendSessionRequest {
+                    session_id: session(&world.ended),
+                    ..Default::default()
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.SessionService/ResumeSession",
+            entry(
+                &v1::ResumeSessionRequest {
+                    session_id: session(&world.idle),
+                    ..Default::default()
+                },
+                &["session_id"],
+            )
+            .state(
+                "running",
+                &v1::ResumeSessionRequest {
+                    session_id: session(&world.idle),
+                    ..Default::default()
+                },
+                &[
+                    Code::InvalidState,
+                    Code::SessionExists,
+                    Code::NoResumableSession,
+                ],
+            )
+            .state(
+                "a command",
+                &v1::ResumeSessionRequest {
+                    session_id: session(&world.ended),
+                    ..Default::default()
+                },
+                NO_RESUME,
+            ),
+        ),
+        (
+            "baton.v1.SessionService/ForkSession",
+            entry(
+                &v1::ForkSessionRequest {
+                    session_id: session(&world.ended),
+                    ..Default::default()
+                },
+                &["session_id"],
+            )
+            .state(
+                "a command",
+                &v1::ForkSessionRequest {
+                    session_id: session(&world.ended),
+                    ..Default::default()
+                },
+                NO_RESUME,
+            ),
+        ),
+        (
+            "baton.v1.SessionService/ListInputs",
+            entry(
+                &v1::ListInputsRequest {
+                    session_id: session(&world.idle),
+                    ..Default::default()
+                },
+                &["session_id"],
+            ),
+        ),
+        (
+            "baton.v1.SessionService/UpdateInput",
+            entry(&input, &["session_id", "input_id", "text"])
+                .extra(
+                    Malformed,
+                    "an etag",
+                    &v1::UpdateInputRequest {
+                        etag: "\u{1}x".to_owned(),
+                        ..input.clone()
+                    },
+                    "etag",
+                )
+                .state(
+                    "changed meanwhile",
+                    &v1::UpdateInputRequest {
+                        etag: "1".to_owned(),
+                        ..input.clone()
+                    },
+                    &[Code::Stale],
+                )
+                .state(
+                    "applied",
+                    &v1::UpdateInputRequest {
+                        session_id: session(&world.idle),
+                        input_id: world.applied.clone(),
+                        ..input.clone()
+                    },
+                    STATE,
+                )
+                .state(
+                    "of another session",
+                    &v1::UpdateInputRequest {
+                        session_id: session(&world.idle),
+                        ..input
+                    },
+                    GONE,
+                ),
+        ),
+        (
+            "baton.v1.SessionService/MoveInput",
+            entry(
+                &v1::MoveInputRequest {
+                    session_id: session(&world.asking),
+                    input_id: world.queued.clone(),
+                    position: 1,
+                },
+                &["session_id", "input_id", "position"],
+            )
+            .state(
+                "applied",
+                &v1::MoveInputRequest {
+                    session_id: session(&world.idle),
+                    input_id: world.applied.clone(),
+                    position: 1,
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.SessionService/WithdrawInput",
+            entry(
+                &v1::WithdrawInputRequest {
+                    session_id: session(&world.asking),
+                    input_id: world.queued.clone(),
+                },
+                &["session_id", "input_id"],
+            )
+            .state(
+                "applied",
+                &v1::WithdrawInputRequest {
+                    session_id: session(&world.idle),
+                    input_id: world.applied.clone(),
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.SessionService/EndSession",
+            entry(
+                &v1::EndSessionRequest {
+                    session_id: session(&world.idle),
+                    ..Default::default()
+                },
+                &["session_id"],
+            ),
+        ),
+        (
+            "baton.v1.SessionService/SetSessionOptions",
+            entry(
+                &v1::SetSessionOptionsRequest {
+                    session_id: session(&world.idle),
+                    permission_mode: v1::PermissionMode::Ask.into(),
+                    ..Default::default()
+                },
+                &["session_id", "permission_mode"],
+            )
+            .extra(
+                Malformed,
+                "a model like an option",
+                &v1::SetSessionOptionsRequest {
+                    session_id: session(&world.idle),
+                    model: Some("--dangerous".to_owned()),
+                    ..Default::default()
+                },
+                "model",
+            )
+            .state(
+                "ended",
+                &v1::SetSessionOptionsRequest {
+                    session_id: session(&world.ended),
+                    permission_mode: v1::PermissionMode::Ask.into(),
+                    ..Default::default()
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.SessionService/DeleteSession",
+            entry(
+                &v1::DeleteSessionRequest {
+                    session_id: session(&world.idle),
+                },
+                &["session_id"],
+            )
+            .state(
+                "living",
+                &v1::DeleteSessionRequest {
+                    session_id: session(&world.idle),
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.EventService/ListEvents",
+            entry(&events, &["session_id"]).state(
+                "of another log",
+                &v1::ListEventsRequest {
+                    log_epoch: 999_999,
+                    ..events.clone()
+                },
+                &[Code::OutOfRange],
+            ),
+        ),
+        (
+            "baton.v1.EventService/Watch",
+            entry(&watch(vec![scope(&world.idle)]), &["scopes"])
+                .extra(
+                    Missing,
+                    "a scope of nothing",
+                    &watch(vec![v1::Scope::default()]),
+                    "scopes[0]",
+                )
+                .extra(Missing, "no id", &watch(vec![scope("")]), "scopes[0]")
+                .extra(
+                    Malformed,
+                    "a junk id",
+                    &watch(vec![scope(&world.idle), scope("x\u{1}")]),
+                    "scopes[1]",
+                )
+                .extra(
+                    Malformed,
+                    "an id of 5,000",
+                    &watch(vec![scope(&"s".repeat(5_000))]),
+                    "scopes[0]",
+                )
+                .extra(
+                    Oversize,
+                    "101 scopes",
+                    &watch(vec![scope(&world.idle); 101]),
+                    "scopes",
+                )
+                .state(
+                    "of no session",
+                    &watch(vec![scope(&SessionId::generate(now).to_string())]),
+                    GONE,
+                ),
+        ),
+        (
+            "baton.v1.EventService/SearchEvents",
+            entry(
+                &v1::SearchEventsRequest {
+                    query: "word".to_owned(),
+                    ..Default::default()
+                },
+                &["query"],
+            )
+            .extra(
+                Malformed,
+                "an open quote",
+                &v1::SearchEventsRequest {
+                    query: "\"a".to_owned(),
+                    ..Default::default()
+                },
+                "query",
+            )
+            .extra(
+                Malformed,
+                "NUL",
+                &v1::SearchEventsRequest {
+                    query: "a\0".to_owned(),
+                    ..Default::default()
+                },
+                "query",
+            )
+            .stateless(),
+        ),
+        (
+            "baton.v1.EventService/GetContent",
+            entry(&content, &["session_id", "sha256"])
+                .extra(
+                    Malformed,
+                    "not a digest",
+                    &v1::GetContentRequest {
+                        sha256: "../../etc/passwd".to_owned(),
+                        ..content.clone()
+                    },
+                    "sha256",
+                )
+                .state("content of nobody", &content, GONE),
+        ),
+        (
+            "baton.v1.PromptService/GetPrompt",
+            entry(
+                &v1::GetPromptRequest {
+                    prompt_id: world.prompt.clone(),
+                },
+                &["prompt_id"],
+            ),
+        ),
+        (
+            "baton.v1.PromptService/ListPrompts",
+            entry(&v1::ListPromptsRequest::default(), &[]).stateless(),
+        ),
+        (
+            "baton.v1.PromptService/AnswerPrompt",
+            entry(&answer, &["prompt_id", "answer"])
+                .extra(
+                    Malformed,
+                    "not JSON",
+                    &v1::AnswerPromptRequest {
+                        answer: Some(v1::answer_prompt_request::Answer::Decision(v1::Decision {
+                            allow: true,
+                            updated_input: Some(v1::Json {
+                                text: "{".to_owned(),
+                            }),
+                            ..Default::default()
+                        })),
+                        ..answer.clone()
+                    },
+                    "decision.updated_input",
+                )
+                .extra(
+                    Malformed,
+                    "no object",
+                    &v1::AnswerPromptRequest {
+                        answer: Some(v1::answer_prompt_request::Answer::Decision(v1::Decision {
+                            allow: true,
+                            updated_input: Some(v1::Json {
+                                text: "7".to_owned(),
+                            }),
+                            ..Default::default()
+                        })),
+                        ..answer.clone()
+                    },
+                    "decision.updated_input",
+                )
+                .extra(Missing, "no answers", &answers(vec![]), "decision")
+                .extra(
+                    Malformed,
+                    "answers to a permission",
+                    &answers(vec![v1::QuestionAnswer {
+                        question: "?".to_owned(),
+                        text: "x".to_owned(),
+                        ..Default::default()
+                    }]),
+                    "decision",
+                )
+                .extra(
+                    Oversize,
+                    "an answer of 2 MiB",
+                    &answers(vec![v1::QuestionAnswer {
+                        question: "?".to_owned(),
+                        text: "x".repeat(BIG),
+                        ..Default::default()
+                    }]),
+                    "decision",
+                )
+                .state(
+                    "answered",
+                    &v1::AnswerPromptRequest {
+                        prompt_id: world.answered.clone(),
+                        ..answer.clone()
+                    },
+                    &[Code::PromptAnswered],
+                )
+                .extra(
+                    Malformed,
+                    "of another session",
+                    &v1::AnswerPromptRequest {
+                        session_id: session(&world.idle),
+                        ..answer
+                    },
+                    "session_id",
+                ),
+        ),
+        (
+            "baton.v1.PromptService/ListPromptRules",
+            entry(&v1::ListPromptRulesRequest::default(), &[]).stateless(),
+        ),
+        (
+            "baton.v1.PromptService/CreatePromptRule",
+            entry(&rule, &["pattern"])
+                .extra(
+                    Malformed,
+                    "a pattern",
+                    &v1::CreatePromptRuleRequest {
+                        pattern: "Bash(".to_owned(),
+                        ..rule.clone()
+                    },
+                    "pattern",
+                )
+                .extra(
+                    Malformed,
+                    "a relative directory",
+                    &v1::CreatePromptRuleRequest {
+                        directory: "a".to_owned(),
+                        ..rule.clone()
+                    },
+                    "directory",
+                )
+                .state(
+                    "for no session",
+                    &v1::CreatePromptRuleRequest {
+                        session_id: SessionId::generate(now).to_string(),
+                        ..rule
+                    },
+                    GONE,
+                ),
+        ),
+        (
+            "baton.v1.PromptService/DeletePromptRule",
+            entry(
+                &v1::DeletePromptRuleRequest {
+                    rule_id: world.rule.clone(),
+                },
+                &["rule_id"],
+            ),
+        ),
+        (
+            "baton.v1.DaemonService/GetDaemon",
+            entry(
+                &v1::GetDaemonRequest {
+                    daemon_id: world.daemon.clone(),
+                },
+                &["daemon_id"],
+            ),
+        ),
+        (
+            "baton.v1.DaemonService/ListDaemons",
+            entry(&v1::ListDaemonsRequest::default(), &[]).stateless(),
+        ),
+        (
+            "baton.v1.DaemonService/DrainDaemon",
+            entry(
+                &v1::DrainDaemonRequest {
+                    daemon_id: world.daemon.clone(),
+                    undo: true,
+                },
+                &["daemon_id"],
+            ),
+        ),
+        (
+            "baton.v1.DaemonService/RemoveDaemon",
+            entry(
+                &v1::RemoveDaemonRequest {
+                    daemon_id: world.daemon.clone(),
+                    force: false,
+                },
+                &["daemon_id"],
+            )
+            .state(
+                "with living sessions",
+                &v1::RemoveDaemonRequest {
+                    daemon_id: world.daemon.clone(),
+                    force: false,
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.DaemonService/ListDirectory",
+            entry(&directory, &["daemon_id"])
+                .extra(
+                    Malformed,
+                    "a relative path",
+                    &v1::ListDirectoryRequest {
+                        path: "a".to_owned(),
+                        ..directory.clone()
+                    },
+                    "path",
+                )
+                .state(
+                    "a path with ..",
+                    &v1::ListDirectoryRequest {
+                        path: format!("{}/..", world.cwd),
+                        ..directory.clone()
+                    },
+                    &[Code::Forbidden, Code::InvalidInput],
+                )
+                .state(
+                    "outside of the roots",
+                    &v1::ListDirectoryRequest {
+                        path: "/etc".to_owned(),
+                        ..directory.clone()
+                    },
+                    &[Code::Forbidden, Code::InvalidInput, Code::NotFound],
+                )
+                .state(
+                    "not there",
+                    &v1::ListDirectoryRequest {
+                        path: format!("{}/nope", world.cwd),
+                        ..directory.clone()
+                    },
+                    &[Code::Forbidden, Code::NotFound],
+                )
+                .state(
+                    "not linked",
+                    &v1::ListDirectoryRequest {
+                        daemon_id: world.offline.clone(),
+                        ..directory
+                    },
+                    &[Code::DaemonDisconnected],
+                ),
+        ),
+        (
+            "baton.v1.AccessService/CreateToken",
+            entry(
+                &v1::CreateTokenRequest {
+                    scope: v1::TokenScope::Viewer.into(),
+                    name: "n".to_owned(),
+                    ..Default::default()
+                },
+                &["scope"],
+            )
+            .extra(
+                Malformed,
+                "a scope that is not given out",
+                &v1::CreateTokenRequest {
+                    scope: v1::TokenScope::Daemon.into(),
+                    name: "n".to_owned(),
+                    ..Default::default()
+                },
+                "scope",
+            )
+            .extra(
+                Malformed,
+                "a name of two lines",
+                &v1::CreateTokenRequest {
+                    scope: v1::TokenScope::Viewer.into(),
+                    name: "a\nb".to_owned(),
+                    ..Default::default()
+                },
+                "name",
+            )
+            .stateless(),
+        ),
+        (
+            "baton.v1.AccessService/ListTokens",
+            entry(&v1::ListTokensRequest::default(), &[]).stateless(),
+        ),
+        (
+            "baton.v1.AccessService/RevokeToken",
+            entry(
+                &v1::RevokeTokenRequest {
+                    token_id: world.token.clone(),
+                },
+                &["token_id"],
+            ),
+        ),
+        (
+            "baton.v1.AccessService/GetCaller",
+            entry(&v1::GetCallerRequest {}, &[]).stateless(),
+        ),
+        (
+            "baton.v1.AccessService/CreateJoinToken",
+            entry(&v1::CreateJoinTokenRequest::default(), &[])
+                .extra(
+                    Malformed,
+                    "a name of two lines",
+                    &v1::CreateJoinTokenRequest {
+                        name: "a\nb".to_owned(),
+                        ..Default::default()
+                    },
+                    "name",
+                )
+                .stateless(),
+        ),
+        (
+            "baton.v1.SystemService/GetServerInfo",
+            entry(&v1::GetServerInfoRequest {}, &[]).stateless(),
+        ),
+        (
+            "baton.v1.SystemService/GetMetrics",
+            entry(&v1::GetMetricsRequest {}, &[]).stateless(),
+        ),
+        (
+            "baton.link.v1.LinkService/Enroll",
+            entry(
+                &link_v1::EnrollRequest {
+                    name: "n".to_owned(),
+                    hostname: "h".to_owned(),
+                    nonce: vec![9; 16].into(),
+                },
+                &["nonce"],
+            )
+            .extra(
+                Malformed,
+                "a name of two lines",
+                &link_v1::EnrollRequest {
+                    name: "a\nb".to_owned(),
+                    hostname: "h".to_owned(),
+                    nonce: vec![9; 16].into(),
+                },
+                "name",
+            )
+            // A join token that is spent is refused at the door, which tests/it/access.rs proves.
+            .stateless(),
+        ),
+        ("baton.link.v1.LinkService/Connect", link_entry(world)),
+    ])
+}
+
+/// The link's stream: what the first message may not be.
+fn link_entry(world: &World) -> Entry {
+    use link_v1::connect_request::Body;
+    let first = |body| link_v1::ConnectRequest { body: Some(body) };
+    let hello = |protocol_min, protocol_max, daemon_id: &str| {
+        first(Body::Hello(link_v1::Hello {
+            attempt: 1,
+            protocol_min,
+            protocol_max,
+            daemon_id: daemon_id.to_owned(),
+            boot_generation: 1,
+            capabilities: Some(link_v1::Capabilities {
+                hostname: "h".to_owned(),
+                max_permission_mode: v1::PermissionMode::Ask.into(),
+                ..Default::default()
+            }),
+            sessions: Vec::new(),
+        }))
+    };
+    let mut entry = entry(&hello(1, 1, &world.offline), &[])
+        .state(
+            "a heartbeat first",
+            &first(Body::Heartbeat(link_v1::Heartbeat::default())),
+            &[Code::InvalidInput, Code::InvalidState],
+        )
+        .state(
+            "the id of another daemon",
+            &hello(1, 1, &world.daemon),
+            &[Code::InvalidInput, Code::Forbidden],
+        )
+        .state(
+            "a protocol of the future",
+            &hello(900, 901, &world.offline),
+            &[Code::InvalidInput, Code::InvalidState, Code::Unavailable],
+        );
+    for (kind, label, request) in [
+        (
+            Kinds::Missing,
+            "nothing in it",
+            link_v1::ConnectRequest::default(),
+        ),
+        (Kinds::Missing, "no daemon", hello(1, 1, "")),
+        (Kinds::Malformed, "a junk daemon", hello(1, 1, "dmn_\u{1}")),
+        (
+            Kinds::Oversize,
+            "a daemon of 2 MiB",
+            hello(1, 1, &"d".repeat(BIG)),
+        ),
+    ] {
+        entry.extra.push((kind, label, request.encode_to_vec(), ""));
+    }
+    entry
+}
+
+/// Larger than any field may be, smaller than a message may be.
+const BIG: usize = 2 * 1024 * 1024;
+
+/// An id of this field's kind that nothing has.
+fn unknown(field: &str) -> String {
+    let now = SystemClock.now();
+    match field {
+        "session_id" => SessionId::generate(now).to_string(),
+        "daemon_id" => DaemonId::generate(now).to_string(),
+        "input_id" => InputId::generate(now).to_string(),
+        "prompt_id" => PromptId::generate(now).to_string(),
+        "rule_id" => RuleId::generate(now).to_string(),
+        "token_id" => TokenId::generate(now).to_string(),
+        other => panic!("which kind of id is {other}?"),
+    }
+}
+
+/// Bad values of a field, each as the value it gets.
+fn bad_values(field: &FieldDescriptor) -> Vec<(Kinds, String, Value)> {
+    use Kinds::{Malformed, Oversize};
+    let text = |text: &str| Value::String(text.to_owned());
+    let name = field.name();
+    let mut bad = Vec::new();
+    let mut add = |kind, label: &str, value| bad.push((kind, format!("{name}: {label}"), value));
+    if field.is_map() {
+        let one =
+            |key: String, value: &str| Value::Map([(MapKey::String(key), text(value))].into());
+        add(Malformed, "an empty key", one(String::new(), "v"));
+        add(
+            Malformed,
+            "a control character",
+            one("a\u{1}".to_owned(), "v"),
+        );
+        add(
+            Malformed,
+            "a value with a control character",
+            one("a".to_owned(), "v\n"),
+        );
+        add(
+            Oversize,
+            "a key of 5,000 bytes",
+            one("k".repeat(5_000), "v"),
+        );
+        add(
+            Oversize,
+            "a value of 2 MiB",
+            one("k".to_owned(), &"v".repeat(BIG)),
+        );
+        let many = (0..1_000).map(|n| (MapKey::String(format!("k{n}")), text("v")));
+        add(Oversize, "1,000 entries", Value::Map(many.collect()));
+        return bad;
+    }
+    let wrap = |value: Value| match field.is_list() {
+        true => Value::List(vec![value]),
+        false => value,
+    };
+    match field.kind() {
+        Kind::Enum(_) => add(Malformed, "no such value", wrap(Value::EnumNumber(999))),
+        Kind::String if name == "page_token" => {
+            add(Malformed, "junk", text("%%%"));
+            add(Oversize, "5,000 bytes", text(&"A".repeat(5_000)));
+        }
+        Kind::String if name.ends_with("_id") => {
+            add(Malformed, "a control character", text("a\u{1}b"));
+            add(Oversize, "5,000 bytes", text(&"a".repeat(5_000)));
+            if name != "request_id" {
+                add(Malformed, "junk", text("junk"));
+                add(Malformed, "a path", text("../../x"));
+                add(
+                    Malformed,
+                    "a wrong prefix",
+                    text("zzz_01ARZ3NDEKTSV4RRFFQ69G5FAV"),
+                );
+            }
+        }
+        Kind::String => {
+            add(Oversize, "2 MiB", wrap(text(&"x".repeat(BIG))));
+            if field.is_list() {
+                add(
+                    Oversize,
+                    "100,000 entries",
+                    Value::List(vec![text("x"); 100_000]),
+                );
+                add(Malformed, "NUL", Value::List(vec![text("a\0b")]));
+            }
+        }
+        Kind::Bytes => add(Oversize, "2 MiB", Value::Bytes(vec![1; BIG].into())),
+        Kind::Int32 if name == "page_size" => {
+            add(Malformed, "-1", Value::I32(-1));
+            add(Oversize, "1,001", Value::I32(1_001));
+        }
+        _ => {}
+    }
+    bad
+}
+
+/// Bad requests of a message, its nested messages included.
+fn generated(path: &str, message: &DynamicMessage) -> Vec<(Kinds, String, String, DynamicMessage)> {
+    use Kinds::{Malformed, Oversize};
+    let mut all = Vec::new();
+    for field in message.descriptor().fields() {
+        let at = match path {
+            "" => field.name().to_owned(),
+            _ => format!("{path}.{}", field.name()),
+        };
+        for (kind, label, value) in bad_values(&field) {
+            let mut bad = message.clone();
+            bad.set_field(&field, value);
+            all.push((kind, label, at.clone(), bad));
+        }
+        let Kind::Message(inner) = field.kind() else {
+            continue;
+        };
+        if field.is_map() || field.is_list() {
+            continue;
+        }
+        let nested: Vec<_> = match inner.full_name() {
+            "google.protobuf.Duration" => {
+                let made = |seconds: i64, nanos: i32| {
+                    let duration = prost_types::Duration { seconds, nanos };
+                    DynamicMessage::decode(inner.clone(), &*duration.encode_to_vec()).unwrap()
+                };
+                vec![
+                    (
+                        Malformed,
+                        format!("{at}: negative"),
+                        at.clone(),
+                        made(-1, 0),
+                    ),
+                    (
+                        Malformed,
+                        format!("{at}: nanos"),
+                        at.clone(),
+                        made(1, 2_000_000_000),
+                    ),
+                    (
+                        Oversize,
+                        format!("{at}: for ever"),
+                        at.clone(),
+                        made(i64::MAX, 0),
+                    ),
+                ]
+            }
+            _ => {
+                let value = message.get_field(&field);
+                generated(&at, value.as_message().unwrap())
+            }
+        };
+        for (kind, label, at, value) in nested {
+            let mut bad = message.clone();
+            bad.set_field(&field, Value::Message(value));
+            all.push((kind, label, at, bad));
+        }
+    }
+    all
+}
+
+fn cases(path: &str, input: &MessageDescriptor, entry: &Entry) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let invalid = || vec![Code::InvalidInput];
+    // Whatever the method takes, it is a message and of a size.
+    cases.push(Case {
+        kind: Kinds::Malformed,
+        label: "not protobuf".to_owned(),
+        request: Bytes::from_static(&[0xff; 64]),
+        codes: invalid(),
+        field: None,
+    });
+    cases.push(Case {
+        kind: Kinds::Oversize,
+        label: "a message of 40 MiB".to_owned(),
+        request: vec![0; 40 << 20].into(),
+        codes: vec![Code::InvalidInput, Code::LimitExceeded],
+        field: None,
+    });
+    for (kind, label, request, field) in &entry.extra {
+        cases.push(Case {
+            kind: *kind,
+            label: (*label).to_owned(),
+            request: request.clone().into(),
+            codes: invalid(),
+            field: (!field.is_empty()).then(|| (*field).to_owned()),
+        });
+    }
+    for (label, request, codes) in &entry.state {
+        cases.push(Case {
+            kind: Kinds::OutOfState,
+            label: (*label).to_owned(),
+            request: request.clone().into(),
+            codes: codes.to_vec(),
+            field: None,
+        });
+    }
+    if path.ends_with("/Connect") {
+        return cases;
+    }
+    let base = DynamicMessage::decode(input.clone(), &*entry.base).unwrap();
+    for (kind, label, field, request) in generated("", &base) {
+        cases.push(Case {
+            kind,
+            label,
+            request: request.encode_to_vec().into(),
+            codes: invalid(),
+            field: Some(field),
+        });
+    }
+    for required in entry.required {
+        let mut bad = base.clone();
+        match input.get_field_by_name(required) {
+            Some(field) => bad.clear_field(&field),
+            None => {
+                let oneof = input.oneofs().find(|oneof| oneof.name() == *required);
+                for field in oneof.expect("a required field exists").fields() {
+                    bad.clear_field(&field);
+                }
+            }
+        }
+        cases.push(Case {
+            kind: Kinds::Missing,
+            label: format!("{required}: missing"),
+            request: bad.encode_to_vec().into(),
+            codes: invalid(),
+            field: Some((*required).to_owned()),
+        });
+        if required.ends_with("_id") {
+            let mut bad = base.clone();
+            bad.set_field_by_name(required, Value::String(unknown(required)));
+            cases.push(Case {
+                kind: Kinds::OutOfState,
+                label: format!("{required}: unknown"),
+                request: bad.encode_to_vec().into(),
+                codes: GONE.to_vec(),
+                field: None,
+            });
+        }
+    }
+    cases
+}
+
+/// One call with one message: what came first, `None` for the end of a stream without anything.
+async fn call(
+    baton: &Baton,
+    path: &str,
+    token: &Secret,
+    message: Bytes,
+    open: bool,
+) -> Result<Option<Bytes>, Status> {
+    let channel = tonic::transport::Endpoint::from_shared(baton.url())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel).max_encoding_message_size(usize::MAX);
+    grpc.ready().await.unwrap();
+    let sent = futures_util::stream::iter([message]);
+    let sent = match open {
+        true => sent.chain(futures_util::stream::pending()).boxed(),
+        false => sent.boxed(),
+    };
+    let mut request = Request::new(sent);
+    let bearer = format!("Bearer {}", token.expose());
+    request
+        .metadata_mut()
+        .insert("authorization", bearer.parse().unwrap());
+    let talk = async {
+        let path = path.parse().unwrap();
+        let mut answers = grpc.streaming(request, path, Raw).await?.into_inner();
+        answers.message().await
+    };
+    match tokio::time::timeout(PATIENCE, talk).await {
+        Ok(outcome) => outcome,
+        Err(_) => Ok(None),
+    }
+}
+
+/// What is wrong with an answer, if anything.
+fn judge(case: &Case, outcome: &Result<Option<Bytes>, Status>) -> Option<String> {
+    let status = match outcome {
+        Ok(_) => return Some("was accepted".to_owned()),
+        Err(status) => status,
+    };
+    let Some(info) = status.get_details_error_info() else {
+        return Some(format!("has no ErrorInfo: {status:?}"));
+    };
+    let Some(code) = Code::parse(&info.reason) else {
+        return Some(format!("has the unknown reason {}", info.reason));
+    };
+    if matches!(
+        status.code(),
+        tonic::Code::Internal | tonic::Code::Unknown | tonic::Code::Ok
+    ) || !case.codes.contains(&code)
+    {
+        return Some(format!(
+            "is {code} ({:?}), wanted {:?}: {}",
+            status.code(),
+            case.codes,
+            status.message()
+        ));
+    }
+    if status.message().len() > 2_048 {
+        return Some(format!("says {} bytes", status.message().len()));
+    }
+    let field = case.field.as_ref()?;
+    let named: Vec<String> = status
+        .get_details_bad_request()
+        .map(|bad| bad.field_violations)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|violation| violation.field)
+        .collect();
+    let top = field.split(['.', '[']).next().unwrap_or_default();
+    let names = |name: &String| {
+        name.strip_prefix(top)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    (!named.iter().any(names))
+        .then(|| format!("does not name {field}, but {named:?}: {}", status.message()))
+}
+
+/// Everything that bad input must not change.
+async fn picture(baton: &Baton) -> Vec<String> {
+    let client = baton.client();
+    let mut picture = Vec::new();
+    let sessions = client
+        .list_sessions(v1::ListSessionsRequest::default())
+        .await
+        .unwrap()
+        .sessions;
+    for session in sessions {
+        let events = baton.events(&session.id).await;
+        picture.push(format!("{session:?}"));
+        picture.push(format!("{events:?}"));
+    }
+    picture.push(format!(
+        "{:?}",
+        client
+            .list_prompts(v1::ListPromptsRequest::default())
+            .await
+            .unwrap()
+            .prompts
+    ));
+    picture.push(format!(
+        "{:?}",
+        client
+            .list_prompt_rules(v1::ListPromptRulesRequest::default())
+            .await
+            .unwrap()
+            .rules
+    ));
+    picture.push(format!(
+        "{:?}",
+        client
+            .list_tokens(v1::ListTokensRequest::default())
+            .await
+            .unwrap()
+            .tokens
+    ));
+    picture
+}
+
+#[tokio::test]
+async fn every_rpc_refuses_bad_input_and_goes_on() {
+    let baton = Baton::start().await;
+    let (world, credential) = world(&baton).await;
+    let join = baton
+        .client()
+        .create_join_token(v1::CreateJoinTokenRequest::default())
+        .await
+        .unwrap();
+    let join = Secret::new(join.secret);
+    let admin = baton.admin();
+    // Heads move a moment after what made them; wait for quiet.
+    let mut before = picture(&baton).await;
+    eventually("nothing changes by itself", || {
+        let last = before.clone();
+        let now = picture(&baton);
+        async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            (now.await == last).then_some(())
+        }
+    })
+    .await;
+    before = picture(&baton).await;
+
+    let pool = DescriptorPool::decode(baton::wire::DESCRIPTORS).unwrap();
+    let mut table = table(&world);
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    let methods: Vec<_> = pool
+        .services()
+        .filter(|service| {
+            ["baton.v1", "baton.link.v1"].contains(&service.parent_file().package_name())
+        })
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .collect();
+    assert!(methods.len() >= 39, "{} RPCs", methods.len());
+    for method in methods {
+        let path = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let Some(entry) = table.remove(path.as_str()) else {
+            wrong.push(format!("{path}: has no entry"));
+            continue;
+        };
+        let cases = cases(&path, &method.input(), &entry);
+        let kinds: BTreeSet<Kinds> = cases.iter().map(|case| case.kind).collect();
+        let mut needed = BTreeSet::from([Kinds::Oversize, Kinds::Malformed]);
+        if !entry.required.is_empty() {
+            needed.insert(Kinds::Missing);
+        }
+        if !entry.stateless {
+            needed.insert(Kinds::OutOfState);
+        }
+        for kind in needed.difference(&kinds) {
+            wrong.push(format!("{path}: has no case of {kind:?}"));
+        }
+        let (token, open) = match path.as_str() {
+            "baton.link.v1.LinkService/Enroll" => (&join, false),
+            "baton.link.v1.LinkService/Connect" => (&credential, true),
+            _ => (&admin, false),
+        };
+        for case in cases {
+            count += 1;
+            let outcome = call(
+                &baton,
+                &format!("/{path}"),
+                token,
+                case.request.clone(),
+                open,
+            )
+            .await;
+            if let Some(problem) = judge(&case, &outcome) {
+                wrong.push(format!(
+                    "{path} [{:?}] {}: {problem}",
+                    case.kind, case.label
+                ));
+            }
+        }
+    }
+    wrong.extend(
+        table
+            .keys()
+            .map(|path| format!("{path}: there is no such RPC")),
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} cases:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(count > 300, "only {count} cases");
+    let after = picture(&baton).await;
+    for (was, is) in before.iter().zip(&after) {
+        assert_eq!(was, is, "bad input changed something");
+    }
+    assert_eq!(before.len(), after.len());
+    assert!(!baton.logged("server.log").contains("panicked"));
+    assert!(!baton.logged("daemon.log").contains("panicked"));
+}

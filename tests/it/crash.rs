@@ -1,0 +1,395 @@
+//! What is killed with SIGKILL loses nothing, doubles nothing, and shows nothing that is not kept.
+//!
+//! `BATON_TEST_ROUNDS` says how often servers and daemons are killed, `BATON_TEST_SEED` repeats the
+//! points at which they are.
+
+mod load;
+
+use std::io::BufRead as _;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use baton::base::Code;
+use baton::daemon::kin;
+use baton::daemon::runner::spec::{MARKER_VARIABLE, SESSION_VARIABLE};
+use baton::domain::{EndReason, EventBody, Lifecycle};
+use baton::wire::v1;
+use nix::sys::signal::Signal;
+
+use self::load::{
+    Chance, Load, Watcher, allow, count, end, ended, is_applied_answer, is_applied_input, lines,
+    lives, pid, repeater, rounds, script,
+};
+use crate::support::baton::{Baton, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_anywhere_loses_doubles_and_invents_nothing() {
+    let mut baton = Baton::start().await;
+    let mut chance = Chance::new("server");
+    let load = Load::start(&baton, 3, 2).await;
+    let begun = Instant::now();
+    let rounds = rounds(50);
+    for round in 0..rounds {
+        if round % 3 == 2 {
+            // A link that never lives for five seconds is dialled ever more slowly; a new daemon begins
+            // with short pauses.
+            baton.kill_daemon();
+            baton.start_daemon().await;
+        }
+        // Mostly while events flow, sometimes while it starts and daemons link.
+        if chance.below(4) > 0 {
+            let watcher = load.counter(chance.below(3));
+            watcher.moves_on(watcher.seen()).await;
+        }
+        chance.moment(300).await;
+        baton.kill_server();
+        if chance.below(4) == 0 {
+            // And again before it is up.
+            baton.spawn_server();
+            chance.moment(200).await;
+            baton.kill_server();
+        }
+        baton.start_server().await;
+    }
+    let events = load.finish(&baton).await;
+    println!("{rounds} rounds in {:?}: {events} events", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_anywhere_keeps_its_agents_and_their_output() {
+    let mut baton = Baton::start().await;
+    let mut chance = Chance::new("daemon");
+    let load = Load::start(&baton, 2, 1).await;
+    let told = repeater(&baton, "told").await;
+    let watcher = Watcher::new(&baton.client(), &told.id);
+    let pids = load.pids().await;
+    let begun = Instant::now();
+    let rounds = rounds(50);
+    let mut sent = Vec::new();
+    for round in 0..rounds {
+        if chance.below(4) > 0 {
+            let watcher = load.counter(chance.below(2));
+            watcher.moves_on(watcher.seen()).await;
+        }
+        chance.moment(300).await;
+        baton.kill_daemon();
+        // What is written and what is sent while nobody is there comes later.
+        let before = load.written(0);
+        for text in [format!("{round} a"), format!("{round} b")] {
+            send(&baton, &told.id, &text).await;
+            sent.push(text);
+        }
+        eventually("the program writes on", || async {
+            (load.written(0) > before).then_some(())
+        })
+        .await;
+        baton.start_daemon().await;
+    }
+    assert_eq!(load.pids().await, pids);
+    assert!(
+        pids.iter().all(|pid| lives(*pid)),
+        "the same processes still run"
+    );
+    sent.push("bye".to_owned());
+    send(&baton, &told.id, "bye").await;
+    let log = watcher.finish(&baton).await;
+    let got = std::fs::read_to_string(baton.project().join("told.got")).unwrap();
+    assert_eq!(
+        got.lines().collect::<Vec<_>>(),
+        sent,
+        "each input once, in order"
+    );
+    let repeated: Vec<String> = sent.iter().map(|text| format!("got {text}")).collect();
+    assert_eq!(lines(&log), repeated);
+    assert_eq!(count(&log, is_applied_input), sent.len());
+    pid(&baton.project(), "told").await;
+    let events = load.finish(&baton).await;
+    println!("{rounds} rounds in {:?}: {events} events", begun.elapsed());
+}
+
+/// A program that starts another in a session of its own, and waits.
+const PARENT: &str = r#"
+setsid sleep 100000 & echo $! > "$1.child"
+echo ready
+echo $$ >> "$1.pid"
+while :; do sleep 1; done
+"#;
+
+#[tokio::test]
+async fn a_killed_runner_is_a_crash_and_nothing_of_it_stays() {
+    let mut baton = Baton::start().await;
+    let mut foreign = Command::new("sleep")
+        .arg("100000")
+        .current_dir(baton.project())
+        .env(MARKER_VARIABLE, "another")
+        .spawn()
+        .unwrap();
+    for daemon_lives in [true, false] {
+        let name = format!("runner-{daemon_lives}");
+        let session = script(&baton, PARENT, &name).await;
+        let harness = pid(&baton.project(), &name).await;
+        let child = std::fs::read_to_string(baton.project().join(format!("{name}.child")));
+        let child: i32 = child.unwrap().trim().parse().unwrap();
+        baton
+            .wait_for(
+                &session.id,
+                "it is ready",
+                |body| matches!(body, EventBody::Output { text, .. } if text == "ready"),
+            )
+            .await;
+        assert!(lives(harness) && lives(child));
+        if !daemon_lives {
+            baton.kill_daemon();
+        }
+        kill(parent(harness));
+        if !daemon_lives {
+            baton.start_daemon().await;
+        }
+        let end = ended(&baton, &session.id).await;
+        assert_eq!(end.reason, EndReason::Crashed, "{end:?}");
+        assert!(end.message.contains("the runner died"), "{end:?}");
+        eventually("what it left is gone", || async {
+            (!lives(harness) && !lives(child)).then_some(())
+        })
+        .await;
+        let left = kin::marked(SESSION_VARIABLE, &session.id);
+        assert!(left.is_empty(), "{left:?}");
+        assert!(foreign.try_wait().unwrap().is_none(), "it is not ours");
+    }
+    foreign.kill().unwrap();
+    foreign.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_client_changes_nothing() {
+    let baton = Baton::start().await;
+    let load = Load::start(&baton, 1, 1).await;
+    load.counter(0).moves_on(0).await;
+    let session = load.counter(0).session().to_owned();
+    for _ in 0..rounds(5).min(20) {
+        let mut client = baton
+            .cli(&["logs", "--follow", &session])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = std::io::BufReader::new(client.stdout.take().unwrap());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            for _ in 0..30 {
+                line.clear();
+                output.read_line(&mut line).unwrap();
+                assert!(!line.is_empty(), "the follow ended");
+            }
+        });
+        read.await.unwrap();
+        client.kill().unwrap();
+        client.wait().unwrap();
+        let watcher = load.counter(0);
+        watcher.moves_on(watcher.seen()).await;
+    }
+    load.finish(&baton).await;
+}
+
+#[tokio::test]
+async fn a_prompt_outlives_server_and_daemon_and_is_answered_once() {
+    let mut baton = Baton::start().await;
+    let session = baton.session("demo", "run: echo x >> first").await;
+    let asked = eventually("a prompt", || async {
+        baton.pending(&session.id).await.pop()
+    })
+    .await;
+    baton.kill_server();
+    baton.start_server().await;
+    baton.kill_daemon();
+    baton.start_daemon().await;
+    let pending = baton.pending(&session.id).await;
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].id, asked.id);
+    answer_twice(&baton, &asked.id).await;
+    let project = baton.project();
+    eventually("what was allowed is done", || async {
+        project.join("first").exists().then_some(())
+    })
+    .await;
+
+    // The next one is answered while the daemon is away, and then the server goes too.
+    send(&baton, &session.id, "run: echo x >> second").await;
+    let asked = eventually("a second prompt", || async {
+        baton.pending(&session.id).await.pop()
+    })
+    .await;
+    baton.kill_daemon();
+    answer_twice(&baton, &asked.id).await;
+    baton.kill_server();
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let turns = || async {
+        let log = baton.events(&session.id).await;
+        let turns = count(&log, |body| matches!(body, EventBody::TurnEnded { .. }));
+        (turns == 2).then_some(log)
+    };
+    eventually("two turns", turns).await;
+    end(&baton, &session.id).await;
+    let log = baton.events(&session.id).await;
+    let times = |is: fn(&EventBody) -> bool| count(&log, is);
+    assert_eq!(
+        times(|body| matches!(body, EventBody::PromptRequested { .. })),
+        2
+    );
+    assert_eq!(
+        times(|body| matches!(body, EventBody::PromptAnswered { .. })),
+        2
+    );
+    assert_eq!(times(is_applied_answer), 2);
+    for file in ["first", "second"] {
+        let text = std::fs::read_to_string(project.join(file)).unwrap();
+        assert_eq!(text, "x\n", "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_session_that_is_found_goes_on() {
+    let mut baton = Baton::new().server_flags(&["--grace", "2s"]);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let session = script(
+        &baton,
+        r#"echo $$ >> "$1.pid"; echo one; while [ ! -e go ]; do sleep 0.05; done; echo two; read -r line; echo "$line""#,
+        "lost",
+    )
+    .await;
+    baton
+        .wait_for(
+            &session.id,
+            "it runs",
+            |body| matches!(body, EventBody::Output { text, .. } if text == "one"),
+        )
+        .await;
+    let process = pid(&baton.project(), "lost").await;
+    baton.kill_daemon();
+    let end = ended(&baton, &session.id).await;
+    assert_eq!(end.reason, EndReason::Lost);
+    assert!(lives(process));
+    // Written while it counts as lost.
+    std::fs::write(baton.project().join("go"), "").unwrap();
+    baton.start_daemon().await;
+    baton
+        .wait_for(&session.id, "it runs again", |body| {
+            matches!(
+                body,
+                EventBody::LifecycleChanged {
+                    from: Lifecycle::Ended,
+                    to: Lifecycle::Running
+                }
+            )
+        })
+        .await;
+    send(&baton, &session.id, "three").await;
+    let log = eventually("it finishes", || async {
+        let log = baton.events(&session.id).await;
+        let ends = count(&log, |body| matches!(body, EventBody::Ended { .. }));
+        (ends == 2).then_some(log)
+    })
+    .await;
+    assert_eq!(lines(&log), ["one", "two", "three"]);
+    let last = log.iter().rev().find_map(|event| match &event.body {
+        EventBody::Ended { end } => Some(end.clone()),
+        _ => None,
+    });
+    assert_eq!(last.unwrap().reason, EndReason::Completed);
+    pid(&baton.project(), "lost").await;
+}
+
+#[tokio::test]
+async fn a_lost_session_that_was_given_up_is_ended_when_it_is_found() {
+    let mut baton = Baton::new().server_flags(&["--grace", "2s"]);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let old = baton.session("demo", "say: hello").await;
+    baton
+        .wait_for(&old.id, "a turn", |body| {
+            matches!(body, EventBody::TurnEnded { .. })
+        })
+        .await;
+    let processes = kin::marked(SESSION_VARIABLE, &old.id);
+    assert!(!processes.is_empty());
+    baton.kill_daemon();
+    assert_eq!(ended(&baton, &old.id).await.reason, EndReason::Lost);
+    let resume = |force| v1::ResumeSessionRequest {
+        session_id: old.id.clone(),
+        input: "recall:".to_owned(),
+        force,
+        ..Default::default()
+    };
+    let refused = baton
+        .client()
+        .resume_session(resume(false))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState, "{refused:?}");
+    let resumed = baton.client().resume_session(resume(true)).await.unwrap();
+    let new = resumed.session.unwrap();
+    assert!(processes.iter().all(|process| process.is_alive()));
+    baton.start_daemon().await;
+    eventually("the old process is gone", || async {
+        kin::marked(SESSION_VARIABLE, &old.id)
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+    baton
+        .wait_for(&new.id, "the new one works", |body| {
+            matches!(
+                body,
+                EventBody::TurnEnded {
+                    is_error: false,
+                    ..
+                }
+            )
+        })
+        .await;
+    let log = baton.events(&old.id).await;
+    assert_eq!(
+        count(&log, |body| matches!(
+            body,
+            EventBody::LifecycleChanged {
+                from: Lifecycle::Ended,
+                to: Lifecycle::Running
+            }
+        )),
+        0,
+        "what was given up does not come back"
+    );
+    end(&baton, &new.id).await;
+}
+
+async fn send(baton: &Baton, session: &str, text: &str) {
+    let request = v1::SendInputRequest {
+        session_id: session.to_owned(),
+        text: text.to_owned(),
+        ..Default::default()
+    };
+    baton.client().send_input(request).await.unwrap();
+}
+
+/// Two answers at once: one wins, the other is told so.
+async fn answer_twice(baton: &Baton, prompt: &str) {
+    let client = baton.client();
+    let (first, second) = tokio::join!(
+        client.answer_prompt(allow(prompt, "")),
+        client.answer_prompt(allow(prompt, ""))
+    );
+    let errors: Vec<_> = [first.err(), second.err()].into_iter().flatten().collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].code(), Code::PromptAnswered, "{errors:?}");
+}
+
+fn parent(pid: i32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit(") ").next().unwrap();
+    after_name.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn kill(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
