@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon_server::FakeServer;
-use crate::runner::runner_in;
+use crate::runner::{is_alive, runner_in};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -370,7 +370,7 @@ async fn the_runner_of_a_dead_session_is_told_as_a_crash_and_what_it_left_is_end
     let end = world.ended(id).await;
     assert_eq!(end.reason, EndReason::Crashed);
     assert!(end.message.contains("runner died"), "{}", end.message);
-    assert!(!Path::new(&format!("/proc/{pid}")).exists() || !kin::exists(pid.parse().unwrap()));
+    assert!(!is_alive(pid.parse().unwrap()));
     world.cleared(id).await;
 
     // The same while no daemon is there to see it.

@@ -213,7 +213,8 @@ fn pid_in(line: &Line) -> i32 {
         .unwrap()
 }
 
-fn is_alive(pid: i32) -> bool {
+/// Whether a process runs; a zombie does not.
+pub fn is_alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
 }
