@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What the server has.
@@ -50,6 +51,8 @@ pub struct FakeServer {
     pub uri: String,
     pub daemon_id: DaemonId,
     job: Mutex<Option<JoinHandle<()>>>,
+    /// Ends every link when it is set.
+    cut: Mutex<CancellationToken>,
     port: u16,
 }
 
@@ -63,6 +66,7 @@ impl FakeServer {
             uri: format!("http://127.0.0.1:{port}"),
             daemon_id: DaemonId::generate(SystemClock.now()),
             job: Mutex::new(None),
+            cut: Mutex::default(),
             port,
         };
         server.serve(listener);
@@ -70,7 +74,10 @@ impl FakeServer {
     }
 
     fn serve(&self, listener: tokio::net::TcpListener) {
+        let cut = CancellationToken::new();
+        *self.cut.lock() = cut.clone();
         let service = LinkServiceServer::new(Service {
+            cut,
             log: self.log.clone(),
             changed: self.changed.clone(),
             daemon_id: self.daemon_id,
@@ -85,6 +92,7 @@ impl FakeServer {
 
     /// Breaks every connection and is gone until [`FakeServer::again`].
     pub async fn vanish(&self) {
+        self.cut.lock().cancel();
         let job = self.job.lock().take().unwrap();
         job.abort();
         let _ = job.await;
@@ -130,6 +138,7 @@ impl FakeServer {
 }
 
 struct Service {
+    cut: CancellationToken,
     log: Arc<Mutex<Log>>,
     changed: Arc<Notify>,
     daemon_id: DaemonId,
@@ -173,13 +182,15 @@ impl LinkService for Service {
         let (down, answers) = mpsc::channel(8);
         let now = SystemClock.now();
         let link = ServerLink::new(self.daemon_id, ServerLimits::default(), "test", now);
-        tokio::spawn(drive(
-            link,
-            request.into_inner(),
-            down,
-            self.log.clone(),
-            self.changed.clone(),
-        ));
+        let (cut, log, changed) = (self.cut.clone(), self.log.clone(), self.changed.clone());
+        let up = request.into_inner();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = drive(link, up, down, log, changed) => {}
+                // Looks like a clean end, and is none.
+                () = cut.cancelled() => {}
+            }
+        });
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 }

@@ -67,7 +67,25 @@ impl Drop for Held {
         for process in kin::marked("BATON_RUNNER", &self.spec.marker) {
             process.signal(Signal::SIGKILL);
         }
+        // The runner itself carries no marker, but it works in this directory.
+        end_runner(&self.dir());
     }
+}
+
+/// Ends the runner that works in `dir`, if there is one.
+fn end_runner(dir: &Path) {
+    if let Some(pid) = runner_in(dir) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// The process whose working directory is `dir`.
+pub fn runner_in(dir: &Path) -> Option<i32> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .find(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir))
 }
 
 struct Talk(Connection);
@@ -107,6 +125,10 @@ impl Talk {
         let mut records: Vec<SpoolRecord> = Vec::new();
         loop {
             let record = self.record().await;
+            if records.is_empty() && record.seq != after + 1 {
+                // Still on its way from an earlier place; what was asked for begins after it.
+                continue;
+            }
             assert_eq!(record.seq, after + 1 + records.len() as u64);
             let ended = matches!(record.body, Some(Body::Exited(_)));
             records.push(record);
@@ -195,7 +217,8 @@ fn pid_in(line: &Line) -> i32 {
         .unwrap()
 }
 
-fn is_alive(pid: i32) -> bool {
+/// Whether a process runs; a zombie does not.
+pub fn is_alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
 }
@@ -603,4 +626,39 @@ async fn bad_frames_end_their_connection_only() {
     talk.stop("cmd_2", 5_000, 5_000).await;
     talk.until_the_end(0).await;
     talk.release().await;
+}
+
+#[tokio::test]
+async fn a_runner_whose_directory_is_gone_ends() {
+    let held = Held::new("echo up; exec sleep 600");
+    let mut talk = held.start().await;
+    let runner = talk.0.status.runner_pid as i32;
+    talk.follow(0).await;
+    talk.until_line("up").await;
+    fs::remove_dir_all(held.dir()).unwrap();
+    eventually("the runner is gone", || !is_alive(runner)).await;
+    assert!(kin::marked("BATON_RUNNER", &held.spec.marker).is_empty());
+}
+
+#[tokio::test]
+async fn a_runner_holds_nothing_that_was_open_in_the_one_who_started_it() {
+    use std::os::fd::AsRawFd as _;
+    let held = Held::new("exec sleep 600");
+    let leak = fs::File::create(held.root.path().join("leak")).unwrap();
+    // Inherited by every child from here on.
+    nix::fcntl::fcntl(
+        &leak,
+        nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
+    )
+    .unwrap();
+    let talk = held.start().await;
+    let holds = |pid: u32| {
+        fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .flatten()
+            .any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.ends_with("leak")))
+    };
+    assert!(holds(std::process::id()) && leak.as_raw_fd() > 2);
+    assert!(!holds(talk.0.status.runner_pid));
+    assert!(!holds(talk.0.status.pid), "nor does the harness");
 }

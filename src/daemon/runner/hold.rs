@@ -35,6 +35,8 @@ pub const SPOOL_DIR: &str = "spool";
 const MAX_WRITES: usize = 256;
 /// Most stops that wait to be noted; more are refused.
 const MAX_STOPS: usize = 16;
+/// How often a runner looks whether its directory is still there.
+const LOOK_AROUND: Duration = Duration::from_secs(5);
 /// How long what the harness left running may take to end by itself, and then after SIGTERM.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(300);
 const LEFTOVER_TERM: Duration = Duration::from_secs(2);
@@ -292,11 +294,22 @@ async fn watch_over(control: &Control, patience: Duration, why: Arc<Mutex<Option
             "its runner was told to end".to_owned(),
             plain_stop(Duration::from_secs(1), Duration::from_secs(2)),
         ),
+        () = unreachable() => (
+            "its session's directory is gone".to_owned(),
+            plain_stop(Duration::from_secs(1), Duration::from_secs(2)),
+        ),
     };
     super::log(&message);
     *why.lock() = Some(message);
     let _ = control.stops.send((stop, None)).await;
     std::future::pending::<()>().await;
+}
+
+/// Returns when the session's directory was removed: nobody can ever come again.
+async fn unreachable() {
+    while tokio::fs::try_exists(SOCKET_FILE).await.unwrap_or(true) {
+        tokio::time::sleep(LOOK_AROUND).await;
+    }
 }
 
 /// Returns when there was no connection for `patience`.
@@ -333,5 +346,6 @@ async fn linger(control: &Control, patience: Duration) {
         _ = released.wait_for(|released| *released) => {}
         () = alone_for(control, patience) => {}
         () = told => {}
+        () = unreachable() => {}
     }
 }

@@ -94,6 +94,7 @@ fn launch(dir: &Path) -> io::Result<()> {
 
 /// The second process.
 fn start(dir: &Path) -> io::Result<()> {
+    close_inherited();
     // A path to a socket may have 108 bytes at most; from within the directory it is short.
     std::env::set_current_dir(dir)?;
     #[cfg(target_os = "linux")]
@@ -102,6 +103,22 @@ fn start(dir: &Path) -> io::Result<()> {
         .enable_all()
         .build()?
         .block_on(hold::hold(io::stdout()))
+}
+
+/// Closes what was open in the process that started this one and leaked through it: a runner lives for
+/// days, and somebody's lock or pipe must not live as long.
+fn close_inherited() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let open: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in open.into_iter().filter(|number| *number > 2) {
+        // The one that was listed for the listing itself is closed already.
+        let _ = nix::unistd::close(number);
+    }
 }
 
 /// A line for whoever looks into `runner.log`. Never what a harness wrote or was given.
