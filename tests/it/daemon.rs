@@ -370,14 +370,7 @@ async fn the_runner_of_a_dead_session_is_told_as_a_crash_and_what_it_left_is_end
     let end = world.ended(id).await;
     assert_eq!(end.reason, EndReason::Crashed);
     assert!(end.message.contains("runner died"), "{}", end.message);
-<<<<<<< HEAD
-    eventually("what it left is ended", || {
-        (!kin::exists(pid.parse().unwrap())).then_some(())
-    })
-    .await;
-=======
     assert!(!is_alive(pid.parse().unwrap()));
->>>>>>> daemon
     world.cleared(id).await;
 
     // The same while no daemon is there to see it.
