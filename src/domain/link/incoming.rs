@@ -109,7 +109,14 @@ impl Incoming {
                 continue;
             }
             let cost = record.cost();
-            if !bound.admits(self.waits(), cost) {
+            // One record always passes, however much content is being staged: an overrun is settled when
+            // the records that wait are stored, so there must be one that does.
+            let waits = if self.waiting.is_empty() {
+                Credit::ZERO
+            } else {
+                self.waits()
+            };
+            if !bound.admits(waits, cost) {
                 self.overrun = true;
                 continue;
             }
