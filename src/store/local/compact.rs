@@ -154,7 +154,7 @@ impl Core {
         let total = sealed.iter().map(|(_, sealed)| sealed.bytes).sum();
         let mut done = 0;
         for (id, sealed) in sealed {
-            if self.index().is_err() {
+            if self.queue.is_closed() {
                 return Err(Error::Closed);
             }
             self.compact_segment(id, sealed, compaction, &mut compacted)?;

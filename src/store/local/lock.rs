@@ -16,7 +16,15 @@ const LOCK_FILE: &str = "LOCK";
 /// Holds the directory; let go of when dropped or when the process dies.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said aloud: a child that this process is just starting has the same open file until it is another
+        // program, and would hold the lock for that long.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Takes the directory, and makes it if it is not there and `create` is set. A directory that another
@@ -67,7 +75,7 @@ pub(super) fn take(dir: &Path, create: bool) -> Result<Lock> {
     if !check_format(dir)? {
         write_format(dir).map_err(|error| io_error("writing", &dir.join(FORMAT_FILE), &error))?;
     }
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {

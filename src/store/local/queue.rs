@@ -108,6 +108,17 @@ impl Queue {
         Some(taken)
     }
 
+    /// Whether it takes no more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+
+    /// Takes no more; what waits is dropped, so that nobody waits for an answer for ever.
+    pub(super) fn abandon(&self) {
+        self.close();
+        self.state.lock().requests.clear();
+    }
+
     /// Takes no more; what waits is still taken.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;

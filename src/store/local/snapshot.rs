@@ -55,6 +55,16 @@ pub(super) struct Writer {
     temp: PathBuf,
     out: BufWriter<File>,
     entries: u64,
+    is_done: bool,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.is_done {
+            // It failed half way, perhaps on a full disk: what it took is given back.
+            let _ = fs::remove_file(&self.temp);
+        }
+    }
 }
 
 impl Writer {
@@ -67,6 +77,7 @@ impl Writer {
             temp,
             out: BufWriter::with_capacity(1 << 20, file),
             entries: 0,
+            is_done: false,
         })
     }
 
@@ -93,6 +104,7 @@ impl Writer {
             sync_dir(&self.dir)
         })();
         done.map_err(|error| io_error("writing", &path, &error))?;
+        self.is_done = true;
         Ok(Snapshot { path, lsn })
     }
 }

@@ -58,6 +58,13 @@ pub(super) struct Writer {
     asked_to_fill: u64,
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Nothing is left when it ends as it should. After a panic, callers must not wait for ever.
+        self.core.queue.abandon();
+    }
+}
+
 /// What the store says to the rules.
 struct Judge<'a> {
     core: &'a Core,

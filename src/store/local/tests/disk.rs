@@ -28,6 +28,8 @@ struct Orders {
     waiting: usize,
     /// Syncs that were done.
     syncs: u64,
+    /// Writes panic.
+    is_cursed: bool,
     /// What `free_bytes` says.
     free: Option<u64>,
 }
@@ -61,6 +63,7 @@ impl OrderedDisk {
 impl Disk for OrderedDisk {
     fn write_at(&self, file: &File, data: &[u8], offset: u64) -> io::Result<()> {
         let mut orders = self.orders.lock();
+        assert!(!orders.is_cursed, "a defect that the test asked for");
         if let Some(room) = orders.room {
             let fits = (data.len() as u64).min(room);
             orders.room = Some(room - fits);
@@ -261,6 +264,19 @@ async fn a_full_disk_refuses_whole_commits_and_works_again_with_room() {
             .len(),
         6
     );
+}
+
+#[tokio::test]
+async fn a_writer_that_dies_leaves_nobody_waiting() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, disk) = open(dir.path(), |_| {});
+    add(&store, "a", 0, 10).await;
+    disk.order(|orders| orders.is_cursed = true);
+    assert!(matches!(store.commit(one(1)).await, Err(Error::Io(_))));
+    assert_eq!(store.commit(one(1)).await, Err(Error::Closed));
+    assert!(store.close_blocking().is_err());
+    let store = Arc::new(LocalStore::open(options(dir.path())).expect("opened"));
+    add(&store, "a", 1, 10).await;
 }
 
 #[tokio::test]
