@@ -8,6 +8,7 @@
 mod check;
 mod machine;
 mod server;
+mod transport;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
