@@ -1,7 +1,7 @@
 //! The command line: arguments, one file a command, output.
 //!
 //! Commands talk to the server through [`crate::client`] as any other program does. What starts a server
-//! or a daemon in this process goes through [`wiring`] alone.
+//! or a daemon in this process goes through `wiring` alone.
 
 pub mod args;
 mod ask;

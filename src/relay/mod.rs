@@ -1,6 +1,6 @@
 //! Live daemon links: registry, epochs, outbox delivery, queries.
 //!
-//! [`Relay`] knows which daemons are linked now. Each link is an actor ([`link`]) around the state machine
+//! [`Relay`] knows which daemons are linked now. Each link is an actor (`link`) around the state machine
 //! of `domain::link`; what the frames mean is decided by the [`Handler`], which `app` implements. What a
 //! daemon is to do lies in the store's outbox; a link reads it when it comes up and when it is nudged.
 //!
