@@ -8,7 +8,6 @@
 mod check;
 mod machine;
 mod server;
-mod transport;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
