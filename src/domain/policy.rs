@@ -24,6 +24,9 @@ use crate::base::{Error, Result};
 /// The longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 1_024;
 
+/// How a text ends of which a harness's driver showed only the beginning.
+pub const SHOWN_IN_PART: &str = " bytes in all)";
+
 /// Tools whose input names one file or directory, and the field that does.
 const PATH_TOOLS: &[(&str, &str)] = &[
     ("Read", "file_path"),
@@ -151,8 +154,9 @@ impl Pattern {
         match &self.argument {
             Argument::Any => true,
             Argument::Command { words, more } => match input["command"].as_str() {
-                // A command that cannot be read may be anything.
+                // A command that cannot be read, or not whole, may be anything.
                 None => true,
+                Some(command) if command.ends_with(SHOWN_IN_PART) => true,
                 Some(command) => command
                     .split(|c: char| ";&|\n`(){}<>".contains(c))
                     .any(|part| begins(&loose_words(part), words, *more)),
@@ -429,6 +433,12 @@ mod tests {
         assert!(maybe(rule, "Bash", json!({"command": "echo $(rm x)"})));
         assert!(maybe(rule, "Bash", json!({"no": "command"})));
         assert!(!maybe(rule, "Bash", json!({"command": "ls"})));
+        let long = "ls … (100000 bytes in all)";
+        assert!(
+            maybe(rule, "Bash", json!({"command": long})),
+            "its end is not shown"
+        );
+        assert!(!sure("Bash(ls:*)", "Bash", json!({"command": long})));
     }
 
     #[test]

@@ -214,9 +214,10 @@ async fn join(
             ttl: Some(duration_to_pb(ttl)),
         })
         .await?;
-    // In the environment of the one command, never among its arguments.
+    // In the environment of the one command, never among its arguments. A daemon without a root runs
+    // nothing; whoever runs the command may name a narrower one.
     let command = format!(
-        "{JOIN_TOKEN_VARIABLE}={} baton daemon --server {url}",
+        "{JOIN_TOKEN_VARIABLE}={} baton daemon --server {url} --root \"$HOME\"",
         quoted(&response.secret)
     );
     let value = serde_json::json!({

@@ -154,7 +154,7 @@ fn daemon_arguments(
         }
     }
     let roots = if args.roots.is_empty() {
-        vec![etcetera::home_dir().context("finding the home directory")?]
+        default_roots()?
     } else {
         args.roots.clone()
     };
@@ -163,6 +163,18 @@ fn daemon_arguments(
         arguments.push(std::path::absolute(root)?.into());
     }
     Ok(arguments)
+}
+
+/// Where agents may run unless it is said: in the home directory, and where `up` was started.
+fn default_roots() -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let home = etcetera::home_dir().context("finding the home directory")?;
+    let here = std::env::current_dir().context("finding the working directory")?;
+    let mut roots = vec![home];
+    // The top of the machine is never a root by itself.
+    if !here.starts_with(&roots[0]) && here.parent().is_some() {
+        roots.push(here);
+    }
+    Ok(roots)
 }
 
 /// Waits until a daemon is linked, or the child has ended.

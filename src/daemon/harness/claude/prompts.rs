@@ -9,6 +9,7 @@ use super::state::{MAX_OPEN, OpenRequest};
 use super::step::{Step, cut, reference_json};
 use super::suggestions;
 use crate::base::Json;
+use crate::domain::policy::SHOWN_IN_PART;
 use crate::domain::prompt::{AnswerDelivery, Choice, Prompt, PromptKind, PromptState, Question};
 use crate::domain::visible::{visible_line, visible_text};
 use crate::domain::{ContentRef, EventBody};
@@ -218,7 +219,7 @@ fn cut_input(whole: &ContentRef, fields: &Object<'_>) -> Json {
         let value = match super::line::string(raw) {
             Some(text) if text.len() > MAX_SHOWN_TEXT_BYTES => {
                 let kept = cut(&text, MAX_SHOWN_TEXT_BYTES);
-                Value::String(format!("{kept} ({} bytes in all)", text.len()))
+                Value::String(format!("{kept} ({}{SHOWN_IN_PART}", text.len()))
             }
             _ if raw.len() > MAX_SHOWN_TEXT_BYTES => {
                 Value::String(format!("({} bytes of JSON, not shown)", raw.len()))
