@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,9 @@ pub struct Running {
 
 /// How long a daemon that was asked to end may take.
 pub const DAEMON_STOP: Duration = Duration::from_secs(15);
+
+/// How often the store gives disk space back.
+const COMPACT_EVERY: Duration = Duration::from_secs(3_600);
 
 /// The store's directory within the data directory.
 pub fn store_dir(data_dir: &Path) -> PathBuf {
@@ -75,8 +79,31 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
     let store = tokio::task::spawn_blocking(move || LocalStore::open(local))
         .await?
         .map_err(crate::app::fault::from_store_at_start)?;
+    // A file that may not grow is to be an error of its write, not the end of the process: once this signal
+    // has a handler, the write answers EFBIG, and the store says that it is full.
+    let _handled = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
+    let store = Arc::new(store);
     let search = Search::open(&options.data_dir.join("search.db"))?;
-    Ok(server::compose(options, Arc::new(store), SystemClock::shared(), search).await?)
+    let (builder, app) =
+        server::compose(options, store.clone(), SystemClock::shared(), search).await?;
+    Ok((builder.add_job("compaction", compact(store)), app))
+}
+
+/// Gives the disk space of what was deleted back, now and then, beside everything else.
+async fn compact(store: Arc<LocalStore>) {
+    loop {
+        tokio::time::sleep(COMPACT_EVERY).await;
+        let store = store.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            store.compact(&local::compact::Compaction::default(), &mut |_| {})
+        })
+        .await;
+        match done {
+            Ok(Ok(done)) => tracing::debug!(freed_bytes = done.freed_bytes, "compacted"),
+            Ok(Err(error)) => tracing::warn!(%error, "compaction failed; it is tried again"),
+            Err(error) => tracing::error!(%error, "compaction panicked"),
+        }
+    }
 }
 
 fn url_of(server: &Server) -> String {
