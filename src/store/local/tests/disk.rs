@@ -273,7 +273,12 @@ async fn a_writer_that_dies_leaves_nobody_waiting() {
     add(&store, "a", 0, 10).await;
     disk.order(|orders| orders.is_cursed = true);
     assert!(matches!(store.commit(one(1)).await, Err(Error::Io(_))));
-    assert_eq!(store.commit(one(1)).await, Err(Error::Closed));
+    // Taken before the queue was known to be dead, or not at all: it is answered either way.
+    let after = store.commit(one(1)).await;
+    assert!(
+        matches!(after, Err(Error::Closed | Error::Io(_))),
+        "{after:?}"
+    );
     assert!(store.close_blocking().is_err());
     let store = Arc::new(LocalStore::open(options(dir.path())).expect("opened"));
     add(&store, "a", 1, 10).await;
