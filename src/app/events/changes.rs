@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
 use crate::app::daemons::ShownDaemon;
+use crate::app::fault;
 use crate::app::records;
 use crate::app::sessions::Shown;
 use crate::base::id::DaemonId;
@@ -165,7 +166,7 @@ impl ChangesReader {
             .store()
             .scan(prefix, after.as_deref(), BATCH)
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         self.phase = match page.last() {
             Some(last) if page.len() == BATCH => Phase::Snapshot {
                 table,
@@ -186,7 +187,7 @@ impl ChangesReader {
                         .store()
                         .get(&key)
                         .await
-                        .map_err(records::store_error)?
+                        .map_err(fault::from_store)?
                     {
                         Some(prompt) => prompt,
                         None => continue,
@@ -214,7 +215,7 @@ impl ChangesReader {
             .store()
             .changes(&prefix, self.through, BATCH)
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         let Some(last) = page.last().map(|change| change.revision) else {
             self.through = self.through.max(newest);
             return Ok(None);

@@ -1,7 +1,7 @@
 //! One page of a session's log.
 
 use crate::app::App;
-use crate::app::records;
+use crate::app::fault;
 use crate::base::id::SessionId;
 use crate::base::page::PageRequest;
 use crate::base::{Code, Error, Result};
@@ -43,7 +43,7 @@ impl App {
             .store()
             .head(&stream)
             .await
-            .map_err(records::store_error)?
+            .map_err(fault::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         check_cursor(&head, log_epoch, after_seq)?;
         let mut after = match &page.after {
@@ -74,7 +74,7 @@ impl App {
                 .store()
                 .read(&stream, after, READ_BYTES)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             if chunks.is_empty() {
                 return Ok(EventPage {
                     events,
@@ -125,7 +125,7 @@ impl App {
             .store()
             .read(&Stream::session(id), seq.saturating_sub(1), 1)
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         for chunk in chunks {
             let events = wire::EventBatch::from_encoded(chunk.bytes)
                 .events()

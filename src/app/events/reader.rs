@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::list::check_cursor;
 use super::transients::{Board, Sent};
 use crate::app::App;
-use crate::app::records;
+use crate::app::fault;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
 use crate::domain::{EventKind, Transient};
@@ -108,7 +108,7 @@ impl App {
             .store()
             .head(&stream)
             .await
-            .map_err(records::store_error)?
+            .map_err(fault::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         let mut ready = VecDeque::from([Item::Started {
             log_epoch: head.log_epoch,
@@ -181,7 +181,7 @@ impl Reader {
                     });
                     continue;
                 }
-                Err(error) => return Err(records::store_error(error)),
+                Err(error) => return Err(fault::from_store(error)),
             }
             if let Some((board, wake, sent)) = &mut self.board {
                 wake.mark_unchanged();

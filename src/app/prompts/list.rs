@@ -1,6 +1,7 @@
 //! Looking at prompts.
 
 use crate::app::App;
+use crate::app::fault;
 use crate::app::records;
 use crate::base::id::{PromptId, SessionId};
 use crate::base::page::{Page, PageRequest};
@@ -75,7 +76,7 @@ impl App {
                 .store()
                 .scan(records::PENDING_PROMPTS, after.as_deref(), 200)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for mark in &marks {
                 if session.is_some_and(|id| mark.value.as_ref() != id.to_string().as_bytes()) {
                     continue;
@@ -113,7 +114,7 @@ impl App {
                 .store()
                 .scan_back(records::PROMPTS, before.as_deref(), 200)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &page {
                 if items.len() >= size {
                     let key = before.as_deref().unwrap_or_default();
