@@ -61,7 +61,9 @@ impl App {
                 let steer = delivery == Delivery::Steer;
                 step.accept_input(input, steer)?;
                 let session = &step.live.session;
-                if steer && session.capabilities.steer && session.lifecycle == Lifecycle::Running {
+                let reachable =
+                    session.lifecycle == Lifecycle::Running && session.detached_since.is_none();
+                if steer && session.capabilities.steer && reachable {
                     return step.deliver(id, true);
                 }
                 step.deliver_next()
