@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
@@ -71,6 +72,8 @@ pub struct ChangesReader {
     wake: watch::Receiver<u64>,
     /// Everything up to this revision was given.
     through: u64,
+    /// When the reader was last given something.
+    told: Instant,
 }
 
 enum Phase {
@@ -100,6 +103,7 @@ impl App {
             phase: Phase::Start { from },
             wake,
             through: if from == 0 { newest } else { from },
+            told: Instant::now(),
         })
     }
 }
@@ -107,6 +111,12 @@ impl App {
 impl ChangesReader {
     /// What comes next; waits for it. Cancelling the wait loses nothing.
     pub async fn next(&mut self) -> Result<ChangeBatch> {
+        let batch = self.find().await?;
+        self.told = Instant::now();
+        Ok(batch)
+    }
+
+    async fn find(&mut self) -> Result<ChangeBatch> {
         loop {
             match &self.phase {
                 Phase::Start { from } => {
@@ -274,7 +284,13 @@ impl ChangesReader {
         Ok(Some(Change { revision, changed }))
     }
 
+    /// Waits for a change of any record. How long the reader has heard nothing counts, not how long nothing
+    /// changed: other tables may be busy all the time.
     async fn wait(&mut self) -> Result<Option<ChangeBatch>> {
+        let due = self.told + PROGRESS_EVERY;
+        if due <= Instant::now() {
+            return Ok(Some(ChangeBatch::Progress(self.through)));
+        }
         tokio::select! {
             changed = self.wake.changed() => {
                 if changed.is_err() {
@@ -284,7 +300,62 @@ impl ChangesReader {
                 tokio::time::sleep(GATHER_FOR).await;
                 Ok(None)
             }
-            () = tokio::time::sleep(PROGRESS_EVERY) => Ok(Some(ChangeBatch::Progress(self.through))),
+            () = tokio::time::sleep_until(due) => Ok(Some(ChangeBatch::Progress(self.through))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::access::Access;
+    use crate::app::search::Search;
+    use crate::app::sessions;
+    use crate::base::clock::SystemClock;
+    use crate::relay;
+    use crate::store::{Commit, memory};
+
+    async fn app() -> App {
+        let clock = SystemClock::shared();
+        let store = memory::shared(clock.clone());
+        let access = Access::new(store.clone(), clock.clone());
+        App::new(
+            store,
+            clock,
+            access,
+            relay::Options::default(),
+            Search::in_memory().unwrap(),
+            sessions::Options::default(),
+        )
+        .await
+        .unwrap()
+    }
+
+    /// A table that never changes on a server that is busy all the time: its reader is told in time that
+    /// it is up to date, and from where to go on.
+    #[tokio::test(start_paused = true)]
+    async fn progress_is_told_in_time_while_only_other_tables_change() {
+        let app = app().await;
+        let mut reader = app.follow_changes(Tables::Prompts, 0).await.unwrap();
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Started(_))));
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Progress(_))));
+        let busy = tokio::spawn({
+            let app = app.clone();
+            async move {
+                loop {
+                    let commit = Commit {
+                        ops: vec![records::mark("living/other".to_owned(), "")],
+                        ..Commit::default()
+                    };
+                    app.store().commit(commit).await.unwrap();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        });
+        for _ in 0..3 {
+            let told = tokio::time::timeout(PROGRESS_EVERY * 3 / 2, reader.next()).await;
+            assert!(matches!(told, Ok(Ok(ChangeBatch::Progress(_)))), "{told:?}");
+        }
+        busy.abort();
     }
 }
