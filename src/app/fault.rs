@@ -45,6 +45,11 @@ pub fn from_store(error: store::Error) -> Error {
         .with("first", head.first_seq)
         .with("head", head.last_seq)
         .with("epoch", head.log_epoch),
+        store::Error::Forgotten { through } => Error::new(
+            Code::OutOfRange,
+            format!("what was deleted up to revision {through} is forgotten; read everything anew"),
+        )
+        .with("first", through),
         store::Error::NoStream { stream } => Error::not_found("session", stream),
         store::Error::Corrupt { ref stream, .. } => Error::new(
             Code::InternalError,

@@ -14,6 +14,7 @@ use crate::app::sessions::Shown;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result};
 use crate::domain::{Daemon, Prompt, Session};
+use crate::store;
 
 /// How many changes one message holds at most.
 const BATCH: usize = 200;
@@ -58,6 +59,8 @@ pub enum Changed {
 pub enum ChangeBatch {
     /// The records are being followed; this is the newest revision.
     Started(u64),
+    /// It is forgotten what was deleted up to this revision: every record comes again.
+    Truncated(u64),
     /// Records that changed, oldest change first.
     Changes(Vec<Change>),
     /// Everything up to this revision was given.
@@ -220,19 +223,25 @@ impl ChangesReader {
             Tables::Daemon(id) => records::daemon_key(id),
         };
         let newest = *self.wake.borrow();
-        let page = self
-            .app
-            .store()
-            .changes(&prefix, self.through, BATCH)
-            .await
-            .map_err(fault::from_store)?;
+        let page = match self.app.store().changes(&prefix, self.through, BATCH).await {
+            Ok(page) => page,
+            Err(store::Error::Forgotten { through }) => {
+                self.through = newest;
+                self.phase = Phase::Snapshot {
+                    table: 0,
+                    after: None,
+                };
+                return Ok(Some(ChangeBatch::Truncated(through)));
+            }
+            Err(error) => return Err(fault::from_store(error)),
+        };
         let Some(last) = page.last().map(|change| change.revision) else {
             self.through = self.through.max(newest);
             return Ok(None);
         };
         let mut changes = Vec::new();
         for change in &page {
-            let record = change.value.clone().map(|value| crate::store::Record {
+            let record = change.value.clone().map(|value| store::Record {
                 key: change.key.clone(),
                 revision: change.revision,
                 value,
@@ -251,7 +260,7 @@ impl ChangesReader {
         &self,
         key: &str,
         revision: u64,
-        record: Option<&crate::store::Record>,
+        record: Option<&store::Record>,
     ) -> Result<Option<Change>> {
         let Some((table, id)) = key.split_once('/') else {
             return Ok(None);
@@ -311,7 +320,10 @@ mod tests {
     use crate::app::access::Access;
     use crate::app::search::Search;
     use crate::app::sessions;
+    use crate::base::Timestamp;
     use crate::base::clock::SystemClock;
+    use crate::base::id::TokenId;
+    use crate::domain::daemon::Offer;
     use crate::relay;
     use crate::store::{Commit, memory};
 
@@ -357,5 +369,62 @@ mod tests {
             assert!(matches!(told, Ok(Ok(ChangeBatch::Progress(_)))), "{told:?}");
         }
         busy.abort();
+    }
+
+    /// A reader that was away while more was deleted than is remembered is told so, and is sent everything
+    /// anew: it can see what is gone.
+    #[tokio::test]
+    async fn a_reader_that_missed_forgotten_deletions_is_sent_everything_anew() {
+        let app = app().await;
+        let daemon = |id: DaemonId| {
+            records::put(
+                records::daemon_key(id),
+                &Daemon {
+                    id,
+                    name: id.to_string(),
+                    token_id: TokenId::from_bits(1),
+                    offer: Offer::default(),
+                    attached: false,
+                    since: Timestamp::EPOCH,
+                    link_epoch: 0,
+                    boot_generation: 0,
+                    draining: false,
+                    created_at: Timestamp::EPOCH,
+                },
+                store::Expect::Any,
+            )
+            .unwrap()
+        };
+        let (stays, goes) = (DaemonId::from_bits(1), DaemonId::from_bits(2));
+        let commit = |ops| async {
+            let commit = Commit {
+                ops,
+                ..Commit::default()
+            };
+            app.store().commit(commit).await.unwrap();
+        };
+        commit(vec![daemon(stays), daemon(goes)]).await;
+        let from = *app.store().watch_revision().borrow();
+        commit(vec![records::remove(records::daemon_key(goes))]).await;
+        for lot in 0..12 {
+            let keys = (0..1_000).map(|n| format!("other/{lot}/{n}"));
+            commit(keys.clone().map(|key| records::mark(key, "")).collect()).await;
+            commit(keys.map(records::remove).collect()).await;
+        }
+        let mut reader = app.follow_changes(Tables::All, from).await.unwrap();
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Started(_))));
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Truncated(at)) if at > from));
+        let mut seen = Vec::new();
+        loop {
+            match reader.next().await.unwrap() {
+                ChangeBatch::Changes(changes) => seen.extend(changes),
+                ChangeBatch::Progress(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(
+            matches!(&seen[..], [Change { changed: Changed::Daemon(shown), .. }] if shown.daemon.id == stays),
+            "{seen:?}"
+        );
     }
 }
