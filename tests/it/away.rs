@@ -101,3 +101,50 @@ async fn input_for_a_machine_that_is_away_waits_in_the_queue_and_is_a_persons_to
         .count();
     assert_eq!(starts, 2, "the agent was started once and never ended");
 }
+
+/// An agent whose daemon never comes back is not left for ever: its runner ends it after the time that the
+/// daemon was given, with what it left running, and the log says why.
+#[tokio::test]
+async fn an_agent_without_a_daemon_is_ended_after_the_time_that_was_set() {
+    let mut baton = Baton::new().daemon_flags(&["--orphan-after", "1s", "--spool-size", "2MiB"]);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let client = baton.client();
+    let session = client
+        .create_session(v1::CreateSessionRequest {
+            harness: "command".to_owned(),
+            argv: ["sh", "-c", "echo pid $$; sleep 600"]
+                .map(str::to_owned)
+                .to_vec(),
+            cwd: baton.project().to_string_lossy().into_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .session
+        .unwrap()
+        .id;
+    let pid = |body: &EventBody| match body {
+        EventBody::Output { text, .. } => text.trim().strip_prefix("pid ")?.parse::<i32>().ok(),
+        _ => None,
+    };
+    let said = baton
+        .wait_for(&session, "the agent's pid", |body| pid(body).is_some())
+        .await;
+    let pid = nix::unistd::Pid::from_raw(pid(&said.body).unwrap());
+    baton.kill_daemon();
+    eventually("the agent is gone", || async {
+        nix::sys::signal::kill(pid, None).is_err().then_some(())
+    })
+    .await;
+    baton.start_daemon().await;
+    let ended = baton
+        .wait_for(&session, "the end", |body| {
+            matches!(body, EventBody::Ended { .. })
+        })
+        .await;
+    assert!(
+        format!("{:?}", ended.body).contains("no daemon came for 1 s"),
+        "{ended:?}"
+    );
+}
