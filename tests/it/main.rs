@@ -5,6 +5,7 @@ mod support;
 mod access;
 mod canary;
 mod claude_cli;
+mod commands;
 mod coverage;
 mod crash;
 mod daemon;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::Open;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
 use crate::app::daemons::ShownDaemon;
@@ -70,6 +71,7 @@ pub struct ChangesReader {
     wake: watch::Receiver<u64>,
     /// Everything up to this revision was given.
     through: u64,
+    _open: Open,
 }
 
 enum Phase {
@@ -99,6 +101,7 @@ impl App {
             phase: Phase::Start { from },
             wake,
             through: if from == 0 { newest } else { from },
+            _open: Open::of("changes"),
         })
     }
 }
