@@ -65,7 +65,7 @@ pub fn from_store(error: store::Error) -> Error {
 /// The error of a store that could not be opened: whoever starts a server is told everything.
 pub fn from_store_at_start(error: store::Error) -> Error {
     Error::new(
-        Code::Unavailable,
+        Code::InternalError,
         format!("the store cannot be opened: {error}"),
     )
 }

@@ -73,12 +73,18 @@ pub enum Command {
     Interrupt(SessionArg),
     /// End a session
     End(EndArgs),
+    /// Change the model or the permission mode of a living session
+    Set(SetArgs),
     /// Stop the agent's process, to be resumed later
     Suspend(SessionArg),
     /// Continue an ended conversation in a new session
     Resume(ResumeArgs),
     /// Branch a conversation off into a new session
     Fork(ForkArgs),
+    /// Delete an ended session and its log
+    Delete(DeleteArgs),
+    /// Write out content that is too large for the log
+    Content(ContentArgs),
     /// List what agents ask
     Prompts(PromptsArgs),
     /// Answer what an agent asks
@@ -136,6 +142,9 @@ pub struct UpArgs {
     /// Directories beneath which sessions may run; default the home directory
     #[arg(long = "root", value_name = "DIR")]
     pub roots: Vec<PathBuf>,
+    /// Address and port of /metrics, or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics_listen: Option<String>,
 }
 
 /// `baton serve`
@@ -168,6 +177,9 @@ pub struct ServeArgs {
     /// How long a lost daemon may stay away before its sessions count as lost
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
+    /// How long a prompt waits for an answer before it expires, or none
+    #[arg(long, value_name = "DURATION")]
+    pub prompt_expiry: Option<String>,
     /// Host name under which the server is reached; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
@@ -400,6 +412,46 @@ pub struct EndArgs {
     /// Skip the polite end
     #[arg(long)]
     pub force: bool,
+}
+
+/// `baton set`
+#[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("option").required(true).multiple(true).args(["model", "permission_mode"]))]
+pub struct SetArgs {
+    /// The session; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// The model; "" is the harness's default
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// deny, ask, auto-safe or auto
+    #[arg(long, value_name = "MODE", value_parser = value::mode)]
+    pub permission_mode: Option<PermissionMode>,
+}
+
+/// `baton delete`
+#[derive(Debug, ClapArgs)]
+pub struct DeleteArgs {
+    /// The session; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `baton content`
+#[derive(Debug, ClapArgs)]
+pub struct ContentArgs {
+    /// The session; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// The content's hash, as the log shows it; its end may be left out
+    #[arg(value_name = "SHA256")]
+    pub sha256: String,
+    /// Into this file, which must not exist; default standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `baton resume`

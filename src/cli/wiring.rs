@@ -2,6 +2,7 @@
 //! agent, store. Each function is one call; nothing else in `cli` names those rooms.
 
 use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,20 @@ pub fn store_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("store")
 }
 
+/// Makes a directory that only its owner may enter. One that is there already is closed to all others; one of
+/// somebody else is refused.
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    let before = std::fs::metadata(dir).map(|meta| meta.permissions().mode());
+    crate::daemon::paths::make_private(dir)?;
+    if before.is_ok_and(|mode| mode & 0o077 != 0) {
+        tracing::warn!(
+            dir = %dir.display(),
+            "others could enter this directory; from now on only its owner can"
+        );
+    }
+    Ok(())
+}
+
 fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
     Ok(Config::load(&FlagValues {
         config: args.config.clone(),
@@ -61,6 +76,7 @@ fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
         data_dir: global.data_dir.clone(),
         durability: args.durability.clone(),
         grace: args.grace.clone(),
+        prompt_expiry: args.prompt_expiry.clone(),
         hosts: args.hosts.clone(),
         origins: args.origins.clone(),
         max_sessions: args.max_sessions.clone(),
@@ -73,7 +89,7 @@ fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
 
 /// Opens the store and puts the server together.
 async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::app::App)> {
-    connection::make_private(&options.data_dir)?;
+    make_private(&options.data_dir)?;
     let local = local::Options {
         durability: options.durability,
         ..local::Options::new(store_dir(&options.data_dir))
@@ -193,7 +209,7 @@ pub async fn daemon(
         Some(dir) => dir.clone(),
         None => connection::default_data_dir()?.join("daemon"),
     };
-    connection::make_private(&state_dir)?;
+    make_private(&state_dir)?;
     let address = crate::daemon::link::ServerAddress {
         uri: global
             .server

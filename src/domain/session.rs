@@ -177,6 +177,25 @@ impl EndInfo {
             stderr_tail: String::new(),
         }
     }
+
+    /// The end of a session that was told to end with `wanted` and whose process went like `self`. Why it was
+    /// told to says more than how the process went, but for one: that it completed is the process's to say.
+    /// One that failed or crashed has not completed, whoever was about to end it.
+    #[must_use]
+    pub fn when_wanted(self, wanted: EndReason, message: &str) -> EndInfo {
+        let has_failed = matches!(self.reason, EndReason::Failed | EndReason::Crashed);
+        if wanted == EndReason::Completed && has_failed {
+            return self;
+        }
+        EndInfo {
+            reason: wanted,
+            message: match message {
+                "" => self.message,
+                message => message.to_owned(),
+            },
+            ..self
+        }
+    }
 }
 
 /// Whether the harness speaks its protocol or runs in a terminal.
@@ -344,7 +363,32 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use super::EndReason::{Completed, Crashed, Failed, Limit, Stopped};
     use super::Lifecycle::{self, *};
+    use super::{EndInfo, EndReason};
+
+    #[test]
+    fn only_a_process_that_went_well_completes() {
+        let end = |went: EndReason, wanted| {
+            let exit = EndInfo {
+                exit_code: Some(3),
+                ..EndInfo::because(went, "how it went")
+            };
+            let end = exit.when_wanted(wanted, "why");
+            assert_eq!(end.exit_code, Some(3));
+            (end.reason, end.message)
+        };
+        let why = |reason| (reason, "why".to_owned());
+        assert_eq!(end(Completed, Completed), why(Completed));
+        assert_eq!(end(Stopped, Completed), why(Completed));
+        for bad in [Failed, Crashed] {
+            assert_eq!(end(bad, Completed), (bad, "how it went".to_owned()));
+            assert_eq!(end(bad, Stopped), why(Stopped));
+            assert_eq!(end(bad, Limit), why(Limit));
+        }
+        let silent = EndInfo::because(Failed, "how it went").when_wanted(Stopped, "");
+        assert_eq!(silent.message, "how it went");
+    }
 
     #[test]
     fn only_the_edges_of_the_design_are_allowed() {

@@ -243,6 +243,8 @@ impl Shared {
                 "the server shuts down; reconnect",
             ));
         }
+        let kind = if live.epoch > 1 { "again" } else { "first" };
+        metrics::counter!("baton_links_total", "kind" => kind).increment(1);
         let old = links.insert(daemon, live);
         if let Some(old) = &old {
             old.end(Ending::Superseded);

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tonic::Extensions;
 
-use super::{Builder, Options};
+use super::{Builder, Options, gauges};
 use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
@@ -37,7 +37,7 @@ pub async fn compose(
     let session_options = sessions::Options {
         grace: options.grace,
         limits: options.limits.clone(),
-        prompt_expiry: None,
+        prompt_expiry: options.prompt_expiry,
         max_living: options.max_sessions,
     };
     let retention = Retention {
@@ -104,6 +104,7 @@ pub async fn compose(
             search::run_indexer(app.clone(), CancellationToken::new()),
         )
         .add_job("retention", retain(app.clone(), retention))
+        .add_job("gauges", gauges::run(app.clone()))
         .add_job("draining", draining);
     Ok((builder, app))
 }

@@ -26,6 +26,8 @@ pub struct Options {
     pub durability: Durability,
     /// How long a lost daemon may stay away before its sessions count as lost.
     pub grace: Duration,
+    /// How long a prompt waits for an answer before it expires; `None` is for ever.
+    pub prompt_expiry: Option<Duration>,
     /// Host names under which the server is reached, besides loopback.
     pub hosts: Vec<String>,
     /// Web origins that may call.
@@ -147,6 +149,7 @@ impl Options {
             data_dir: PathBuf::from(&read.value("data_dir")?.text),
             durability: read.with("durability", durability)?,
             grace: read.with("grace", value::duration)?,
+            prompt_expiry: read.with("prompt_expiry", prompt_expiry)?,
             hosts: read.with("hosts", hosts)?,
             origins: read.with("origins", origins)?,
             max_sessions: read.number("max_sessions", 1, 1_000_000)? as u32,
@@ -225,6 +228,16 @@ impl Reader<'_> {
                 "tls.cert and tls.key go together; one of them is missing",
             )),
         }
+    }
+}
+
+/// No time at all would deny everything before anybody could see it, which the mode `deny` says better.
+fn prompt_expiry(text: &str) -> std::result::Result<Option<Duration>, String> {
+    match value::optional_duration(text)? {
+        Some(Duration::ZERO) => Err(format!(
+            "is {text:?}; it must be longer than nothing, or none"
+        )),
+        expiry => Ok(expiry),
     }
 }
 

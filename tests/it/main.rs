@@ -6,6 +6,7 @@ mod access;
 mod away;
 mod canary;
 mod claude_cli;
+mod commands;
 mod coverage;
 mod crash;
 mod daemon;

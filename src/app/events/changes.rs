@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Open;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
 use crate::app::daemons::ShownDaemon;
@@ -77,6 +78,7 @@ pub struct ChangesReader {
     through: u64,
     /// When the reader was last given something.
     told: Instant,
+    _open: Open,
 }
 
 enum Phase {
@@ -107,6 +109,7 @@ impl App {
             wake,
             through: if from == 0 { newest } else { from },
             told: Instant::now(),
+            _open: Open::of("changes"),
         })
     }
 }

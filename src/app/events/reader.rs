@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Open;
 use super::list::check_cursor;
 use super::transients::{Board, Sent};
 use crate::app::App;
@@ -90,6 +91,7 @@ pub struct Reader {
     ready: VecDeque<Item>,
     chunks: VecDeque<Chunk>,
     told: (u64, Instant),
+    _open: Open,
 }
 
 impl App {
@@ -150,6 +152,7 @@ impl App {
             ready,
             chunks: VecDeque::new(),
             told: (0, Instant::now()),
+            _open: Open::of("session"),
         })
     }
 }

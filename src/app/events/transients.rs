@@ -54,6 +54,7 @@ pub(super) struct Sent {
 impl Transients {
     /// Takes something live from a daemon.
     pub fn put(&self, transient: Transient) {
+        metrics::counter!("baton_transients_total").increment(1);
         let board = self.board(transient.session_id);
         {
             let mut text = board.text.lock();
@@ -155,8 +156,13 @@ impl Board {
                 body: TransientBody::Progress { text: note.clone() },
             });
         }
+        metrics::counter!("baton_transients_sent_total").increment(news.len() as u64);
         news
     }
+}
+
+fn dropped() {
+    metrics::counter!("baton_transients_dropped_total").increment(1);
 }
 
 impl Text {
@@ -179,8 +185,10 @@ impl Text {
         {
             block.text.push_str(piece);
             self.bytes += piece.len();
+        } else {
+            // What was before this piece was lost on its way; the finished text comes in the log anyway.
+            dropped();
         }
-        // A piece that does not follow was lost before it; the finished text comes in the log anyway.
         while self.bytes > BOARD_BYTES {
             let oldest = self
                 .blocks
@@ -188,7 +196,10 @@ impl Text {
                 .min_by_key(|(_, block)| block.born)
                 .map(|(key, _)| key.clone());
             match oldest {
-                Some(key) => self.drop_block(&key),
+                Some(key) => {
+                    self.drop_block(&key);
+                    dropped();
+                }
                 None => break,
             }
         }

@@ -41,6 +41,29 @@ pub(super) struct Index {
     connection: Connection,
 }
 
+/// Makes the file one that only its owner may read: transcripts are in it. The files that SQLite keeps beside
+/// it get its mode; those of an earlier time are closed as well.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::metadata(&name) {
+            Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
+                std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl Index {
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
         match Self::try_open(path) {
@@ -59,6 +82,10 @@ impl Index {
     }
 
     fn try_open(path: &Path) -> rusqlite::Result<Self> {
+        if let Err(problem) = private(path) {
+            // SQLite says in a moment what is wrong with the file, if it cannot be used.
+            tracing::warn!(%problem, "the search index could not be closed to other users");
+        }
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;

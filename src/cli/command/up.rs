@@ -17,7 +17,7 @@ use super::daemons::JOIN_TOKEN_VARIABLE;
 use super::{request_id, run as run_command};
 use crate::base::{Code, Error, Secret};
 use crate::cli::args::{Global, RunArgs, ServeArgs, UpArgs};
-use crate::cli::connection::{data_dir, make_private, write_client_file};
+use crate::cli::connection::{data_dir, write_client_file};
 use crate::cli::exit::{DONE, FAILED};
 use crate::cli::output::Out;
 use crate::cli::output::style::Tone;
@@ -51,9 +51,9 @@ const AGENT_ENV: &[&str] = &[
 /// `baton up`
 pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8> {
     let dir = data_dir(global)?;
-    make_private(&dir)?;
     let serve = ServeArgs {
         listen: args.listen.clone(),
+        metrics_listen: args.metrics_listen.clone(),
         ..ServeArgs::default()
     };
     let server_global = Global {
@@ -69,7 +69,7 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
     announce(out, &server.url)?;
 
     let mut terminate = signal(SignalKind::terminate())?;
-    let demo = demo_session(global, out, &dir, &server.url, args.demo);
+    let demo = demo_session(global, out, &dir, &server.url, &args);
     tokio::pin!(demo);
     let mut watching = args.demo;
     let code = loop {
@@ -230,9 +230,9 @@ async fn demo_session(
     out: &Out,
     dir: &Path,
     url: &str,
-    wanted: bool,
+    args: &UpArgs,
 ) -> anyhow::Result<u8> {
-    if !wanted {
+    if !args.demo {
         return Ok(DONE);
     }
     let global = Global {
@@ -241,6 +241,7 @@ async fn demo_session(
         ..global.clone()
     };
     let args = RunArgs {
+        cwd: demo_directory(&args.roots)?,
         harness: Some("demo".to_owned()),
         follow: true,
         title: Some("A first look".to_owned()),
@@ -249,6 +250,19 @@ async fn demo_session(
         ..RunArgs::default()
     };
     run_command::run(&global, out, args).await
+}
+
+/// Where the demo runs: here, unless `--root` leaves this place out; then in the first root.
+fn demo_directory(roots: &[std::path::PathBuf]) -> anyhow::Result<Option<std::path::PathBuf>> {
+    let here = std::env::current_dir().context("finding the working directory")?;
+    for root in roots {
+        let root = std::fs::canonicalize(root)
+            .with_context(|| format!("looking at the root {}", root.display()))?;
+        if here.starts_with(&root) {
+            return Ok(None);
+        }
+    }
+    Ok(roots.first().cloned())
 }
 
 /// Asks the daemon to end; after a while it is killed. Its agents go on either way.
@@ -279,6 +293,7 @@ mod tests {
             listen: None,
             demo: false,
             roots: vec!["/srv".into()],
+            metrics_listen: None,
         };
         let arguments =
             daemon_arguments(Path::new("/d"), "http://127.0.0.1:1", &args, |_| false).unwrap();

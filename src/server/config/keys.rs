@@ -39,6 +39,7 @@ pub const KEYS: &[Key] = &[
     key("data_dir", "", "directory of the store"),
     key("durability", "fsync", "fsync, or an interval between syncs (like 50ms)"),
     key("grace", "5m", "how long a lost daemon may stay away before its sessions count as lost"),
+    key("prompt_expiry", "none", "how long a prompt waits for an answer before it expires"),
     key("hosts", "", "host names under which the server is reached, besides loopback"),
     key("origins", "", "web origins that may call"),
     key("max_sessions", "1000", "most living sessions"),

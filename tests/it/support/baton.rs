@@ -175,7 +175,14 @@ impl Baton {
     pub fn spawn_server(&mut self) {
         let listen = format!("127.0.0.1:{}", self.port);
         let data = self.data_dir();
-        let mut command = self.command(&["serve", "--metrics-listen", "off", "--listen", &listen]);
+        let mut command = self.command(&["serve", "--listen", &listen]);
+        if !self
+            .server_flags
+            .iter()
+            .any(|flag| flag == "--metrics-listen")
+        {
+            command.args(["--metrics-listen", "off"]);
+        }
         command
             .arg("--data-dir")
             .arg(data)
@@ -187,10 +194,19 @@ impl Baton {
 
     /// Starts the daemon and waits until it is linked. The first time it joins.
     pub async fn start_daemon(&mut self) {
+        let joined = self.dir.path().join("daemon").join("credential").exists();
+        self.spawn_daemon(!joined).await;
+    }
+
+    /// Starts the daemon with a fresh join token, although it has joined before, and waits until it is linked.
+    pub async fn start_daemon_anew(&mut self) {
+        self.spawn_daemon(true).await;
+    }
+
+    async fn spawn_daemon(&mut self, join: bool) {
         let client = self.client();
         let before = self.newest_epoch(&client).await;
         let state = self.dir.path().join("daemon");
-        let joined = state.join("credential").exists();
         let mut command = self.command(&["daemon", "--server", &self.url()]);
         command
             .arg("--data-dir")
@@ -202,7 +218,7 @@ impl Baton {
             .envs(self.daemon_env.iter().cloned())
             .stdout(Stdio::null())
             .stderr(self.log("daemon.log"));
-        if !joined {
+        if join {
             let join = client
                 .create_join_token(v1::CreateJoinTokenRequest::default())
                 .await
@@ -240,6 +256,34 @@ impl Baton {
     /// Kills the daemon with SIGKILL; its runners live on.
     pub fn kill_daemon(&mut self) {
         kill(&mut self.daemon);
+    }
+
+    /// Waits until the daemon ends by itself; its exit code.
+    pub async fn daemon_ends(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            let child = self.daemon.as_mut()?;
+            if let Some(status) = child.try_wait().unwrap() {
+                self.daemon = None;
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end");
+            pause.tick().await;
+        }
+    }
+
+    /// Whether a runner of this directory lives.
+    pub fn has_runner(&self) -> bool {
+        let marker = self.dir.path().join("daemon").join("sessions");
+        let marker = marker.to_string_lossy().into_owned();
+        std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).into_owned())
+            .any(|line| line.contains("runner") && line.contains(&marker))
     }
 
     /// Asks the server to end, and waits for it. Its exit code.

@@ -103,6 +103,10 @@ pub(super) enum Stage {
 pub(super) struct KnownInput {
     pub(super) id: InputId,
     pub(super) stage: Stage,
+    /// Whether a turn has ended since it was written. A harness that tells no lifecycle of inputs is not waited
+    /// for any longer then.
+    #[serde(default)]
+    pub(super) passed: bool,
 }
 
 /// A turn that has begun and not ended.
@@ -198,7 +202,14 @@ impl State {
     pub(super) fn follow(&mut self, id: InputId, stage: Stage) {
         match self.input(id) {
             Some(known) => known.stage = stage,
-            None => keep(&mut self.inputs, KnownInput { id, stage }, MAX_INPUTS),
+            None => {
+                let known = KnownInput {
+                    id,
+                    stage,
+                    passed: false,
+                };
+                keep(&mut self.inputs, known, MAX_INPUTS);
+            }
         }
     }
 
@@ -218,9 +229,20 @@ impl State {
         new
     }
 
-    /// Whether the harness has an input in its queue.
+    /// Whether the harness has an input in its queue, or in its pipe and takes it in a moment.
     pub(super) fn has_queue(&self) -> bool {
-        self.inputs.iter().any(|known| known.stage == Stage::Queued)
+        self.inputs.iter().any(|known| match known.stage {
+            Stage::Queued => true,
+            Stage::Written => !known.passed,
+            Stage::Doubtful | Stage::Started => false,
+        })
+    }
+
+    /// A turn has ended: what the harness has not spoken of may have been part of it.
+    pub(super) fn pass_written(&mut self) {
+        for known in &mut self.inputs {
+            known.passed |= known.stage == Stage::Written;
+        }
     }
 
     /// The request with this key.
