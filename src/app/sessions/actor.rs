@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::step::{Changes, Step};
-use super::{Shared, timers};
+use super::{Shared, fault, timers};
 use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
@@ -177,11 +177,13 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
     if commit.ops.is_empty() && commit.appends.is_empty() && commit.trims.is_empty() {
         return Ok(());
     }
+    fault::point(fault::BEFORE_COMMIT);
     shared
         .store
         .commit(commit)
         .await
         .map_err(records::store_error)?;
+    fault::point(fault::AFTER_COMMIT);
     shared.transients.committed(&changes.events);
     if changes.nudge {
         shared.nudges.nudge(live.session.daemon_id);

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::fields;
-use super::{apply, lost};
+use super::{apply, fault, fields, lost};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, digest};
@@ -357,6 +356,7 @@ impl App {
             })
             .await
             .map_err(records::store_error)?;
+        fault::point(fault::AFTER_BIRTH);
         self.relay().nudge(session.daemon_id);
         // Its actor runs from the start, so that its timers do.
         self.sessions().step(session.id, |_| Ok(())).await?;

@@ -1,6 +1,6 @@
 //! What a daemon's link says of sessions, and what the server says back.
 
-use super::{Sessions, Stored, apply, lost};
+use super::{Sessions, Stored, apply, fault, lost};
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
@@ -58,6 +58,7 @@ impl Sessions {
                 })
                 .await;
             self.note(id, outcome);
+            fault::point(fault::MID_LINKED);
         }
         for id in self.living(Some(daemon)).await? {
             if known.iter().any(|(known, _)| *known == id) {
@@ -79,6 +80,7 @@ impl Sessions {
         for id in self.living(Some(daemon)).await? {
             let outcome = self.step(id, move |step| lost::detached(step, epoch)).await;
             self.note(id, outcome);
+            fault::point(fault::MID_UNLINKED);
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ use baton::base::Secret;
 use baton::client::{Client, ServerAddress};
 use baton::domain::{Event, EventBody};
 use baton::wire::v1;
+#[cfg(feature = "failpoints")]
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// How long anything may take that a test waits for. Generous: the machine is shared.
@@ -159,6 +161,11 @@ impl Baton {
     /// Starts the server and waits until it answers.
     pub async fn start_server(&mut self) {
         self.spawn_server();
+        self.server_answers().await;
+    }
+
+    /// Waits until the server answers.
+    pub async fn server_answers(&self) {
         eventually("the server answers", || async {
             // It writes the first token when it starts for the first time.
             let known = self.data_dir().join("admin.token").exists();
@@ -173,6 +180,11 @@ impl Baton {
 
     /// Starts the server and waits for nothing.
     pub fn spawn_server(&mut self) {
+        self.spawn_server_with(&[]);
+    }
+
+    /// Starts the server with variables in its environment, and waits for nothing.
+    pub fn spawn_server_with(&mut self, variables: &[(&str, &str)]) {
         let listen = format!("127.0.0.1:{}", self.port);
         let data = self.data_dir();
         let mut command = self.command(&["serve", "--metrics-listen", "off", "--listen", &listen]);
@@ -180,6 +192,7 @@ impl Baton {
             .arg("--data-dir")
             .arg(data)
             .args(&self.server_flags)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(self.log("server.log"));
         self.server = Some(command.spawn().unwrap());
@@ -189,6 +202,32 @@ impl Baton {
     pub async fn start_daemon(&mut self) {
         let client = self.client();
         let before = self.newest_epoch(&client).await;
+        self.spawn_daemon().await;
+        eventually("the daemon is linked", || async {
+            (self.newest_epoch(&client).await > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a daemon that has joined before, if none runs, and waits for nothing.
+    #[cfg(feature = "failpoints")]
+    pub async fn spawn_daemon_again(&mut self) {
+        if self.daemon.is_none() {
+            self.spawn_daemon().await;
+        }
+    }
+
+    /// Waits until a daemon is linked.
+    #[cfg(feature = "failpoints")]
+    pub async fn daemon_is_linked(&self) {
+        let client = self.client();
+        eventually("a daemon is linked", || async {
+            (self.newest_epoch(&client).await > 0).then_some(())
+        })
+        .await;
+    }
+
+    async fn spawn_daemon(&mut self) {
         let state = self.dir.path().join("daemon");
         let joined = state.join("credential").exists();
         let mut command = self.command(&["daemon", "--server", &self.url()]);
@@ -203,17 +242,14 @@ impl Baton {
             .stdout(Stdio::null())
             .stderr(self.log("daemon.log"));
         if !joined {
-            let join = client
+            let join = self
+                .client()
                 .create_join_token(v1::CreateJoinTokenRequest::default())
                 .await
                 .unwrap();
             command.env("BATON_JOIN_TOKEN", join.secret);
         }
         self.daemon = Some(command.spawn().unwrap());
-        eventually("the daemon is linked", || async {
-            (self.newest_epoch(&client).await > before).then_some(())
-        })
-        .await;
     }
 
     async fn newest_epoch(&self, client: &Client) -> u64 {
@@ -240,6 +276,19 @@ impl Baton {
     /// Kills the daemon with SIGKILL; its runners live on.
     pub fn kill_daemon(&mut self) {
         kill(&mut self.daemon);
+    }
+
+    /// Stops the daemon in its tracks: what it is sent from now on it does not read. It can only be killed.
+    pub fn freeze_daemon(&mut self) {
+        let child = self.daemon.as_ref().expect("it was started");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
+    /// The server's process, which is expected to end by itself.
+    #[cfg(feature = "failpoints")]
+    pub fn server_process(&mut self) -> Dying {
+        Dying(Mutex::new(self.server.take().expect("it was started")))
     }
 
     /// Asks the server to end, and waits for it. Its exit code.
@@ -332,6 +381,29 @@ impl Baton {
             .await
             .unwrap()
             .prompts
+    }
+}
+
+/// A process that is expected to end by itself.
+#[cfg(feature = "failpoints")]
+pub struct Dying(Mutex<Child>);
+
+#[cfg(feature = "failpoints")]
+impl Dying {
+    /// Waits for its end; the signal that ended it, if one did.
+    pub async fn ends(&self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt as _;
+        let ended = eventually("the process ends", || async {
+            self.0.lock().try_wait().unwrap()
+        });
+        ended.await.signal()
+    }
+}
+
+#[cfg(feature = "failpoints")]
+impl Drop for Dying {
+    fn drop(&mut self) {
+        let _ = self.0.lock().kill();
     }
 }
 
