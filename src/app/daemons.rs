@@ -142,8 +142,11 @@ impl App {
                     if !step.live.session.lifecycle.is_living() {
                         return Ok(());
                     }
-                    let end = EndInfo::because(EndReason::Lost, "its daemon was removed");
-                    step.end(end, false)
+                    let reason = match step.live.is_unstarted() {
+                        true => EndReason::Canceled,
+                        false => EndReason::Lost,
+                    };
+                    step.end(EndInfo::because(reason, "its daemon was removed"), false)
                 })
                 .await?;
         }

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod fault;
 pub mod id;
 pub mod json;
 pub mod page;

@@ -89,6 +89,8 @@ fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
 
 /// Opens the store and puts the server together.
 async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::app::App)> {
+    #[cfg(feature = "failpoints")]
+    super::fault::arm()?;
     make_private(&options.data_dir)?;
     let local = local::Options {
         durability: options.durability,
@@ -110,13 +112,23 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
 
 /// Gives the disk space of what was deleted back, now and then, beside everything else.
 async fn compact(store: Arc<LocalStore>) {
+    let (every, compaction) = (COMPACT_EVERY, local::compact::Compaction::default());
+    #[cfg(feature = "failpoints")]
+    let (every, compaction) = match super::fault::compact_every() {
+        Some(every) => (
+            every,
+            local::compact::Compaction {
+                min_live: 1.0,
+                seal_active: true,
+            },
+        ),
+        None => (every, compaction),
+    };
     loop {
-        tokio::time::sleep(COMPACT_EVERY).await;
+        tokio::time::sleep(every).await;
         let store = store.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            store.compact(&local::compact::Compaction::default(), &mut |_| {})
-        })
-        .await;
+        let done =
+            tokio::task::spawn_blocking(move || store.compact(&compaction, &mut |_| {})).await;
         match done {
             Ok(Ok(done)) => tracing::debug!(freed_bytes = done.freed_bytes, "compacted"),
             Ok(Err(error)) => tracing::warn!(%error, "compaction failed; it is tried again"),

@@ -4,6 +4,8 @@
 //! points at which they are.
 
 mod load;
+#[cfg(feature = "failpoints")]
+mod points;
 
 use std::io::BufRead as _;
 use std::process::{Command, Stdio};
@@ -298,6 +300,36 @@ async fn a_lost_session_that_is_found_goes_on() {
     });
     assert_eq!(last.unwrap().reason, EndReason::Completed);
     pid(&baton.project(), "lost").await;
+}
+
+#[tokio::test]
+async fn a_session_whose_start_waits_for_its_daemon_is_never_lost() {
+    let mut baton = Baton::new().server_flags(&["--grace", "1s"]);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let old = repeater(&baton, "old").await;
+    let is_running = |body: &EventBody| matches!(body, EventBody::Started { .. });
+    baton.wait_for(&old.id, "it runs", is_running).await;
+    baton.freeze_daemon();
+    let waiting = baton.session("demo", "say: hello").await;
+    baton.kill_daemon();
+    // The same grace period is over for both, but only one of them has begun.
+    assert_eq!(ended(&baton, &old.id).await.reason, EndReason::Lost);
+    baton.kill_server();
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let is_turn = |body: &EventBody| matches!(body, EventBody::TurnEnded { .. });
+    baton.wait_for(&waiting.id, "its turn", is_turn).await;
+    let log = baton.events(&waiting.id).await;
+    let lifecycles: Vec<_> = log
+        .iter()
+        .filter_map(|event| match event.body {
+            EventBody::LifecycleChanged { to, .. } => Some(to),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lifecycles, [Lifecycle::Starting, Lifecycle::Running]);
+    end(&baton, &waiting.id).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod first_path;
 mod hygiene;
 mod limits;
 mod listener;
+mod ownership;
 mod rooms;
 mod runner;
 mod serving;

@@ -356,13 +356,7 @@ pub(super) fn command_ended(
 
 /// A daemon says that it has never heard of a session that should run there, or has lost it.
 pub(super) fn unknown_to_daemon(step: &mut Step<'_>) -> Result<()> {
-    let session = &step.live.session;
-    let waits_for_start = step
-        .live
-        .commands
-        .values()
-        .any(|command| matches!(command.body, crate::domain::CommandBody::Start(_)));
-    if !session.lifecycle.is_living() || waits_for_start {
+    if !step.live.session.lifecycle.is_living() || step.live.waits_for_start() {
         return Ok(());
     }
     let end = EndInfo::because(

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::fields;
-use super::{apply, lost};
+use super::{apply, fault as points, fields, lost};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::fault;
@@ -359,6 +358,7 @@ impl App {
             })
             .await
             .map_err(fault::from_store)?;
+        points::point(points::AFTER_BIRTH);
         self.relay().nudge(session.daemon_id);
         // Its actor runs from the start, so that its timers do.
         self.sessions().step(session.id, |_| Ok(())).await?;

@@ -8,7 +8,9 @@ use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 use crate::base::{Result, Timestamp};
 use crate::domain::prompt::{AnswerDelivery, PromptState};
-use crate::domain::{Activity, Command, Input, InputState, Lifecycle, Prompt, Session};
+use crate::domain::{
+    Activity, Command, CommandBody, Input, InputState, Lifecycle, Prompt, Session,
+};
 use crate::store::{Head, Origin, Store, Stream};
 
 /// Everything about a session that is not over and done with.
@@ -183,6 +185,25 @@ impl Live {
             .any(|input| input.state == InputState::Delivered)
     }
 
+    /// Whether the command that starts the session has no outcome yet.
+    pub fn waits_for_start(&self) -> bool {
+        let is_start = |command: &Command| matches!(command.body, CommandBody::Start(_));
+        self.commands.values().any(is_start)
+    }
+
+    /// Whether the session has not begun: nothing says that its daemon has ever had the start.
+    pub fn is_unstarted(&self) -> bool {
+        self.session.lifecycle == Lifecycle::Pending && self.waits_for_start()
+    }
+
+    /// When the session ends as lost, if its daemon does not come back before. One that has not begun has
+    /// nothing to lose: its start waits for the daemon, however long that takes.
+    pub fn lost_at(&self, grace: Duration) -> Option<Timestamp> {
+        let may_be_lost = self.session.lifecycle.is_living() && !self.is_unstarted();
+        let since = self.session.detached_since.filter(|_| may_be_lost)?;
+        Some(since.saturating_add(grace))
+    }
+
     /// When something is due by itself: a prompt's expiry, a limit, the end of the grace period.
     pub fn next_due(&self, grace: Duration) -> Option<Timestamp> {
         let session = &self.session;
@@ -192,11 +213,7 @@ impl Live {
             .filter(|prompt| prompt.state == PromptState::Pending)
             .filter_map(|prompt| prompt.expires_at)
             .collect();
-        if session.lifecycle.is_living()
-            && let Some(since) = session.detached_since
-        {
-            due.push(since.saturating_add(grace));
-        }
+        due.extend(self.lost_at(grace));
         if session.lifecycle == Lifecycle::Running && session.stopping.is_none() {
             if let (Some(runtime), Some(start)) = (session.limits.runtime, session.started_at) {
                 due.push(start.saturating_add(runtime));

@@ -3,6 +3,7 @@
 mod actor;
 mod apply;
 mod create;
+pub mod fault;
 mod fields;
 mod live;
 mod look;

@@ -1,6 +1,6 @@
 //! What a daemon's link says of sessions, and what the server says back.
 
-use super::{Sessions, Stored, apply, lost};
+use super::{Sessions, Stored, apply, fault as points, lost};
 use crate::app::fault;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
@@ -59,6 +59,7 @@ impl Sessions {
                 })
                 .await;
             self.note(id, outcome);
+            points::point(points::MID_LINKED);
         }
         for id in self.living(Some(daemon)).await? {
             if known.iter().any(|(known, _)| *known == id) {
@@ -80,6 +81,7 @@ impl Sessions {
         for id in self.living(Some(daemon)).await? {
             let outcome = self.step(id, move |step| lost::detached(step, epoch)).await;
             self.note(id, outcome);
+            points::point(points::MID_UNLINKED);
         }
         Ok(())
     }

@@ -812,6 +812,7 @@ fn splitmix(state: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::link::frame::ContentAck;
 
     const T: Timestamp = Timestamp::EPOCH;
 
@@ -1019,6 +1020,37 @@ mod tests {
             link.event(),
             Some(DaemonEvent::ResultStored { .. })
         ));
+    }
+
+    #[test]
+    fn an_acknowledgement_from_before_a_reset_skips_no_content() {
+        let mut link = greeted(&[(1, 0)], Credit::SESSION);
+        let piece = DaemonLimits::default().content_chunk_bytes as u64;
+        let data = Bytes::from(vec![7; 3 * piece as usize]);
+        link.push_content(session(1), "x".to_owned(), data).unwrap();
+        let sent = |link: &mut DaemonLink| -> Vec<u64> {
+            std::iter::from_fn(|| link.send(T))
+                .filter_map(|frame| match frame {
+                    Up::ContentChunk(chunk) => Some(chunk.offset),
+                    _ => None,
+                })
+                .collect()
+        };
+        assert_eq!(sent(&mut link), [0, piece, 2 * piece]);
+        let reset = Down::Reset {
+            session_id: session(1),
+            after: Position::new(5, 0),
+            reason: String::new(),
+        };
+        link.received(T, reset);
+        let late = ContentAck {
+            session_id: session(1),
+            sha256: "x".to_owned(),
+            next_offset: 2 * piece,
+            resend: false,
+        };
+        link.received(T, Down::ContentAck(late));
+        assert_eq!(sent(&mut link), [0, piece, 2 * piece]);
     }
 
     #[test]

@@ -299,6 +299,7 @@ impl Writer {
             projection.add(frame, payload, segment, *at)?;
         }
         let applied = projection.finish()?;
+        fault::point(fault::MID_PROJECTION);
         for (stream, head) in &applied.heads {
             self.core.heads.put(stream, *head);
         }

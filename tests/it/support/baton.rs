@@ -9,6 +9,8 @@ use baton::base::Secret;
 use baton::client::{Client, ServerAddress};
 use baton::domain::{Event, EventBody};
 use baton::wire::v1;
+#[cfg(feature = "failpoints")]
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// How long anything may take that a test waits for. Generous: the machine is shared.
@@ -159,6 +161,11 @@ impl Baton {
     /// Starts the server and waits until it answers.
     pub async fn start_server(&mut self) {
         self.spawn_server();
+        self.server_answers().await;
+    }
+
+    /// Waits until the server answers.
+    pub async fn server_answers(&self) {
         eventually("the server answers", || async {
             // It writes the first token when it starts for the first time.
             let known = self.data_dir().join("admin.token").exists();
@@ -173,6 +180,11 @@ impl Baton {
 
     /// Starts the server and waits for nothing.
     pub fn spawn_server(&mut self) {
+        self.spawn_server_with(&[]);
+    }
+
+    /// Starts the server with variables in its environment, and waits for nothing.
+    pub fn spawn_server_with(&mut self, variables: &[(&str, &str)]) {
         let listen = format!("127.0.0.1:{}", self.port);
         let data = self.data_dir();
         let mut command = self.command(&["serve", "--listen", &listen]);
@@ -187,6 +199,7 @@ impl Baton {
             .arg("--data-dir")
             .arg(data)
             .args(&self.server_flags)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(self.log("server.log"));
         self.server = Some(command.spawn().unwrap());
@@ -195,17 +208,43 @@ impl Baton {
     /// Starts the daemon and waits until it is linked. The first time it joins.
     pub async fn start_daemon(&mut self) {
         let joined = self.dir.path().join("daemon").join("credential").exists();
-        self.spawn_daemon(!joined).await;
+        self.join_daemon(!joined).await;
     }
 
     /// Starts the daemon with a fresh join token, although it has joined before, and waits until it is linked.
     pub async fn start_daemon_anew(&mut self) {
-        self.spawn_daemon(true).await;
+        self.join_daemon(true).await;
+    }
+
+    /// Starts a daemon that has joined before, if none runs, and waits for nothing.
+    #[cfg(feature = "failpoints")]
+    pub async fn spawn_daemon_again(&mut self) {
+        if self.daemon.is_none() {
+            self.spawn_daemon(false).await;
+        }
+    }
+
+    /// Waits until a daemon is linked.
+    #[cfg(feature = "failpoints")]
+    pub async fn daemon_is_linked(&self) {
+        let client = self.client();
+        eventually("a daemon is linked", || async {
+            (self.newest_epoch(&client).await > 0).then_some(())
+        })
+        .await;
+    }
+
+    async fn join_daemon(&mut self, join: bool) {
+        let client = self.client();
+        let before = self.newest_epoch(&client).await;
+        self.spawn_daemon(join).await;
+        eventually("the daemon is linked", || async {
+            (self.newest_epoch(&client).await > before).then_some(())
+        })
+        .await;
     }
 
     async fn spawn_daemon(&mut self, join: bool) {
-        let client = self.client();
-        let before = self.newest_epoch(&client).await;
         let state = self.dir.path().join("daemon");
         let mut command = self.command(&["daemon", "--server", &self.url()]);
         command
@@ -219,17 +258,14 @@ impl Baton {
             .stdout(Stdio::null())
             .stderr(self.log("daemon.log"));
         if join {
-            let join = client
+            let join = self
+                .client()
                 .create_join_token(v1::CreateJoinTokenRequest::default())
                 .await
                 .unwrap();
             command.env("BATON_JOIN_TOKEN", join.secret);
         }
         self.daemon = Some(command.spawn().unwrap());
-        eventually("the daemon is linked", || async {
-            (self.newest_epoch(&client).await > before).then_some(())
-        })
-        .await;
     }
 
     async fn newest_epoch(&self, client: &Client) -> u64 {
@@ -284,6 +320,17 @@ impl Baton {
             .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
             .map(|line| String::from_utf8_lossy(&line).into_owned())
             .any(|line| line.contains("runner") && line.contains(&marker))
+    /// Stops the daemon in its tracks: what it is sent from now on it does not read. It can only be killed.
+    pub fn freeze_daemon(&mut self) {
+        let child = self.daemon.as_ref().expect("it was started");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
+    /// The server's process, which is expected to end by itself.
+    #[cfg(feature = "failpoints")]
+    pub fn server_process(&mut self) -> Dying {
+        Dying(Mutex::new(self.server.take().expect("it was started")))
     }
 
     /// Asks the server to end, and waits for it. Its exit code.
@@ -376,6 +423,29 @@ impl Baton {
             .await
             .unwrap()
             .prompts
+    }
+}
+
+/// A process that is expected to end by itself.
+#[cfg(feature = "failpoints")]
+pub struct Dying(Mutex<Child>);
+
+#[cfg(feature = "failpoints")]
+impl Dying {
+    /// Waits for its end; the signal that ended it, if one did.
+    pub async fn ends(&self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt as _;
+        let ended = eventually("the process ends", || async {
+            self.0.lock().try_wait().unwrap()
+        });
+        ended.await.signal()
+    }
+}
+
+#[cfg(feature = "failpoints")]
+impl Drop for Dying {
+    fn drop(&mut self) {
+        let _ = self.0.lock().kill();
     }
 }
 
