@@ -376,7 +376,7 @@ impl Handler for Upper {
 }
 
 fn contents_of(event: &Event) -> Vec<&ContentRef> {
-    match &event.body {
+    let mut contents: Vec<&ContentRef> = match &event.body {
         EventBody::Message { blocks, .. } | EventBody::ToolResult { blocks, .. } => blocks
             .iter()
             .filter_map(|block| match block {
@@ -389,5 +389,7 @@ fn contents_of(event: &Event) -> Vec<&ContentRef> {
             ..
         } => vec![reference],
         _ => Vec::new(),
-    }
+    };
+    contents.extend(&event.raw_content);
+    contents
 }

@@ -342,12 +342,14 @@ impl<'a> Step<'a> {
     /// Gives the agent its next input, if it waits for one.
     pub fn deliver_next(&mut self) -> Result<()> {
         let session = &self.live.session;
-        let ready = session.lifecycle == Lifecycle::Running
-            && matches!(
-                session.activity,
-                Activity::AwaitingInput | Activity::Unknown
-            )
-            && !self.live.has_input_on_its_way();
+        let takes = match session.activity {
+            Activity::AwaitingInput | Activity::Unknown => true,
+            // Only tasks in the background: they may never end, and the agent takes input beside them.
+            Activity::Working => session.turns > 0 && !session.in_turn,
+            Activity::AwaitingPrompt => false,
+        };
+        let ready =
+            session.lifecycle == Lifecycle::Running && takes && !self.live.has_input_on_its_way();
         if !ready {
             return Ok(());
         }
@@ -432,6 +434,7 @@ impl<'a> Step<'a> {
         self.live.session.stopping = None;
         self.live.session.suspending = false;
         self.live.session.activity = Activity::Unknown;
+        self.live.session.in_turn = false;
         self.live.session.end = Some(end.clone());
         self.emit(EventBody::Ended { end });
         self.move_to(if suspended {

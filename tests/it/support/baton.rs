@@ -9,6 +9,7 @@ use baton::base::Secret;
 use baton::client::{Client, ServerAddress};
 use baton::domain::{Event, EventBody};
 use baton::wire::v1;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 /// How long anything may take that a test waits for. Generous: the machine is shared.
@@ -232,6 +233,16 @@ impl Baton {
             .unwrap_or(0)
     }
 
+    /// A variable of the daemon's environment, as it was started.
+    pub fn daemon_variable(&self, name: &str) -> String {
+        let pid = self.daemon.as_ref().expect("it runs").id();
+        let text = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let mut pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(key, _)| *key == name);
+        found.expect("it is set").1.to_owned()
+    }
+
     /// Kills the server with SIGKILL.
     pub fn kill_server(&mut self) {
         kill(&mut self.server);
@@ -243,13 +254,10 @@ impl Baton {
     }
 
     /// Asks the server to end, and waits for it. Its exit code.
-    pub fn stop_server(&mut self) -> Option<i32> {
-        let child = self.server.as_mut()?;
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).ok()?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok()?;
-        let code = child.wait().ok()?.code();
-        self.server = None;
-        code
+    pub async fn stop_server(&mut self) -> Option<i32> {
+        let mut child = self.server.take()?;
+        send(Some(&child), Signal::SIGTERM);
+        ended(&mut child).await
     }
 
     /// A client with the first token.
@@ -274,6 +282,15 @@ impl Baton {
 
     /// The whole log of a session, checked to be gapless from 1.
     pub async fn events(&self, session: &str) -> Vec<Event> {
+        let events = self.kept(session).await;
+        if let Some(first) = events.first() {
+            assert_eq!(first.seq, 1, "the log of {session} lacks its beginning");
+        }
+        events
+    }
+
+    /// What retention has left of a session's log, checked to be without a gap.
+    pub async fn kept(&self, session: &str) -> Vec<Event> {
         let client = self.client();
         let mut events = Vec::new();
         let mut token = String::new();
@@ -295,12 +312,9 @@ impl Baton {
                 break;
             }
         }
-        for (index, event) in events.iter().enumerate() {
-            assert_eq!(
-                event.seq,
-                index as u64 + 1,
-                "the log of {session} has a gap"
-            );
+        for pair in events.windows(2) {
+            let (one, next) = (pair[0].seq, pair[1].seq);
+            assert_eq!(one + 1, next, "the log of {session} has a gap");
         }
         events
     }
@@ -357,6 +371,26 @@ impl Drop for Baton {
             }
         }
     }
+}
+
+/// Waits for the end of a process; its exit code. The clients of this test go on meanwhile: a server that
+/// ends waits for them.
+pub async fn ended(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(Instant::now() < deadline, "it ends within {PATIENCE:?}");
+        pause.tick().await;
+    }
+}
+
+fn send(child: Option<&Child>, signal: Signal) {
+    let pid = child.expect("it runs").id();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
 }
 
 fn kill(child: &mut Option<Child>) {
