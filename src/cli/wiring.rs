@@ -39,9 +39,6 @@ pub struct Running {
 /// How long a daemon that was asked to end may take.
 pub const DAEMON_STOP: Duration = Duration::from_secs(15);
 
-/// How often the store gives disk space back.
-const COMPACT_EVERY: Duration = Duration::from_secs(3_600);
-
 /// The store's directory within the data directory.
 pub fn store_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("store")
@@ -83,16 +80,17 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
     // has a handler, the write answers EFBIG, and the store says that it is full.
     let _handled = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
     let store = Arc::new(store);
+    let every = options.compaction_every;
     let search = Search::open(&options.data_dir.join("search.db"))?;
     let (builder, app) =
         server::compose(options, store.clone(), SystemClock::shared(), search).await?;
-    Ok((builder.add_job("compaction", compact(store)), app))
+    Ok((builder.add_job("compaction", compact(store, every)), app))
 }
 
 /// Gives the disk space of what was deleted back, now and then, beside everything else.
-async fn compact(store: Arc<LocalStore>) {
+async fn compact(store: Arc<LocalStore>, every: Duration) {
     loop {
-        tokio::time::sleep(COMPACT_EVERY).await;
+        tokio::time::sleep(every).await;
         let store = store.clone();
         let done = tokio::task::spawn_blocking(move || {
             store.compact(&local::compact::Compaction::default(), &mut |_| {})
@@ -217,6 +215,7 @@ pub async fn daemon(
     let told = shutdown.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let running = crate::daemon::run(options, shutdown);
     tokio::pin!(running);
     loop {
@@ -227,6 +226,8 @@ pub async fn daemon(
             }
             _ = terminate.recv() => told.cancel(),
             _ = interrupt.recv() => told.cancel(),
+            // Its terminal is gone, or somebody expects it to read something again. Neither is a reason to end.
+            _ = hangup.recv() => tracing::info!("SIGHUP: the daemon goes on, and has nothing to read again"),
         }
     }
 }

@@ -21,8 +21,6 @@ use crate::rpc::link::{Enrolled, Gate};
 use crate::store::SharedStore;
 use crate::{relay, rpc};
 
-/// How often retention looks at what is kept.
-const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
 /// How long daemons that are asked to come back wait at least.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,6 +42,7 @@ pub async fn compose(
         max_age: options.retention.max_age,
         max_session_bytes: options.retention.max_session_bytes,
     };
+    let retention_every = options.retention.every;
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
@@ -103,7 +102,7 @@ pub async fn compose(
             "search",
             search::run_indexer(app.clone(), CancellationToken::new()),
         )
-        .add_job("retention", retain(app.clone(), retention))
+        .add_job("retention", retain(app.clone(), retention, retention_every))
         .add_job("draining", draining);
     Ok((builder, app))
 }
@@ -155,9 +154,9 @@ impl Gate for LinkGate {
     }
 }
 
-async fn retain(app: App, retention: Retention) {
+async fn retain(app: App, retention: Retention, every: Duration) {
     loop {
-        tokio::time::sleep(RETENTION_EVERY).await;
+        tokio::time::sleep(every).await;
         match app.retain(retention).await {
             Ok(removed) => tracing::debug!(?removed, "retention"),
             Err(error) => tracing::warn!(?error, "retention failed; it is tried again"),

@@ -47,9 +47,14 @@ impl App {
             .ok_or_else(|| Error::not_found("session", id))?;
         check_cursor(&head, log_epoch, after_seq)?;
         let mut after = match &page.after {
-            Some(seq) => seq
-                .parse()
-                .map_err(|_| Error::invalid("page_token", "is not one of this list"))?,
+            Some(seq) => {
+                let seq = seq
+                    .parse()
+                    .map_err(|_| Error::invalid("page_token", "is not one of this list"))?;
+                // What came next may have been removed since the page before.
+                check_cursor(&head, log_epoch, seq)?;
+                seq
+            }
             None => after_seq,
         };
         let end = if before_seq == 0 {

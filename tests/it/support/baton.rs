@@ -233,6 +233,16 @@ impl Baton {
             .unwrap_or(0)
     }
 
+    /// Sends the server a signal.
+    pub fn signal_server(&self, signal: Signal) {
+        send(self.server.as_ref(), signal);
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal_daemon(&self, signal: Signal) {
+        send(self.daemon.as_ref(), signal);
+    }
+
     /// A variable of the daemon's environment, as it was started.
     pub fn daemon_variable(&self, name: &str) -> String {
         let pid = self.daemon.as_ref().expect("it runs").id();

@@ -1,6 +1,8 @@
 //! Sessions as a test handles them: started, talked to, answered, looked at.
 
+use baton::client::Client;
 use baton::domain::{ContentRef, Event, EventBody};
+use baton::wire::status::error_from_status;
 use baton::wire::v1;
 
 use super::baton::{Baton, eventually};
@@ -167,4 +169,28 @@ impl Baton {
         self.client().content(request, pieces).await.unwrap();
         bytes
     }
+}
+
+/// Watches one session's log from a place.
+pub async fn watch(
+    client: &Client,
+    id: &str,
+    log_epoch: u64,
+    after_seq: u64,
+) -> baton::base::Result<tonic::Streaming<v1::WatchResponse>> {
+    let request = v1::WatchRequest {
+        scopes: vec![v1::Scope {
+            scope: Some(v1::scope::Scope::Session(v1::SessionScope {
+                session_id: id.to_owned(),
+                log_epoch,
+                after_seq,
+                tail: false,
+            })),
+        }],
+        ..Default::default()
+    };
+    let opened = client.events().watch(request).await;
+    opened
+        .map(tonic::Response::into_inner)
+        .map_err(|status| error_from_status(&status))
 }
