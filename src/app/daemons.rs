@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::NewSession;
 use crate::base::id::DaemonId;
@@ -66,7 +66,7 @@ impl App {
                 .store()
                 .scan(records::DAEMONS, after.as_deref(), 200)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &chunk {
                 let daemon: Daemon = records::decode(record)?;
                 if attached_only && !daemon.attached {
@@ -110,7 +110,7 @@ impl App {
             match outcome {
                 Ok(_) => return Ok(daemon),
                 Err(crate::store::Error::Stale { .. }) => {}
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
         }
         Err(Error::new(

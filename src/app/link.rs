@@ -6,7 +6,7 @@ use std::sync::Weak;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::sessions::{Reported, Stored};
 use crate::app::{App, Parts};
 use crate::base::id::{DaemonId, SessionId};
@@ -134,7 +134,7 @@ impl App {
                     .store()
                     .size(&reference.sha256)
                     .await
-                    .map_err(fault::from_store)?;
+                    .map_err(failure::from_store)?;
                 if size != Some(reference.size_bytes) {
                     return Err(Error::invalid(
                         "events",
@@ -178,7 +178,7 @@ impl App {
                 chunk.data.clone(),
             )
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(if whole {
             chunk.size_bytes
         } else {
@@ -376,7 +376,7 @@ impl Handler for Upper {
 }
 
 fn contents_of(event: &Event) -> Vec<&ContentRef> {
-    match &event.body {
+    let mut contents: Vec<&ContentRef> = match &event.body {
         EventBody::Message { blocks, .. } | EventBody::ToolResult { blocks, .. } => blocks
             .iter()
             .filter_map(|block| match block {
@@ -389,5 +389,7 @@ fn contents_of(event: &Event) -> Vec<&ContentRef> {
             ..
         } => vec![reference],
         _ => Vec::new(),
-    }
+    };
+    contents.extend(&event.raw_content);
+    contents
 }

@@ -7,7 +7,7 @@
 pub mod access;
 pub mod daemons;
 pub mod events;
-pub mod fault;
+pub mod failure;
 pub mod idempotency;
 pub mod link;
 pub mod prompts;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::fault;
+use crate::app::failure;
 use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
 use crate::base::{Error, Result};
 use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, Token};
@@ -186,7 +186,7 @@ pub async fn get<T: Kept>(
     records: &(impl Records + ?Sized),
     key: &str,
 ) -> Result<Option<(T, u64)>> {
-    match records.get(key).await.map_err(fault::from_store)? {
+    match records.get(key).await.map_err(failure::from_store)? {
         Some(record) => Ok(Some((decode(&record)?, record.revision))),
         None => Ok(None),
     }

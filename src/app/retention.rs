@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::{Code, Result};
 use crate::domain::Lifecycle;
@@ -54,7 +54,7 @@ impl App {
                 &keep,
             )
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
             for stream in plan.damaged {
                 tracing::warn!(%stream, "retention passed a damaged log over");
             }

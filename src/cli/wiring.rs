@@ -43,9 +43,6 @@ pub const DAEMON_STOP: Duration = Duration::from_secs(15);
 /// The smallest spool: with less, an agent would wait for the server every few lines.
 const LEAST_SPOOL_BYTES: u64 = 1 << 20;
 
-/// How often the store gives disk space back.
-const COMPACT_EVERY: Duration = Duration::from_secs(3_600);
-
 /// The store's directory within the data directory.
 pub fn store_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("store")
@@ -99,20 +96,21 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
     // Opening reads what is on disk, which may take a while.
     let store = tokio::task::spawn_blocking(move || LocalStore::open(local))
         .await?
-        .map_err(crate::app::fault::from_store_at_start)?;
+        .map_err(crate::app::failure::from_store_at_start)?;
     // A file that may not grow is to be an error of its write, not the end of the process: once this signal
     // has a handler, the write answers EFBIG, and the store says that it is full.
     let _handled = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
     let store = Arc::new(store);
+    let every = options.compaction_every;
     let search = Search::open(&options.data_dir.join("search.db"))?;
     let (builder, app) =
         server::compose(options, store.clone(), SystemClock::shared(), search).await?;
-    Ok((builder.add_job("compaction", compact(store)), app))
+    Ok((builder.add_job("compaction", compact(store, every)), app))
 }
 
 /// Gives the disk space of what was deleted back, now and then, beside everything else.
-async fn compact(store: Arc<LocalStore>) {
-    let (every, compaction) = (COMPACT_EVERY, local::compact::Compaction::default());
+async fn compact(store: Arc<LocalStore>, every: Duration) {
+    let compaction = local::compact::Compaction::default();
     #[cfg(feature = "failpoints")]
     let (every, compaction) = match super::fault::compact_every() {
         Some(every) => (
@@ -262,6 +260,7 @@ pub async fn daemon(
     let told = shutdown.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let running = crate::daemon::run(options, shutdown);
     tokio::pin!(running);
     loop {
@@ -272,6 +271,8 @@ pub async fn daemon(
             }
             _ = terminate.recv() => told.cancel(),
             _ = interrupt.recv() => told.cancel(),
+            // Its terminal is gone, or somebody expects it to read something again. Neither is a reason to end.
+            _ = hangup.recv() => tracing::info!("SIGHUP: the daemon goes on, and has nothing to read again"),
         }
     }
 }

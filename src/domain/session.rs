@@ -306,6 +306,9 @@ pub struct Session {
     pub usage: Usage,
     /// How many turns have ended.
     pub turns: u32,
+    /// Whether a turn runs now.
+    #[serde(default)]
+    pub in_turn: bool,
     /// Bytes of output so far.
     #[serde(default)]
     pub output_bytes: u64,

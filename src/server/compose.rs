@@ -12,7 +12,7 @@ use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
 use crate::app::system::{About, Counting, Counts};
-use crate::app::{App, fault, records, sessions};
+use crate::app::{App, failure, records, sessions};
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::input::{MAX_INPUT_BYTES, MAX_QUEUED_INPUTS};
@@ -21,8 +21,6 @@ use crate::rpc::link::{Enrolled, Gate};
 use crate::store::SharedStore;
 use crate::{relay, rpc};
 
-/// How often retention looks at what is kept.
-const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
 /// How long daemons that are asked to come back wait at least.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,6 +42,7 @@ pub async fn compose(
         max_age: options.retention.max_age,
         max_session_bytes: options.retention.max_session_bytes,
     };
+    let retention_every = options.retention.every;
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
@@ -103,8 +102,8 @@ pub async fn compose(
             "search",
             search::run_indexer(app.clone(), CancellationToken::new()),
         )
-        .add_job("retention", retain(app.clone(), retention))
         .add_job("gauges", gauges::run(app.clone()))
+        .add_job("retention", retain(app.clone(), retention, retention_every))
         .add_job("draining", draining);
     Ok((builder, app))
 }
@@ -112,7 +111,7 @@ pub async fn compose(
 /// Ends what a server that has drained still has under way, and closes its store.
 pub async fn close(app: App) -> Result<()> {
     app.sessions().stop().await;
-    app.store().close().await.map_err(fault::from_store)
+    app.store().close().await.map_err(failure::from_store)
 }
 
 /// Who may link: daemons by their credential, new ones by a join token.
@@ -156,9 +155,9 @@ impl Gate for LinkGate {
     }
 }
 
-async fn retain(app: App, retention: Retention) {
+async fn retain(app: App, retention: Retention, every: Duration) {
     loop {
-        tokio::time::sleep(RETENTION_EVERY).await;
+        tokio::time::sleep(every).await;
         match app.retain(retention).await {
             Ok(removed) => tracing::debug!(?removed, "retention"),
             Err(error) => tracing::warn!(?error, "retention failed; it is tried again"),
@@ -181,7 +180,7 @@ impl Counting for Counter {
                     .store()
                     .scan(records::PENDING_PROMPTS, after.as_deref(), 1_000)
                     .await
-                    .map_err(fault::from_store)?;
+                    .map_err(failure::from_store)?;
                 pending = pending.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
                 match page.last() {
                     Some(last) if page.len() == 1_000 => after = Some(last.key.clone()),

@@ -38,6 +38,8 @@ pub struct Options {
     pub drain_deadline: Duration,
     /// What is kept.
     pub retention: Retention,
+    /// How often the store gives disk space back.
+    pub compaction_every: Duration,
     /// Limits of a session that names none.
     pub limits: Limits,
     /// How often a caller may call.
@@ -60,12 +62,14 @@ pub struct TlsFiles {
 }
 
 /// What is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Age at which an ended session is removed.
     pub max_age: Option<Duration>,
     /// Size of a session's log above which its beginning is trimmed.
     pub max_session_bytes: Option<u64>,
+    /// How often it is looked for.
+    pub every: Duration,
 }
 
 /// How often a caller may call.
@@ -158,7 +162,9 @@ impl Options {
                 max_age: read.with("retention.max_age", value::optional_duration)?,
                 max_session_bytes: read
                     .with("retention.max_session_bytes", value::optional_bytes)?,
+                every: read.with("retention.every", interval)?,
             },
+            compaction_every: read.with("compaction.every", interval)?,
             limits: Limits {
                 runtime: read.with("limits.runtime", value::optional_duration)?,
                 idle: read.with("limits.idle", value::optional_duration)?,
@@ -254,6 +260,16 @@ fn durability(text: &str) -> std::result::Result<Durability, String> {
         _ => Err(format!(
             "is {text:?}; it must be fsync, or an interval like 50ms"
         )),
+    }
+}
+
+/// A pause between two rounds of a job; without any it would do nothing else.
+fn interval(text: &str) -> std::result::Result<Duration, String> {
+    match value::duration(text)? {
+        every if every < Duration::from_millis(100) => {
+            Err(format!("is {text:?}; it must be 100ms or more"))
+        }
+        every => Ok(every),
     }
 }
 

@@ -127,6 +127,7 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         last_event_at: required_time(session.last_event_at, "session.last_event_at")?,
         usage: usage_from_pb(session.usage),
         turns: session.turns,
+        in_turn: false,
         output_bytes: 0,
         pending_prompts: session.pending_prompts,
         queued_inputs: session.queued_inputs,

@@ -396,6 +396,7 @@ impl Gen {
             actor: self.opt(Self::actor),
             may_ignore: self.yes(),
             raw: self.opt(Self::json),
+            raw_content: self.opt(Self::content),
             origin_time: self.opt(Self::time),
             body: self.body(kind),
         }
@@ -437,6 +438,7 @@ impl Gen {
             last_event_at: self.time(),
             usage: self.usage(),
             turns: self.u32(),
+            in_turn: false,
             output_bytes: 0,
             pending_prompts: self.u32(),
             queued_inputs: self.u32(),

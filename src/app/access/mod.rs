@@ -22,7 +22,7 @@ pub use caller::Caller;
 pub use enroll::Enrolled;
 pub use validity::guarded;
 
-use crate::app::{fault, records};
+use crate::app::{failure, records};
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result, Secret, SharedClock, Timestamp};
@@ -227,7 +227,7 @@ impl Access {
             .store
             .commit(commit)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(minted)
     }
 
@@ -258,7 +258,7 @@ impl Access {
     /// Whether the store answers.
     pub async fn probe(&self) -> Result<()> {
         let found = self.inner.store.get("probe/store").await;
-        found.map(drop).map_err(fault::from_store)
+        found.map(drop).map_err(failure::from_store)
     }
 
     /// One token's record.
@@ -282,7 +282,7 @@ impl Access {
             .store
             .scan(records::TOKENS, after, page.size + 1)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         let more = found.len() > page.size;
         let shown = &found[..found.len().min(page.size)];
         let items = shown
@@ -326,7 +326,7 @@ impl Access {
                     return Ok(token);
                 }
                 Err(store::Error::Stale { .. }) => {}
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
         }
         Err(busy())

@@ -9,7 +9,7 @@ use super::Open;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
 use crate::app::daemons::ShownDaemon;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::Shown;
 use crate::base::id::DaemonId;
@@ -182,7 +182,7 @@ impl ChangesReader {
             .store()
             .scan(prefix, after.as_deref(), BATCH)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         self.phase = match page.last() {
             Some(last) if page.len() == BATCH => Phase::Snapshot {
                 table,
@@ -203,7 +203,7 @@ impl ChangesReader {
                         .store()
                         .get(&key)
                         .await
-                        .map_err(fault::from_store)?
+                        .map_err(failure::from_store)?
                     {
                         Some(prompt) => prompt,
                         None => continue,
@@ -236,7 +236,7 @@ impl ChangesReader {
                 };
                 return Ok(Some(ChangeBatch::Truncated(through)));
             }
-            Err(error) => return Err(fault::from_store(error)),
+            Err(error) => return Err(failure::from_store(error)),
         };
         let Some(last) = page.last().map(|change| change.revision) else {
             self.through = self.through.max(newest);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
 use crate::domain::content::{CONTENT_CHUNK_BYTES, is_sha256};
@@ -24,14 +24,14 @@ impl App {
             .store()
             .refers(&Stream::session(id), sha256)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         if !refers {
             return Err(missing());
         }
         self.store()
             .size(sha256)
             .await
-            .map_err(fault::from_store)?
+            .map_err(failure::from_store)?
             .ok_or_else(missing)
     }
 
@@ -40,6 +40,6 @@ impl App {
         self.store()
             .read_content(sha256, offset, CONTENT_CHUNK_BYTES)
             .await
-            .map_err(fault::from_store)
+            .map_err(failure::from_store)
     }
 }

@@ -1,7 +1,7 @@
 //! One page of a session's log.
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::page::PageRequest;
 use crate::base::{Code, Error, Result};
@@ -43,13 +43,18 @@ impl App {
             .store()
             .head(&stream)
             .await
-            .map_err(fault::from_store)?
+            .map_err(failure::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         check_cursor(&head, log_epoch, after_seq)?;
         let mut after = match &page.after {
-            Some(seq) => seq
-                .parse()
-                .map_err(|_| Error::invalid("page_token", "is not one of this list"))?,
+            Some(seq) => {
+                let seq = seq
+                    .parse()
+                    .map_err(|_| Error::invalid("page_token", "is not one of this list"))?;
+                // What came next may have been removed since the page before.
+                check_cursor(&head, log_epoch, seq)?;
+                seq
+            }
             None => after_seq,
         };
         let end = if before_seq == 0 {
@@ -74,7 +79,7 @@ impl App {
                 .store()
                 .read(&stream, after, READ_BYTES)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             if chunks.is_empty() {
                 return Ok(EventPage {
                     events,
@@ -125,7 +130,7 @@ impl App {
             .store()
             .read(&Stream::session(id), seq.saturating_sub(1), 1)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         for chunk in chunks {
             let events = wire::EventBatch::from_encoded(chunk.bytes)
                 .events()

@@ -15,7 +15,7 @@ use super::Open;
 use super::list::check_cursor;
 use super::transients::{Board, Sent};
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
 use crate::domain::{EventKind, Transient};
@@ -110,7 +110,7 @@ impl App {
             .store()
             .head(&stream)
             .await
-            .map_err(fault::from_store)?
+            .map_err(failure::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         let mut ready = VecDeque::from([Item::Started {
             log_epoch: head.log_epoch,
@@ -184,7 +184,7 @@ impl Reader {
                     });
                     continue;
                 }
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
             if let Some((board, wake, sent)) = &mut self.board {
                 wake.mark_unchanged();

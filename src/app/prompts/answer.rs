@@ -111,7 +111,15 @@ impl App {
         }
         let (session, _) = self.get_session(prompt.session_id).await?;
         let pattern = if decision.pattern.is_empty() {
-            policy::pattern_for(prompt, &session.cwd)
+            policy::pattern_for(prompt, &session.cwd).ok_or_else(|| {
+                Error::invalid(
+                    "decision.pattern",
+                    format!(
+                        "is missing: no pattern means just this call, so say which is to be remembered ({} alone is every call), or answer for this once",
+                        prompt.tool
+                    ),
+                )
+            })?
         } else {
             decision.pattern.clone()
         };

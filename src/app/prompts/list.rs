@@ -1,7 +1,7 @@
 //! Looking at prompts.
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{PromptId, SessionId};
 use crate::base::page::{Page, PageRequest};
@@ -76,7 +76,7 @@ impl App {
                 .store()
                 .scan(records::PENDING_PROMPTS, after.as_deref(), 200)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for mark in &marks {
                 if session.is_some_and(|id| mark.value.as_ref() != id.to_string().as_bytes()) {
                     continue;
@@ -114,7 +114,7 @@ impl App {
                 .store()
                 .scan_back(records::PROMPTS, before.as_deref(), 200)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &page {
                 if items.len() >= size {
                     let key = before.as_deref().unwrap_or_default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{RuleId, SessionId};
 use crate::base::page::{Page, PageRequest};
@@ -45,7 +45,7 @@ impl Rules {
             let page = store
                 .scan(records::RULES, after.as_deref(), 500)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &page {
                 rules.push(records::decode::<PromptRule>(record)?);
             }
@@ -132,7 +132,7 @@ impl Rules {
                 ..Commit::default()
             })
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         self.stored(rule.clone());
         Ok(rule)
     }
@@ -157,7 +157,7 @@ impl Rules {
                 ..Commit::default()
             })
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         let mut current = self.current.write();
         let rules = current
             .iter()

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::step::{Changes, Step};
-use super::{Shared, fault as points, timers};
-use crate::app::fault;
+use super::{Shared, fault, timers};
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
@@ -181,13 +181,13 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
     if commit.ops.is_empty() && commit.appends.is_empty() && commit.trims.is_empty() {
         return Ok(());
     }
-    points::point(points::BEFORE_COMMIT);
+    fault::point(fault::BEFORE_COMMIT);
     shared
         .store
         .commit(commit)
         .await
-        .map_err(fault::from_store)?;
-    points::point(points::AFTER_COMMIT);
+        .map_err(failure::from_store)?;
+    fault::point(fault::AFTER_COMMIT);
     for event in &changes.events {
         if let EventBody::Ended { end } = &event.body {
             metrics::counter!("baton_sessions_ended_total", "reason" => end.reason.as_str())

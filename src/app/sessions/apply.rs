@@ -98,7 +98,12 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule]) -> Result<()> 
                 step.input_moved(id, state, &reason)?;
             }
         }
+        EventBody::TurnStarted { .. } => {
+            step.live.session.in_turn = true;
+            step.push(event);
+        }
         EventBody::TurnEnded { .. } => {
+            step.live.session.in_turn = false;
             step.live.session.turns = step.live.session.turns.saturating_add(1);
             step.push(event);
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{apply, fault as points, fields, lost};
+use super::{apply, fault, fields, lost};
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::base::id::{CommandId, DaemonId, InputId, SessionId};
@@ -166,6 +166,7 @@ impl App {
             last_event_at: now,
             usage: Usage::default(),
             turns: 0,
+            in_turn: false,
             output_bytes: 0,
             pending_prompts: 0,
             queued_inputs: 0,
@@ -357,8 +358,8 @@ impl App {
                 ..Commit::default()
             })
             .await
-            .map_err(fault::from_store)?;
-        points::point(points::AFTER_BIRTH);
+            .map_err(failure::from_store)?;
+        fault::point(fault::AFTER_BIRTH);
         self.relay().nudge(session.daemon_id);
         // Its actor runs from the start, so that its timers do.
         self.sessions().step(session.id, |_| Ok(())).await?;
@@ -442,6 +443,7 @@ fn successor(old: &Session, id: SessionId, actor: &Actor, now: Timestamp) -> Ses
         last_event_at: now,
         usage: Usage::default(),
         turns: 0,
+        in_turn: false,
         output_bytes: 0,
         pending_prompts: 0,
         queued_inputs: 0,

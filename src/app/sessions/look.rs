@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::page::{Page, PageRequest};
@@ -78,7 +78,7 @@ impl App {
             .store()
             .head(&Stream::session(session.id))
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(Shown {
             session,
             revision,
@@ -106,7 +106,7 @@ impl App {
                 .store()
                 .scan_back(records::SESSIONS, before.as_deref(), 200)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &chunk {
                 if items.len() == page.size {
                     return Ok(Page {

@@ -4,7 +4,7 @@ use super::fields;
 use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::base::id::{InputId, SessionId};
@@ -97,7 +97,7 @@ impl App {
                 .store()
                 .scan_back(&prefix, before.as_deref(), 500)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &chunk {
                 let input: Input = records::decode(record)?;
                 if !states.is_empty() && !states.contains(&input.state) {

@@ -1,7 +1,7 @@
 //! What a daemon's link says of sessions, and what the server says back.
 
-use super::{Sessions, Stored, apply, fault as points, lost};
-use crate::app::fault;
+use super::{Sessions, Stored, apply, fault, lost};
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
@@ -36,7 +36,7 @@ impl Sessions {
             .store
             .head(&Stream::session(id))
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(Reported::Owned(
             head.map(|head| head.origin).unwrap_or_default(),
         ))
@@ -59,7 +59,7 @@ impl Sessions {
                 })
                 .await;
             self.note(id, outcome);
-            points::point(points::MID_LINKED);
+            fault::point(fault::MID_LINKED);
         }
         for id in self.living(Some(daemon)).await? {
             if known.iter().any(|(known, _)| *known == id) {
@@ -81,7 +81,7 @@ impl Sessions {
         for id in self.living(Some(daemon)).await? {
             let outcome = self.step(id, move |step| lost::detached(step, epoch)).await;
             self.note(id, outcome);
-            points::point(points::MID_UNLINKED);
+            fault::point(fault::MID_UNLINKED);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::base::id::SessionId;
@@ -237,7 +237,7 @@ impl App {
                     .store()
                     .scan(&prefix, after.as_deref(), 500)
                     .await
-                    .map_err(fault::from_store)?;
+                    .map_err(failure::from_store)?;
                 for record in &page {
                     if let Some(prompt) =
                         record.key.strip_prefix(&records::session_prompt_prefix(id))

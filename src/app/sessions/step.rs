@@ -343,12 +343,15 @@ impl<'a> Step<'a> {
     /// away the queue stays a person's to change.
     pub fn deliver_next(&mut self) -> Result<()> {
         let session = &self.live.session;
+        let takes = match session.activity {
+            Activity::AwaitingInput | Activity::Unknown => true,
+            // Only tasks in the background: they may never end, and the agent takes input beside them.
+            Activity::Working => session.turns > 0 && !session.in_turn,
+            Activity::AwaitingPrompt => false,
+        };
         let ready = session.lifecycle == Lifecycle::Running
             && session.detached_since.is_none()
-            && matches!(
-                session.activity,
-                Activity::AwaitingInput | Activity::Unknown
-            )
+            && takes
             && !self.live.has_input_on_its_way();
         if !ready {
             return Ok(());
@@ -434,6 +437,7 @@ impl<'a> Step<'a> {
         self.live.session.stopping = None;
         self.live.session.suspending = false;
         self.live.session.activity = Activity::Unknown;
+        self.live.session.in_turn = false;
         self.live.session.end = Some(end.clone());
         self.emit(EventBody::Ended { end });
         self.move_to(if suspended {

@@ -64,11 +64,15 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
     write_client_file(&dir, &server.url, &server.admin)?;
     let client =
         Client::connect(ServerAddress::new(&server.url).with_token(server.admin.clone())).await?;
+    // Caught before there is a daemon, which must not outlive its server. Once it is caught, nothing tells
+    // that a signal was ignored.
+    let stays = hangup_was_ignored();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut daemon = start_daemon(&client, &dir, &server.url, &args).await?;
     wait_for_link(&client, &mut daemon).await?;
     announce(out, &server.url)?;
 
-    let mut terminate = signal(SignalKind::terminate())?;
     let demo = demo_session(global, out, &dir, &server.url, &args);
     tokio::pin!(demo);
     let mut watching = args.demo;
@@ -95,6 +99,8 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
                 break DONE;
             }
             _ = terminate.recv() => break DONE,
+            // The terminal is closed: an end like Ctrl-C, unless `nohup` asked to outlive it.
+            _ = hangup.recv(), if !stays => break DONE,
         }
     };
     out.note("ending; agents that run go on and are found again at the next start");
@@ -104,6 +110,17 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
         server.ended.await?;
     }
     Ok(code)
+}
+
+/// Whether this process was started to outlive its terminal. The system tells by the signals that are
+/// ignored; where it does not tell (not Linux), the answer is no.
+fn hangup_was_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
 }
 
 /// Starts `baton daemon` as a child. It is given a fresh join token, which it uses only if it is not

@@ -368,6 +368,7 @@ pub fn event(event: &Event) -> Value {
         "may_ignore": pb.may_ignore,
         "origin_time": time(pb.origin_time),
         "raw": value(pb.raw.as_ref()),
+        "raw_content": pb.raw_content.as_ref().map(content),
         "kind": event.body.kind().as_str(),
         "body": pb.body.as_ref().map(body),
     })

@@ -46,6 +46,8 @@ pub const KEYS: &[Key] = &[
     key("drain_deadline", "10s", "longest time a shutdown takes"),
     key("retention.max_age", "none", "age at which an ended session is removed"),
     key("retention.max_session_bytes", "none", "size of a session's log above which its beginning is trimmed"),
+    key("retention.every", "1h", "how often the server looks for what need not be kept"),
+    key("compaction.every", "1h", "how often the store gives disk space back"),
     key("limits.runtime", "none", "default: longest time of a session"),
     key("limits.idle", "none", "default: longest time a session waits for input"),
     key("limits.output", "none", "default: most bytes of output of a session"),

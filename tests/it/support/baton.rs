@@ -9,6 +9,7 @@ use baton::base::Secret;
 use baton::client::{Client, ServerAddress};
 use baton::domain::{Event, EventBody};
 use baton::wire::v1;
+use nix::sys::signal::Signal;
 #[cfg(feature = "failpoints")]
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -284,6 +285,26 @@ impl Baton {
             .unwrap_or(0)
     }
 
+    /// Sends the server a signal.
+    pub fn signal_server(&self, signal: Signal) {
+        send(self.server.as_ref(), signal);
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal_daemon(&self, signal: Signal) {
+        send(self.daemon.as_ref(), signal);
+    }
+
+    /// A variable of the daemon's environment, as it was started.
+    pub fn daemon_variable(&self, name: &str) -> String {
+        let pid = self.daemon.as_ref().expect("it runs").id();
+        let text = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let mut pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(key, _)| *key == name);
+        found.expect("it is set").1.to_owned()
+    }
+
     /// Kills the server with SIGKILL.
     pub fn kill_server(&mut self) {
         kill(&mut self.server);
@@ -320,6 +341,8 @@ impl Baton {
             .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
             .map(|line| String::from_utf8_lossy(&line).into_owned())
             .any(|line| line.contains("runner") && line.contains(&marker))
+    }
+
     /// Stops the daemon in its tracks: what it is sent from now on it does not read. It can only be killed.
     pub fn freeze_daemon(&mut self) {
         let child = self.daemon.as_ref().expect("it was started");
@@ -334,13 +357,10 @@ impl Baton {
     }
 
     /// Asks the server to end, and waits for it. Its exit code.
-    pub fn stop_server(&mut self) -> Option<i32> {
-        let child = self.server.as_mut()?;
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).ok()?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok()?;
-        let code = child.wait().ok()?.code();
-        self.server = None;
-        code
+    pub async fn stop_server(&mut self) -> Option<i32> {
+        let mut child = self.server.take()?;
+        send(Some(&child), Signal::SIGTERM);
+        ended(&mut child).await
     }
 
     /// A client with the first token.
@@ -365,6 +385,15 @@ impl Baton {
 
     /// The whole log of a session, checked to be gapless from 1.
     pub async fn events(&self, session: &str) -> Vec<Event> {
+        let events = self.kept(session).await;
+        if let Some(first) = events.first() {
+            assert_eq!(first.seq, 1, "the log of {session} lacks its beginning");
+        }
+        events
+    }
+
+    /// What retention has left of a session's log, checked to be without a gap.
+    pub async fn kept(&self, session: &str) -> Vec<Event> {
         let client = self.client();
         let mut events = Vec::new();
         let mut token = String::new();
@@ -386,12 +415,9 @@ impl Baton {
                 break;
             }
         }
-        for (index, event) in events.iter().enumerate() {
-            assert_eq!(
-                event.seq,
-                index as u64 + 1,
-                "the log of {session} has a gap"
-            );
+        for pair in events.windows(2) {
+            let (one, next) = (pair[0].seq, pair[1].seq);
+            assert_eq!(one + 1, next, "the log of {session} has a gap");
         }
         events
     }
@@ -471,6 +497,26 @@ impl Drop for Baton {
             }
         }
     }
+}
+
+/// Waits for the end of a process; its exit code. The clients of this test go on meanwhile: a server that
+/// ends waits for them.
+pub async fn ended(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(Instant::now() < deadline, "it ends within {PATIENCE:?}");
+        pause.tick().await;
+    }
+}
+
+fn send(child: Option<&Child>, signal: Signal) {
+    let pid = child.expect("it runs").id();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
 }
 
 fn kill(child: &mut Option<Child>) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::usage::Ledger;
 use crate::base::id::{InputId, PromptId, TurnId};
 use crate::base::{Json, Timestamp};
-use crate::domain::prompt::{PromptKind, Suggestion};
+use crate::domain::prompt::PromptKind;
 use crate::domain::session::Activity;
 
 /// The most requests of the harness that may be open at once; one more is refused.
@@ -76,8 +76,6 @@ pub(super) struct OpenRequest {
     pub(super) tool: String,
     /// The input as it came; an allow gives it back byte for byte.
     pub(super) input: Json,
-    /// What an allow for the session tells the harness to remember.
-    pub(super) suggestions: Vec<Suggestion>,
     /// The texts of its questions.
     pub(super) questions: Vec<String>,
     /// Whether an answer was written and nobody knows if it arrived.
