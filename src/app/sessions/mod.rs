@@ -89,12 +89,15 @@ impl Shared {
             return false;
         }
         actors.remove(&id);
+        drop(actors);
+        self.transients.ended(id);
         true
     }
 
     /// Takes an actor out of the register whatever waits for it.
     fn forget(&self, id: SessionId) {
         self.actors.lock().remove(&id);
+        self.transients.ended(id);
     }
 }
 
@@ -170,6 +173,11 @@ impl Sessions {
             .jobs
             .spawn(actor::run(self.shared.clone(), live, jobs));
         Ok(actor)
+    }
+
+    /// Whether a session lives, or was spoken of just now.
+    pub(crate) fn has_actor(&self, id: SessionId) -> bool {
+        self.running(id).is_some()
     }
 
     fn running(&self, id: SessionId) -> Option<mpsc::Sender<actor::Job>> {

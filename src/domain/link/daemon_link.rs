@@ -7,10 +7,13 @@
 //! [`DaemonLink::next_deadline`].
 //!
 //! Queues: records by credit (a pump that is not wanted waits), commands by
-//! [`DaemonLimits::max_commands`] (more end the link), transients by count and bytes (the oldest are
-//! dropped), all else by the number of sessions and commands.
+//! [`DaemonLimits::max_commands`] (more end the link), what is live by [`LIVE_BYTES`] a session (what waits
+//! is merged; the oldest text goes), all else by the number of sessions and commands.
+//!
+//! [`LIVE_BYTES`]: crate::domain::live::LIVE_BYTES
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +31,8 @@ use super::{PROTOCOL_MAX, PROTOCOL_MIN};
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Timestamp};
 use crate::domain::daemon::Offer;
-use crate::domain::event::TransientBody;
+use crate::domain::event::EventBody;
+use crate::domain::live::{LiveText, Sent};
 use crate::domain::{Command, CommandResult, Transient};
 
 /// Something for the daemon to act on.
@@ -128,9 +132,7 @@ enum Phase {
         hello_sent: bool,
         until: Timestamp,
     },
-    Live {
-        since: Timestamp,
-    },
+    Live,
     /// Goodbye goes out last; then dial again after the pause, or never.
     Leaving {
         goodbye: Goodbye,
@@ -138,6 +140,13 @@ enum Phase {
     },
     /// Over for good.
     Over,
+}
+
+/// What is being written in a session, and how much of it this link has carried.
+#[derive(Default)]
+struct Live {
+    text: LiveText,
+    sent: Sent,
 }
 
 struct Known {
@@ -169,8 +178,15 @@ pub struct DaemonLink {
     /// Results to send on this link.
     results: BTreeSet<CommandId>,
     small: VecDeque<Up>,
-    transients: VecDeque<Transient>,
-    transient_bytes: usize,
+    live: BTreeMap<SessionId, Live>,
+    /// Sessions that may have something live to send.
+    live_due: BTreeSet<SessionId>,
+    /// The session whose text was sent last.
+    live_served: Option<SessionId>,
+    /// Whether the last frame was something live.
+    live_sent: bool,
+    /// When the server welcomed this link; `None` before.
+    welcomed: Option<Timestamp>,
     batch_due: Option<Timestamp>,
     offer_changed: bool,
     events: VecDeque<DaemonEvent>,
@@ -205,8 +221,11 @@ impl DaemonLink {
             commands: BTreeMap::new(),
             results: BTreeSet::new(),
             small: VecDeque::new(),
-            transients: VecDeque::new(),
-            transient_bytes: 0,
+            live: BTreeMap::new(),
+            live_due: BTreeSet::new(),
+            live_served: None,
+            live_sent: false,
+            welcomed: None,
             batch_due: None,
             offer_changed: false,
             events: VecDeque::new(),
@@ -260,7 +279,7 @@ impl DaemonLink {
 
     /// Whether the server has welcomed this link and it still stands.
     pub fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live { .. })
+        matches!(self.phase, Phase::Live)
     }
 
     /// A session has a runner or unsent records, or something about it changed. The first report of a
@@ -294,6 +313,8 @@ impl DaemonLink {
         }
         self.busy.remove(&session_id);
         self.reports.remove(&session_id);
+        self.live.remove(&session_id);
+        self.live_due.remove(&session_id);
     }
 
     /// Whether the session's pump may push one more record.
@@ -341,24 +362,24 @@ impl DaemonLink {
         }
     }
 
-    /// Something live. Dropped when the link is down or too much waits.
+    /// Something live. It is kept until [`DaemonLink::finished`], within bounds, so that each link carries the
+    /// text so far first: the server may be another one.
     pub fn transient(&mut self, transient: Transient) {
-        let open = self
-            .sessions
-            .get(&transient.session_id)
-            .is_some_and(|session| session.open);
-        if !self.is_live() || !open {
-            return;
+        let id = transient.session_id;
+        if self.sessions.contains_key(&id) {
+            self.live.entry(id).or_default().text.add(transient.body);
+            self.live_due.insert(id);
         }
-        self.transient_bytes += transient_bytes(&transient);
-        self.transients.push_back(transient);
-        while self.transients.len() > self.limits.max_transients
-            || self.transient_bytes > self.limits.max_transient_bytes
-        {
-            let Some(dropped) = self.transients.pop_front() else {
-                break;
-            };
-            self.transient_bytes -= transient_bytes(&dropped);
+    }
+
+    /// An event was made of what was live: what was not sent of it is not sent any more. Called in the order of
+    /// the records, among the calls of [`DaemonLink::transient`].
+    pub fn finished(&mut self, session_id: SessionId, body: &EventBody) {
+        if let Some(live) = self.live.get_mut(&session_id) {
+            live.text.finished(body);
+            if live.text.is_empty() {
+                self.live.remove(&session_id);
+            }
         }
     }
 
@@ -390,7 +411,7 @@ impl DaemonLink {
     /// Ends the link on purpose, for good. [`DaemonEvent::Close`] says when Goodbye was handed out.
     pub fn goodbye(&mut self, reason: impl Into<String>, sessions_end: bool) {
         match self.phase {
-            Phase::Live { .. } | Phase::Leaving { .. } => {
+            Phase::Live | Phase::Leaving { .. } => {
                 self.phase = Phase::Leaving {
                     goodbye: Goodbye {
                         reason: reason.into(),
@@ -419,7 +440,7 @@ impl DaemonLink {
                     _ => self.broken(now, "the server's first message was not Welcome"),
                 }
             }
-            Phase::Live { .. } | Phase::Leaving { .. } => {
+            Phase::Live | Phase::Leaving { .. } => {
                 self.lease.heard(now);
                 self.live_frame(now, frame);
             }
@@ -431,7 +452,8 @@ impl DaemonLink {
         if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&welcome.protocol) {
             return self.broken(now, "the server chose a protocol that was not offered");
         }
-        self.phase = Phase::Live { since: now };
+        self.phase = Phase::Live;
+        self.welcomed = Some(now);
         self.lease = Lease::new(now, welcome.lease, welcome.heartbeat_interval);
         self.link_credit = welcome.link_credit;
         self.events.push_back(DaemonEvent::Linked {
@@ -552,6 +574,9 @@ impl DaemonLink {
         let Some(session) = self.sessions.get_mut(&session_id) else {
             return;
         };
+        if !session.open {
+            self.live_due.insert(session_id);
+        }
         let (before, had) = (session.flying(), session.stored());
         let course = session.resume(stored, credit);
         self.flying = self.flying.minus(before).plus(session.flying());
@@ -588,10 +613,7 @@ impl DaemonLink {
             Phase::Greeting { until, .. } if now >= *until => {
                 self.broken(now, "the server did not answer Hello in time");
             }
-            Phase::Live { since } => {
-                if now.saturating_since(*since) >= self.limits.stable_after {
-                    self.backoff.reset();
-                }
+            Phase::Live => {
                 if self.lease.is_over(now) {
                     self.broken(now, "the server was silent for longer than the lease");
                 }
@@ -607,7 +629,7 @@ impl DaemonLink {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         match &self.phase {
             Phase::Greeting { until, .. } => Some(*until),
-            Phase::Live { .. } => {
+            Phase::Live => {
                 let lease = self.lease.end().min(self.lease.next_heartbeat());
                 Some(self.batch_due.map_or(lease, |due| due.min(lease)))
             }
@@ -630,10 +652,14 @@ impl DaemonLink {
                 }
                 Some(Up::Hello(Box::new(self.hello())))
             }
-            Phase::Live { .. } => self
-                .send_small(now)
-                .or_else(|| self.send_records(now))
-                .or_else(|| self.send_transient()),
+            Phase::Live => {
+                self.send_small(now)
+                    .or_else(|| match std::mem::take(&mut self.live_sent) {
+                        // What is live goes first, but not twice in a row: records have their turn too.
+                        true => self.send_records(now).or_else(|| self.send_transient()),
+                        false => self.send_transient().or_else(|| self.send_records(now)),
+                    })
+            }
             Phase::Leaving { .. } => match self.send_small(now) {
                 Some(frame) => Some(frame),
                 None => self.send_goodbye(now),
@@ -690,10 +716,7 @@ impl DaemonLink {
         let order: Vec<SessionId> = match self.served {
             Some(served) => self
                 .busy
-                .range((
-                    std::ops::Bound::Excluded(served),
-                    std::ops::Bound::Unbounded,
-                ))
+                .range((Bound::Excluded(served), Bound::Unbounded))
                 .chain(self.busy.range(..=served))
                 .copied()
                 .collect(),
@@ -726,10 +749,35 @@ impl DaemonLink {
         None
     }
 
+    /// The next text that was not sent yet; a session that writes faster than the transport takes it has more in
+    /// each message.
     fn send_transient(&mut self) -> Option<Up> {
-        let transient = self.transients.pop_front()?;
-        self.transient_bytes -= transient_bytes(&transient);
-        Some(Up::Transient(transient))
+        while let Some(id) = self.next_live() {
+            self.live_due.remove(&id);
+            // A session that is not open yet is due again when it is.
+            if !self.sessions.get(&id).is_some_and(|session| session.open) {
+                continue;
+            }
+            let Some(live) = self.live.get_mut(&id) else {
+                continue;
+            };
+            if let Some(body) = live.text.next(&mut live.sent) {
+                self.live_served = Some(id);
+                self.live_sent = true;
+                self.live_due.insert(id);
+                return Some(Up::Transient(Transient {
+                    session_id: id,
+                    body,
+                }));
+            }
+        }
+        None
+    }
+
+    fn next_live(&self) -> Option<SessionId> {
+        let after = self.live_served.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.live_due.range((after, Bound::Unbounded)).next();
+        next.or_else(|| self.live_due.first()).copied()
     }
 
     fn send_goodbye(&mut self, now: Timestamp) -> Option<Up> {
@@ -765,10 +813,12 @@ impl DaemonLink {
     }
 
     fn lost(&mut self, now: Timestamp, at_least: Option<Duration>) {
-        if let Phase::Live { since } = self.phase
-            && now.saturating_since(since) >= self.limits.stable_after
-        {
-            self.backoff.reset();
+        match self.welcomed {
+            Some(since) if now.saturating_since(since) >= self.limits.stable_after => {
+                self.backoff.reset();
+            }
+            Some(_) => self.backoff.ease(self.limits.short_link_pause),
+            None => {}
         }
         self.unlink();
         self.phase = Phase::Idle;
@@ -788,16 +838,13 @@ impl DaemonLink {
         self.reports.clear();
         self.results.clear();
         self.small.clear();
-        self.transients.clear();
-        self.transient_bytes = 0;
+        for live in self.live.values_mut() {
+            live.sent = Sent::default();
+        }
+        self.live_due = self.live.keys().copied().collect();
+        self.welcomed = None;
         self.batch_due = None;
         self.offer_changed = false;
-    }
-}
-
-fn transient_bytes(transient: &Transient) -> usize {
-    64 + match &transient.body {
-        TransientBody::MessageDelta { text, .. } | TransientBody::Progress { text } => text.len(),
     }
 }
 
@@ -812,6 +859,7 @@ fn splitmix(state: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::TransientBody;
 
     const T: Timestamp = Timestamp::EPOCH;
 
@@ -1054,10 +1102,33 @@ mod tests {
         assert!(link.send(T).is_none() && link.event().is_none());
     }
 
+    fn piece(offset: u64, text: &str) -> Transient {
+        Transient {
+            session_id: session(1),
+            body: TransientBody::MessageDelta {
+                message_id: "m".to_owned(),
+                block: 0,
+                offset,
+                text: text.to_owned(),
+                thinking: false,
+            },
+        }
+    }
+
+    fn live_sent(link: &mut DaemonLink) -> Vec<Transient> {
+        std::iter::from_fn(|| link.send(T))
+            .filter_map(|frame| match frame {
+                Up::Transient(transient) => Some(transient),
+                _ => None,
+            })
+            .collect()
+    }
+
     #[test]
-    fn transients_are_dropped_when_too_many_wait() {
+    fn text_that_waits_is_merged_and_of_notes_only_the_last_is_sent() {
         let mut link = greeted(&[(1, 0)], Credit::SESSION);
-        for n in 0..1_000 {
+        for n in 0..1_000_u64 {
+            link.transient(piece(n * 2, "ab"));
             link.transient(Transient {
                 session_id: session(1),
                 body: TransientBody::Progress {
@@ -1065,11 +1136,77 @@ mod tests {
                 },
             });
         }
-        let texts: Vec<_> = std::iter::from_fn(|| link.send(T)).collect();
-        assert_eq!(texts.len(), DaemonLimits::default().max_transients);
-        assert!(matches!(
-            texts.last(),
-            Some(Up::Transient(Transient { body: TransientBody::Progress { text }, .. })) if text == "999"
-        ));
+        let note = Transient {
+            session_id: session(1),
+            body: TransientBody::Progress {
+                text: "999".to_owned(),
+            },
+        };
+        assert_eq!(live_sent(&mut link), [piece(0, &"ab".repeat(1_000)), note]);
+    }
+
+    #[test]
+    fn a_new_link_carries_the_text_so_far_first() {
+        let mut link = greeted(&[(1, 0)], Credit::SESSION);
+        link.transient(piece(0, "one "));
+        assert_eq!(live_sent(&mut link), [piece(0, "one ")]);
+        link.closed(T, None);
+        link.transient(piece(4, "two "));
+        link.dial(T);
+        link.send(T);
+        link.received(T, welcome(Credit::SESSION, &[(1, 0)]));
+        assert_eq!(live_sent(&mut link), [piece(0, "one two ")]);
+        link.transient(piece(8, "three"));
+        link.finished(
+            session(1),
+            &EventBody::Message {
+                role: crate::domain::event::Role::Agent,
+                blocks: Vec::new(),
+                message_id: "m".to_owned(),
+                parent_call_id: String::new(),
+            },
+        );
+        assert_eq!(live_sent(&mut link), [], "the event says it");
+    }
+
+    #[test]
+    fn after_a_server_that_was_away_for_long_a_short_link_is_dialled_again_soon() {
+        let mut link = greeted(&[], Credit::SESSION);
+        let pause = |link: &mut DaemonLink| {
+            std::iter::from_fn(|| link.event())
+                .find_map(|event| match event {
+                    DaemonEvent::Reconnect { after } => Some(after),
+                    _ => None,
+                })
+                .expect("it dials again")
+        };
+        for _ in 0..50 {
+            link.dial(T);
+            link.closed(T, None);
+            pause(&mut link);
+        }
+        let limits = DaemonLimits::default();
+        for short in 0..200 {
+            link.dial(T);
+            link.send(T);
+            link.received(T, welcome(Credit::SESSION, &[]));
+            link.closed(T, None);
+            let pause = pause(&mut link);
+            assert!(pause <= limits.short_link_pause, "{short}: {pause:?}");
+        }
+        // A drain is an end of a link like any other: after a stable one the pauses start anew.
+        link.dial(T);
+        link.send(T);
+        link.received(T, welcome(Credit::SESSION, &[]));
+        let later = T.saturating_add(limits.stable_after);
+        link.received(
+            later,
+            Down::Drain {
+                after: Duration::ZERO,
+                reason: "restart".to_owned(),
+            },
+        );
+        while link.send(later).is_some() {}
+        assert!(pause(&mut link) <= limits.backoff.0 * 2);
     }
 }
