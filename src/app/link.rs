@@ -378,7 +378,8 @@ impl Handler for Upper {
     }
 }
 
-fn contents_of(event: &Event) -> Vec<&ContentRef> {
+/// The content that an event refers to.
+pub(super) fn contents_of(event: &Event) -> Vec<&ContentRef> {
     match &event.body {
         EventBody::Message { blocks, .. } | EventBody::ToolResult { blocks, .. } => blocks
             .iter()

@@ -177,11 +177,7 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
     if commit.ops.is_empty() && commit.appends.is_empty() && commit.trims.is_empty() {
         return Ok(());
     }
-    shared
-        .store
-        .commit(commit)
-        .await
-        .map_err(records::store_error)?;
+    shared.commit(commit).await?;
     shared.transients.committed(&changes.events);
     if changes.nudge {
         shared.nudges.nudge(live.session.daemon_id);

@@ -1,7 +1,7 @@
 //! Steering a session: interrupt, suspend, end, change options, delete.
 
-use super::fields;
 use super::step::Step;
+use super::{fields, index};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, digest};
@@ -229,6 +229,8 @@ impl App {
         for prefix in [
             records::input_prefix(id),
             records::session_prompt_prefix(id),
+            index::open_input_prefix(id),
+            index::open_prompt_prefix(id),
         ] {
             let mut after: Option<String> = None;
             loop {
@@ -258,6 +260,9 @@ impl App {
                     return Err(Error::state("the session lives again; end it first"));
                 }
                 super::lost::give_up(step)?;
+                for op in index::gone(&step.live.session) {
+                    step.op(op);
+                }
                 for key in keys {
                     step.op(records::remove(key));
                 }

@@ -39,6 +39,7 @@ pub struct Baton {
     daemon_env: Vec<(String, String)>,
     server: Option<Child>,
     daemon: Option<Child>,
+    other: Option<Child>,
 }
 
 impl Baton {
@@ -67,6 +68,7 @@ impl Baton {
             daemon_env: Vec::new(),
             server: None,
             daemon: None,
+            other: None,
         }
     }
 
@@ -189,7 +191,29 @@ impl Baton {
     pub async fn start_daemon(&mut self) {
         let client = self.client();
         let before = self.newest_epoch(&client).await;
-        let state = self.dir.path().join("daemon");
+        self.daemon = Some(self.spawn_daemon("daemon").await);
+        eventually("the daemon is linked", || async {
+            (self.newest_epoch(&client).await > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a second daemon, with a state of its own, and waits until it is linked. Its id.
+    pub async fn start_other_daemon(&mut self) -> String {
+        let client = self.client();
+        let known = daemons(&client).await;
+        self.other = Some(self.spawn_daemon("other").await);
+        eventually("the other daemon is linked", || async {
+            let mut new = daemons(&client).await;
+            new.retain(|daemon| !known.iter().any(|known| known.id == daemon.id));
+            new.pop().map(|daemon| daemon.id)
+        })
+        .await
+    }
+
+    async fn spawn_daemon(&self, name: &str) -> Child {
+        let client = self.client();
+        let state = self.dir.path().join(name);
         let joined = state.join("credential").exists();
         let mut command = self.command(&["daemon", "--server", &self.url()]);
         command
@@ -201,7 +225,7 @@ impl Baton {
             .args(&self.daemon_flags)
             .envs(self.daemon_env.iter().cloned())
             .stdout(Stdio::null())
-            .stderr(self.log("daemon.log"));
+            .stderr(self.log(&format!("{name}.log")));
         if !joined {
             let join = client
                 .create_join_token(v1::CreateJoinTokenRequest::default())
@@ -209,23 +233,12 @@ impl Baton {
                 .unwrap();
             command.env("BATON_JOIN_TOKEN", join.secret);
         }
-        self.daemon = Some(command.spawn().unwrap());
-        eventually("the daemon is linked", || async {
-            (self.newest_epoch(&client).await > before).then_some(())
-        })
-        .await;
+        command.spawn().unwrap()
     }
 
     async fn newest_epoch(&self, client: &Client) -> u64 {
-        let daemons = client
-            .list_daemons(v1::ListDaemonsRequest {
-                attached_only: true,
-                ..Default::default()
-            })
+        daemons(client)
             .await
-            .map(|page| page.daemons)
-            .unwrap_or_default();
-        daemons
             .iter()
             .map(|daemon| daemon.link_epoch)
             .max()
@@ -338,6 +351,7 @@ impl Baton {
 impl Drop for Baton {
     fn drop(&mut self) {
         kill(&mut self.daemon);
+        kill(&mut self.other);
         kill(&mut self.server);
         // Runners outlive the daemon on purpose; a test's end is theirs. They are known by the directory
         // they were started with, which is this test's own.
@@ -357,6 +371,16 @@ impl Drop for Baton {
             }
         }
     }
+}
+
+/// The daemons that are linked.
+async fn daemons(client: &Client) -> Vec<v1::Daemon> {
+    let request = v1::ListDaemonsRequest {
+        attached_only: true,
+        ..Default::default()
+    };
+    let listed = client.list_daemons(request).await;
+    listed.map(|page| page.daemons).unwrap_or_default()
 }
 
 fn kill(child: &mut Option<Child>) {
