@@ -613,12 +613,7 @@ impl DaemonLink {
             Phase::Greeting { until, .. } if now >= *until => {
                 self.broken(now, "the server did not answer Hello in time");
             }
-            Phase::Live => {
-                if self.lease.is_over(now) {
-                    self.broken(now, "the server was silent for longer than the lease");
-                }
-            }
-            Phase::Leaving { .. } if self.lease.is_over(now) => {
+            Phase::Live | Phase::Leaving { .. } if self.lease.is_over(now) => {
                 self.broken(now, "the server was silent for longer than the lease");
             }
             _ => {}

@@ -226,6 +226,10 @@ impl Baton {
             .envs(self.daemon_env.iter().cloned())
             .stdout(Stdio::null())
             .stderr(self.log(&format!("{name}.log")));
+        if name != "daemon" {
+            // The first one has the host's name, which is then taken.
+            command.args(["--name", name]);
+        }
         if !joined {
             let join = client
                 .create_join_token(v1::CreateJoinTokenRequest::default())
