@@ -42,7 +42,7 @@ impl App {
 
     /// A daemon's record as it is shown.
     pub async fn shown_daemon(&self, daemon: Daemon, revision: u64) -> Result<ShownDaemon> {
-        let living = self.sessions().living(Some(daemon.id)).await?.len();
+        let living = self.sessions().living_count(Some(daemon.id));
         Ok(ShownDaemon {
             daemon,
             revision,
@@ -129,7 +129,7 @@ impl App {
     /// Forgets a daemon and revokes its credential.
     pub async fn remove_daemon(&self, id: DaemonId, force: bool) -> Result<()> {
         self.get_daemon(id).await?;
-        let living = self.sessions().living(Some(id)).await?;
+        let living = self.sessions().living(Some(id));
         if !living.is_empty() && !force {
             return Err(Error::state(format!(
                 "the daemon has {} living sessions; end them first, or use force",

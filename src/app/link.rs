@@ -305,8 +305,9 @@ impl Handler for Upper {
                 None => tracing::info!(%daemon, "the daemon's link is lost"),
             }
             if let Err(error) = app.daemon_unlinked(daemon, epoch).await {
-                if error.code() == Code::Unavailable {
-                    // A server that ends closes its links; the next one starts without any.
+                if error.code() == Code::Unavailable && app.relay().is_draining() {
+                    // A server that ends closes its links and then its store; the next one starts without any
+                    // daemon linked. A store that fails at any other time is worth a word.
                     tracing::info!(%daemon, ?error, "that the daemon is not linked is not stored");
                     return;
                 }
@@ -369,13 +370,16 @@ impl Handler for Upper {
     }
 
     fn transient(&self, _daemon: DaemonId, transient: Transient) {
-        if let Ok(app) = self.app() {
+        let Ok(app) = self.app() else { return };
+        // A session that lives has its actor, which lets go of the text when it is over.
+        if app.sessions().has_actor(transient.session_id) {
             app.transients().put(transient);
         }
     }
 }
 
-fn contents_of(event: &Event) -> Vec<&ContentRef> {
+/// The content that an event refers to.
+pub(super) fn contents_of(event: &Event) -> Vec<&ContentRef> {
     let mut contents: Vec<&ContentRef> = match &event.body {
         EventBody::Message { blocks, .. } | EventBody::ToolResult { blocks, .. } => blocks
             .iter()

@@ -17,6 +17,9 @@ pub mod search;
 pub mod sessions;
 pub mod system;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::base::{Result, SharedClock};
@@ -92,6 +95,7 @@ impl App {
                 transients,
             }
         });
+        parts.sessions.load().await?;
         Ok(App { parts })
     }
 

@@ -502,7 +502,7 @@ pub enum TransientBody {
         message_id: String,
         /// Which block, from 0.
         block: u32,
-        /// Where this text starts in the block, in bytes; 0 restarts the block.
+        /// Where this text starts in the block, in bytes; what stood there is repeated or replaced.
         offset: u64,
         /// The text.
         text: String,

@@ -19,6 +19,8 @@ pub mod prompt;
 
 pub mod event;
 
+pub mod live;
+
 pub mod policy;
 
 pub mod command;
@@ -36,6 +38,7 @@ pub use daemon::Daemon;
 pub use event::{Event, EventBody, EventKind, Transient};
 pub use harness::{Capabilities, Harness, PermissionMode};
 pub use input::{Delivery, Input, InputState};
+pub use live::LiveText;
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
 pub use token::{Scope, Token};

@@ -325,6 +325,55 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session that was just made: nothing has happened to it, and nothing special is asked of it.
+    pub fn new(
+        id: SessionId,
+        daemon_id: DaemonId,
+        harness: String,
+        created_by: Actor,
+        now: Timestamp,
+    ) -> Self {
+        Session {
+            id,
+            title: String::new(),
+            daemon_id,
+            harness,
+            capabilities: Capabilities::default(),
+            model: String::new(),
+            permission_mode: PermissionMode::default(),
+            mode: Mode::default(),
+            one_shot: false,
+            cwd: String::new(),
+            argv: Vec::new(),
+            env_names: Vec::new(),
+            lifecycle: Lifecycle::Pending,
+            end: None,
+            stopping: None,
+            suspending: false,
+            activity: Activity::Unknown,
+            activity_source: ActivitySource::Protocol,
+            activity_confidence: 0,
+            detached_since: None,
+            provider_session_id: String::new(),
+            resumed_from: None,
+            forked_from: None,
+            resumed_by: None,
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+            last_event_at: now,
+            usage: Usage::default(),
+            turns: 0,
+            in_turn: false,
+            output_bytes: 0,
+            pending_prompts: 0,
+            queued_inputs: 0,
+            limits: Limits::default(),
+            labels: BTreeMap::new(),
+            created_by,
+        }
+    }
+
     /// Whether the process is known to be gone for good, so that its conversation is free.
     pub fn is_over(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Ended | Lifecycle::Suspended)

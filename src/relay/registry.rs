@@ -155,6 +155,11 @@ impl Relay {
             .count()
     }
 
+    /// Whether the server has begun to end ([`Relay::drain_all`]).
+    pub fn is_draining(&self) -> bool {
+        self.shared.jobs.is_closed()
+    }
+
     /// Ends a daemon's link with an error: its credential was revoked, or it was removed.
     pub fn close(&self, daemon: DaemonId, reason: Error) {
         if let Some(live) = self.shared.live(daemon) {

@@ -187,7 +187,7 @@ impl Counting for Counter {
                     _ => break,
                 }
             }
-            let living = self.app.sessions().living(None).await?.len();
+            let living = self.app.sessions().living_count(None);
             Ok(Counts {
                 linked_daemons: u32::try_from(self.app.relay().linked()).unwrap_or(u32::MAX),
                 living_sessions: u32::try_from(living).unwrap_or(u32::MAX),

@@ -36,7 +36,7 @@ async fn count(app: &App) -> Result<Tally> {
         daemons_linked: u32::try_from(app.relay().linked()).unwrap_or(u32::MAX),
         ..Tally::default()
     };
-    for id in app.sessions().living(None).await? {
+    for id in app.sessions().living(None) {
         let found =
             records::get::<Session>(app.store().as_ref(), &records::session_key(id)).await?;
         // One that was deleted since it was listed counts no more.

@@ -13,6 +13,7 @@ pub mod local;
 pub mod memory;
 pub mod retention;
 
+mod contents;
 mod keys;
 mod lease;
 mod outbox;
@@ -416,6 +417,7 @@ pub trait Contents: Send + Sync + 'static {
     /// Bytes from `offset`, at most `max`; empty at the end.
     fn read_content(&self, sha256: &str, offset: u64, max: usize) -> BoxFuture<'_, Result<Bytes>>;
     /// The change that says that a stream refers to content; content nobody refers to is removed by compaction.
+    /// Removing the record takes it back; a stream that is dropped takes all of its own along.
     fn refer_op(&self, stream: &Stream, sha256: &str) -> RecordOp;
     /// Whether a stream refers to content.
     fn refers(&self, stream: &Stream, sha256: &str) -> BoxFuture<'_, Result<bool>>;

@@ -18,6 +18,7 @@ mod hangup;
 mod hygiene;
 mod limits;
 mod listener;
+mod live;
 mod odd_output;
 mod ownership;
 mod permissions;

@@ -245,7 +245,6 @@ async fn a_session_that_has_not_begun_is_canceled_with_its_daemon() {
     let remove = v1::RemoveDaemonRequest {
         daemon_id: owner.id.to_string(),
         force: true,
-        ..Default::default()
     };
     baton.client().remove_daemon(remove).await.unwrap();
     let end = baton

@@ -5,7 +5,6 @@
 //! reader costs the server one number.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Open;
 use super::list::check_cursor;
-use super::transients::{Board, Sent};
+use super::transients::Watching;
 use crate::app::App;
 use crate::app::failure;
 use crate::base::id::SessionId;
@@ -82,12 +81,11 @@ pub enum Item {
 pub struct Reader {
     store: SharedStore,
     stream: Stream,
-    session_id: SessionId,
     options: ReaderOptions,
     head: Head,
     after: u64,
     wake: watch::Receiver<u64>,
-    board: Option<(Arc<Board>, watch::Receiver<u64>, Sent)>,
+    board: Option<Watching>,
     ready: VecDeque<Item>,
     chunks: VecDeque<Chunk>,
     told: (u64, Instant),
@@ -135,15 +133,10 @@ impl App {
                 }
             }
         };
-        let board = options.transients.then(|| {
-            let board = self.transients().board(id);
-            let wake = board.watch();
-            (board, wake, Sent::default())
-        });
+        let board = options.transients.then(|| self.transients().watch(id));
         Ok(Reader {
             store: self.store().clone(),
             stream,
-            session_id: id,
             options,
             head,
             after,
@@ -186,9 +179,8 @@ impl Reader {
                 }
                 Err(error) => return Err(failure::from_store(error)),
             }
-            if let Some((board, wake, sent)) = &mut self.board {
-                wake.mark_unchanged();
-                let news = board.news(self.session_id, sent);
+            if let Some(board) = &mut self.board {
+                let news = board.news();
                 if !news.is_empty() {
                     self.ready.extend(news.into_iter().map(Item::Transient));
                     continue;
@@ -208,7 +200,7 @@ impl Reader {
         }
         let live = async {
             match &mut self.board {
-                Some((_, wake, _)) => wake.changed().await.is_ok(),
+                Some(board) => board.changed().await,
                 None => std::future::pending().await,
             }
         };
@@ -221,7 +213,7 @@ impl Reader {
                     tokio::time::sleep(CONFLATE_FOR).await;
                 }
             }
-            _ = live => {}
+            () = live => {}
             () = tokio::time::sleep_until(due) => {
                 self.told = (self.after, Instant::now());
                 self.ready.push_back(Item::Progress(self.after));

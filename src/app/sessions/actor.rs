@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::step::{Changes, Step};
 use super::{Shared, fault, timers};
-use crate::app::failure;
 use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
@@ -182,11 +181,7 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
         return Ok(());
     }
     fault::point(fault::BEFORE_COMMIT);
-    shared
-        .store
-        .commit(commit)
-        .await
-        .map_err(failure::from_store)?;
+    shared.commit(commit).await?;
     fault::point(fault::AFTER_COMMIT);
     for event in &changes.events {
         if let EventBody::Ended { end } = &event.body {

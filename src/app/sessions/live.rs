@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::index;
 use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 use crate::base::{Result, Timestamp};
-use crate::domain::prompt::{AnswerDelivery, PromptState};
+use crate::domain::prompt::PromptState;
 use crate::domain::{
     Activity, Command, CommandBody, Input, InputState, Lifecycle, Prompt, Session,
 };
@@ -71,30 +72,24 @@ impl Live {
             live.last_seq = last_seq;
             live.origin = origin;
         }
-        live.load_inputs(store).await?;
-        live.load_prompts(store).await?;
-        live.load_commands(store).await?;
+        // A session that is over for good has let go of everything.
+        if live.session.lifecycle != Lifecycle::Ended || live.session.is_lost() {
+            live.load_inputs(store).await?;
+            live.load_prompts(store).await?;
+            live.load_commands(store).await?;
+        }
         Ok(Some(live))
     }
 
     async fn load_inputs(&mut self, store: &dyn Store) -> Result<()> {
-        // Only what is not settled is kept; a session's inputs are read once, when its actor starts.
-        let prefix = records::input_prefix(self.session.id);
-        let mut after: Option<String> = None;
-        loop {
-            let page = store
-                .scan(&prefix, after.as_deref(), 500)
-                .await
-                .map_err(failure::from_store)?;
-            for record in &page {
-                let input: Input = records::decode(record)?;
-                if matches!(input.state, InputState::Queued | InputState::Delivered) {
-                    self.inputs.insert(input.id, input);
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
-                _ => break,
+        // Only what is not settled is kept, and only that is read.
+        let prefix = index::open_input_prefix(self.session.id);
+        for id in index::ids::<InputId>(store, &prefix).await? {
+            let key = records::input_key(self.session.id, id);
+            if let Some((input, _)) = records::get::<Input>(store, &key).await?
+                && index::is_open_input(&input)
+            {
+                self.inputs.insert(id, input);
             }
         }
         let mut queued: Vec<&Input> = self
@@ -108,26 +103,13 @@ impl Live {
     }
 
     async fn load_prompts(&mut self, store: &dyn Store) -> Result<()> {
-        let prefix = records::session_prompt_prefix(self.session.id);
-        let mut after: Option<String> = None;
-        loop {
-            let page = store
-                .scan(&prefix, after.as_deref(), 500)
-                .await
-                .map_err(failure::from_store)?;
-            for mark in &page {
-                let id = mark.key.get(prefix.len()..).unwrap_or_default();
-                let key = format!("{}{id}", records::PROMPTS);
-                if let Some((prompt, _)) = records::get::<Prompt>(store, &key).await?
-                    && (prompt.state == PromptState::Pending
-                        || prompt.delivery == AnswerDelivery::Queued)
-                {
-                    self.prompts.insert(prompt.id, prompt);
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
-                _ => break,
+        let prefix = index::open_prompt_prefix(self.session.id);
+        for id in index::ids::<PromptId>(store, &prefix).await? {
+            if let Some((prompt, _)) =
+                records::get::<Prompt>(store, &records::prompt_key(id)).await?
+                && index::is_open_prompt(&prompt)
+            {
+                self.prompts.insert(id, prompt);
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Steering a session: interrupt, suspend, end, change options, delete.
 
+use super::index;
 use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
@@ -230,6 +231,8 @@ impl App {
         for prefix in [
             records::input_prefix(id),
             records::session_prompt_prefix(id),
+            index::open_input_prefix(id),
+            index::open_prompt_prefix(id),
         ] {
             let mut after: Option<String> = None;
             loop {
@@ -259,6 +262,9 @@ impl App {
                     return Err(Error::state("the session lives again; end it first"));
                 }
                 super::lost::give_up(step)?;
+                for op in index::gone(&step.live.session) {
+                    step.op(op);
+                }
                 for key in keys {
                     step.op(records::remove(key));
                 }

@@ -60,7 +60,7 @@ fn expire_prompts(step: &mut Step<'_>) -> Result<()> {
 /// The grace period is over: the session ends as lost. Its process may still run; if it is found alive,
 /// the session goes on.
 fn lose(step: &mut Step<'_>, grace: Duration) -> Result<()> {
-    if !step.live.lost_at(grace).is_some_and(|at| at <= step.now) {
+    if step.live.lost_at(grace).is_none_or(|at| at > step.now) {
         return Ok(());
     }
     let message = format!(

@@ -64,8 +64,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    Chunk, Commit, Committed, Durability, Error, Expect, Head, Journal, Lease, Leases, Outbox,
-    Record, RecordChange, RecordOp, Records, Result, Store, Stream, keys, lease, outbox,
+    Chunk, Commit, Committed, Durability, Error, Head, Journal, Lease, Leases, Outbox, Record,
+    RecordChange, RecordOp, Records, Result, Store, Stream, contents, keys, lease, outbox,
 };
 use crate::base::{SharedClock, SystemClock};
 use disk::{SharedDisk, SystemDisk};
@@ -603,11 +603,7 @@ impl super::Contents for LocalStore {
     }
 
     fn refer_op(&self, stream: &Stream, sha256: &str) -> RecordOp {
-        RecordOp {
-            key: keys::content(stream, sha256),
-            expect: Expect::Any,
-            value: Some(Bytes::new()),
-        }
+        contents::refer_op(stream, sha256)
     }
 
     fn refers(&self, stream: &Stream, sha256: &str) -> BoxFuture<'_, Result<bool>> {

@@ -42,6 +42,7 @@ pub struct Baton {
     daemon_env: Vec<(String, String)>,
     server: Option<Child>,
     daemon: Option<Child>,
+    other: Option<Child>,
 }
 
 impl Baton {
@@ -70,6 +71,7 @@ impl Baton {
             daemon_env: Vec::new(),
             server: None,
             daemon: None,
+            other: None,
         }
     }
 
@@ -221,7 +223,7 @@ impl Baton {
     #[cfg(feature = "failpoints")]
     pub async fn spawn_daemon_again(&mut self) {
         if self.daemon.is_none() {
-            self.spawn_daemon(false).await;
+            self.daemon = Some(self.spawn_daemon("daemon", false).await);
         }
     }
 
@@ -238,15 +240,28 @@ impl Baton {
     async fn join_daemon(&mut self, join: bool) {
         let client = self.client();
         let before = self.newest_epoch(&client).await;
-        self.spawn_daemon(join).await;
+        self.daemon = Some(self.spawn_daemon("daemon", join).await);
         eventually("the daemon is linked", || async {
             (self.newest_epoch(&client).await > before).then_some(())
         })
         .await;
     }
 
-    async fn spawn_daemon(&mut self, join: bool) {
-        let state = self.dir.path().join("daemon");
+    /// Starts a second daemon, with a state of its own, and waits until it is linked. Its id.
+    pub async fn start_other_daemon(&mut self) -> String {
+        let client = self.client();
+        let known = daemons(&client).await;
+        self.other = Some(self.spawn_daemon("other", true).await);
+        eventually("the other daemon is linked", || async {
+            let mut new = daemons(&client).await;
+            new.retain(|daemon| !known.iter().any(|known| known.id == daemon.id));
+            new.pop().map(|daemon| daemon.id)
+        })
+        .await
+    }
+
+    async fn spawn_daemon(&self, name: &str, join: bool) -> Child {
+        let state = self.dir.path().join(name);
         let mut command = self.command(&["daemon", "--server", &self.url()]);
         command
             .arg("--data-dir")
@@ -257,7 +272,11 @@ impl Baton {
             .args(&self.daemon_flags)
             .envs(self.daemon_env.iter().cloned())
             .stdout(Stdio::null())
-            .stderr(self.log("daemon.log"));
+            .stderr(self.log(&format!("{name}.log")));
+        if name != "daemon" {
+            // The first one has the host's name, which is then taken.
+            command.args(["--name", name]);
+        }
         if join {
             let join = self
                 .client()
@@ -266,19 +285,12 @@ impl Baton {
                 .unwrap();
             command.env("BATON_JOIN_TOKEN", join.secret);
         }
-        self.daemon = Some(command.spawn().unwrap());
+        command.spawn().unwrap()
     }
 
     async fn newest_epoch(&self, client: &Client) -> u64 {
-        let daemons = client
-            .list_daemons(v1::ListDaemonsRequest {
-                attached_only: true,
-                ..Default::default()
-            })
+        daemons(client)
             .await
-            .map(|page| page.daemons)
-            .unwrap_or_default();
-        daemons
             .iter()
             .map(|daemon| daemon.link_epoch)
             .max()
@@ -478,6 +490,7 @@ impl Drop for Dying {
 impl Drop for Baton {
     fn drop(&mut self) {
         kill(&mut self.daemon);
+        kill(&mut self.other);
         kill(&mut self.server);
         // Runners outlive the daemon on purpose; a test's end is theirs. They are known by the directory
         // they were started with, which is this test's own.
@@ -517,6 +530,16 @@ fn send(child: Option<&Child>, signal: Signal) {
     let pid = child.expect("it runs").id();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// The daemons that are linked.
+async fn daemons(client: &Client) -> Vec<v1::Daemon> {
+    let request = v1::ListDaemonsRequest {
+        attached_only: true,
+        ..Default::default()
+    };
+    let listed = client.list_daemons(request).await;
+    listed.map(|page| page.daemons).unwrap_or_default()
 }
 
 fn kill(child: &mut Option<Child>) {
