@@ -26,6 +26,8 @@ pub mod daemon;
 
 pub mod link;
 
+pub mod narrowing;
+
 pub mod token;
 
 pub use actor::{Actor, ActorKind};
@@ -35,6 +37,7 @@ pub use daemon::Daemon;
 pub use event::{Event, EventBody, EventKind, Transient};
 pub use harness::{Capabilities, Harness, PermissionMode};
 pub use input::{Delivery, Input, InputState};
+pub use narrowing::Narrowing;
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
 pub use token::{Scope, Token};

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
+use crate::app::sight::beyond;
 use crate::base::id::{CommandId, DaemonId, InputId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::command::StartCommand;
@@ -68,7 +69,7 @@ impl App {
         &self,
         caller: &Caller,
         request_id: &str,
-        new: NewSession,
+        mut new: NewSession,
     ) -> Result<Session> {
         fields::input("input", &new.input, true)?;
         fields::cwd(&new.cwd)?;
@@ -101,6 +102,7 @@ impl App {
                 "this server has no interactive terminals; use the headless mode",
             ));
         }
+        confine(caller, &mut new)?;
         let limits = fields::limits(new.limits.clone(), &self.sessions().options().limits)?;
         let title = fields::title(&new.title, &new.input, &new.argv)?;
 
@@ -110,7 +112,7 @@ impl App {
             .begin(caller, "CreateSession", request_id, request)
             .await?;
         let pending = match begun {
-            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
+            Begin::Repeat(answer) => return self.repeated_session(caller, &answer).await,
             Begin::Fresh(pending) => pending,
         };
         let most = self.sessions().options().max_living;
@@ -120,7 +122,7 @@ impl App {
                 format!("this server has {most} living sessions, as many as it takes"),
             ));
         }
-        let daemon = self.place(&new).await?;
+        let daemon = self.place(caller, &new).await?;
         let now = self.clock().now();
         let actor = caller.actor();
         let cwd = if new.cwd.is_empty() {
@@ -158,6 +160,7 @@ impl App {
             provider_session_id: String::new(),
             resumed_from: None,
             forked_from: None,
+            ancestors: Vec::new(),
             resumed_by: None,
             created_at: now,
             started_at: None,
@@ -192,16 +195,17 @@ impl App {
     ) -> Result<Session> {
         fields::input("input", &resume.input, true)?;
         fields::word("model", &resume.model)?;
+        self.require_session(caller, id).await?;
         let request = digest(format!("{id}{resume:?}").as_bytes());
         let begun = self
             .idempotency()
             .begin(caller, "ResumeSession", request_id, request)
             .await?;
         let pending = match begun {
-            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
+            Begin::Repeat(answer) => return self.repeated_session(caller, &answer).await,
             Begin::Fresh(pending) => pending,
         };
-        let (old, _) = self.get_session(id).await?;
+        let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
         may_resume(&old, resume.force)?;
         let mode = resume.permission_mode.unwrap_or(old.permission_mode);
@@ -294,16 +298,17 @@ impl App {
         input: String,
     ) -> Result<Session> {
         fields::input("input", &input, true)?;
+        self.require_session(caller, id).await?;
         let request = digest(format!("{id}{input}").as_bytes());
         let begun = self
             .idempotency()
             .begin(caller, "ForkSession", request_id, request)
             .await?;
         let pending = match begun {
-            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
+            Begin::Repeat(answer) => return self.repeated_session(caller, &answer).await,
             Begin::Fresh(pending) => pending,
         };
-        let (old, _) = self.get_session(id).await?;
+        let (old, _) = self.get_session(caller, id).await?;
         if !old.capabilities.fork {
             return Err(Error::new(
                 Code::NoResumableSession,
@@ -363,11 +368,31 @@ impl App {
         Ok(session)
     }
 
-    async fn repeated_session(&self, answer: &[u8]) -> Result<Session> {
+    async fn repeated_session(&self, caller: &Caller, answer: &[u8]) -> Result<Session> {
         let id = std::str::from_utf8(answer).map_err(Error::internal)?;
-        let (session, _) = self.get_session(id.parse()?).await?;
+        let (session, _) = self.get_session(caller, id.parse()?).await?;
         Ok(session)
     }
+}
+
+/// A narrowed caller starts sessions in its projects only. Where it names no directory, it means the first of
+/// them that the daemon may have.
+fn confine(caller: &Caller, new: &mut NewSession) -> Result<()> {
+    let Some(narrowing) = &caller.narrowing else {
+        return Ok(());
+    };
+    let mut projects = narrowing.projects.iter().filter(|project| {
+        let there = |asked| project.daemon_id.is_none_or(|id| id == asked);
+        new.daemon_id.is_none_or(there) && (new.cwd.is_empty() || project.contains(&new.cwd))
+    });
+    let project = projects
+        .next()
+        .ok_or_else(|| beyond(caller, "starts sessions in its projects only"))?;
+    if new.cwd.is_empty() {
+        new.cwd.clone_from(&project.directory);
+        new.daemon_id = new.daemon_id.or(project.daemon_id);
+    }
+    Ok(())
 }
 
 /// What a caller wants of a continued session.
@@ -433,6 +458,7 @@ fn successor(old: &Session, id: SessionId, actor: &Actor, now: Timestamp) -> Ses
         detached_since: None,
         resumed_from: None,
         forked_from: None,
+        ancestors: old.ancestors_of_next(),
         resumed_by: None,
         created_at: now,
         started_at: None,
