@@ -14,6 +14,7 @@ mod first_path;
 mod hygiene;
 mod limits;
 mod listener;
+mod narrowing;
 mod rooms;
 mod runner;
 mod serving;
