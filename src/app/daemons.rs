@@ -236,11 +236,19 @@ impl App {
             .await
     }
 
-    /// What a narrowed caller is shown instead of a daemon's roots: those of its projects that are there.
+    /// What a narrowed caller is shown instead of a daemon's roots: the roots that lie in its projects, and its
+    /// projects that lie in a root.
     async fn project_roots(&self, id: DaemonId, narrowing: &Narrowing) -> Result<Directory> {
-        let mut roots = Directory::default();
+        if narrowing.projects.is_empty() {
+            return Ok(Directory::default());
+        }
+        let mut roots = self.look_into(id, String::new(), true).await?;
+        roots
+            .entries
+            .retain(|root| narrowing.has_place(id, &root.path));
         for project in &narrowing.projects {
-            if !project.holds(id, &project.directory) {
+            let listed = |root: &DirectoryEntry| root.path == project.directory;
+            if !project.holds(id, &project.directory) || roots.entries.iter().any(listed) {
                 continue;
             }
             // The daemon refuses what is outside of its roots, and what is not there, in the same words.

@@ -203,3 +203,54 @@ pub(crate) fn beyond(caller: &Caller, what: &str) -> Error {
         format!("this token is narrowed and {what}; {allowed}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::app::access::Access;
+    use crate::app::search::Search;
+    use crate::base::clock::ManualClock;
+    use crate::base::{Clock as _, SystemClock, Timestamp};
+
+    #[tokio::test]
+    async fn a_deleted_session_is_remembered_for_a_day() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
+        let store: crate::store::SharedStore = crate::store::memory::shared(SystemClock::shared());
+        let app = App::new(
+            store.clone(),
+            clock.clone(),
+            Access::new(store.clone(), clock.clone()),
+            crate::relay::Options::default(),
+            Search::in_memory().unwrap(),
+            crate::app::sessions::Options::default(),
+        )
+        .await
+        .unwrap();
+        for bits in 0..3 {
+            let gone = Gone {
+                id: SessionId::from_bits(bits),
+                daemon_id: DaemonId::from_bits(1),
+                cwd: "/srv".to_owned(),
+                ancestors: Vec::new(),
+                prompts: Vec::new(),
+                at: clock.now(),
+            };
+            let op = records::put(records::gone_key(gone.id), &gone, Expect::Absent).unwrap();
+            let commit = Commit {
+                ops: vec![op],
+                ..Commit::default()
+            };
+            store.commit(commit).await.unwrap();
+            clock.advance(Duration::from_secs(3_600));
+        }
+        // Three hours after the first.
+        assert_eq!(app.forget_gone().await.unwrap(), 0);
+        clock.advance(Duration::from_secs(22 * 3_600));
+        assert_eq!(app.forget_gone().await.unwrap(), 2);
+        let left = store.scan(records::GONE, None, 10).await.unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].key, records::gone_key(SessionId::from_bits(2)));
+    }
+}

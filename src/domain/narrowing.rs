@@ -247,4 +247,68 @@ mod tests {
         };
         assert!(many.checked().is_err());
     }
+
+    /// A session's record as an earlier version wrote it.
+    fn session(id: u128, parent: Option<u128>) -> Session {
+        let id_of = |bits: u128| SessionId::from_bits(bits).to_string();
+        serde_json::from_value(serde_json::json!({
+            "id": id_of(id), "title": "", "daemon_id": DaemonId::from_bits(1).to_string(), "harness": "demo",
+            "model": "", "permission_mode": "ask", "mode": "headless", "one_shot": false, "cwd": "/srv/app",
+            "lifecycle": "ended", "end": null, "activity": "unknown", "activity_source": "protocol",
+            "activity_confidence": 0, "detached_since": null, "provider_session_id": "",
+            "resumed_from": null, "forked_from": parent.map(id_of), "resumed_by": null,
+            "created_at": 0, "started_at": null, "ended_at": null, "last_event_at": 0,
+            "usage": crate::domain::Usage::default(), "turns": 0, "pending_prompts": 0, "queued_inputs": 0,
+            "limits": {}, "labels": {}, "created_by": {"kind": "server", "id": "", "name": ""},
+        }))
+        .unwrap()
+    }
+
+    fn naming(id: u128) -> Narrowing {
+        Narrowing {
+            projects: Vec::new(),
+            sessions: vec![SessionId::from_bits(id)],
+        }
+    }
+
+    #[test]
+    fn a_session_is_seen_with_what_comes_from_it_and_not_with_what_it_comes_from() {
+        let parent = session(2, Some(1));
+        let child = Session {
+            ancestors: parent.ancestors_of_next(),
+            ..session(3, Some(2))
+        };
+        let grandchild = Session {
+            ancestors: child.ancestors_of_next(),
+            ..session(4, Some(3))
+        };
+        for (named, sees) in [(1, true), (2, true), (3, true), (4, true), (5, false)] {
+            assert_eq!(naming(named).sees(&grandchild), sees, "{named}");
+        }
+        assert!(!naming(3).sees(&parent) && !naming(4).sees(&child));
+        // A record of an earlier version knows its parent at least.
+        assert!(naming(1).sees(&parent));
+        // And so it is with what is remembered of it.
+        let gone = Gone::of(&grandchild, Vec::new(), Timestamp::EPOCH);
+        assert!(naming(1).saw(&gone) && !naming(5).saw(&gone));
+        let project = Narrowing {
+            projects: vec![project("/srv")],
+            sessions: Vec::new(),
+        };
+        assert!(project.sees(&parent) && project.saw(&gone));
+    }
+
+    #[test]
+    fn a_line_of_descent_is_bounded_and_the_nearest_are_kept() {
+        let mut last = session(1, None);
+        for id in 2..=100_u128 {
+            last = Session {
+                ancestors: last.ancestors_of_next(),
+                ..session(id, Some(id - 1))
+            };
+        }
+        assert_eq!(last.ancestors.len(), crate::domain::session::MAX_ANCESTORS);
+        assert!(naming(99).sees(&last) && naming(36).sees(&last));
+        assert!(!naming(35).sees(&last));
+    }
 }

@@ -47,7 +47,13 @@ pub async fn compose(
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
-            "sessions", "events", "prompts", "daemons", "search", "access",
+            "sessions",
+            "events",
+            "prompts",
+            "daemons",
+            "search",
+            "access",
+            "narrowing",
         ]
         .map(str::to_owned)
         .to_vec(),

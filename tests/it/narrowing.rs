@@ -8,7 +8,7 @@ use baton::base::id::{InputId, PromptId, RuleId, SessionId};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
-use baton::wire::v1;
+use baton::wire::{link_v1, v1};
 use bytes::Bytes;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, ReflectMessage as _, Value};
@@ -217,6 +217,20 @@ fn to_sessions(ids: &[&str]) -> v1::Narrowing {
 fn client(baton: &Baton, made: &v1::CreateTokenResponse) -> Client {
     let secret = Secret::new(made.secret.clone());
     Client::lazy(ServerAddress::new(baton.url()).with_token(secret)).unwrap()
+}
+
+/// A daemon that never links; its id.
+async fn enroll(baton: &Baton, join: &str) -> String {
+    let request = link_v1::EnrollRequest {
+        name: "elsewhere".to_owned(),
+        hostname: "elsewhere".to_owned(),
+        nonce: vec![7; 16].into(),
+    };
+    let request = request.encode_to_vec().into();
+    let path = "/baton.link.v1.LinkService/Enroll";
+    let answer = call(baton, path, &Secret::new(join), request, false).await;
+    let answer = link_v1::EnrollResponse::decode(answer.unwrap().unwrap());
+    answer.unwrap().daemon_id
 }
 
 /// What is known of one RPC.
@@ -1061,6 +1075,54 @@ async fn a_narrowed_token_has_the_use_of_what_it_sees() {
         .unwrap();
     let roots = by_session.list_directory(directory("")).await.unwrap();
     assert!(roots.entries.is_empty());
+
+    // A project that holds a root shows the root; one on another machine shows nothing here.
+    let daemon_id = daemons.daemons[0].id.clone();
+    let join = baton.client().create_join_token(Default::default()).await;
+    let elsewhere = enroll(baton, &join.unwrap().secret).await;
+    let above = |daemon_id: &str| {
+        let mut narrowing = to_project("/");
+        narrowing.projects[0].daemon_id = daemon_id.to_owned();
+        narrowing
+    };
+    let here = client(baton, &token(baton, "here", above(&daemon_id)).await);
+    let there = client(baton, &token(baton, "there", above(&elsewhere)).await);
+    let roots = here.list_directory(directory("")).await.unwrap();
+    let root = baton.project().to_string_lossy().into_owned();
+    assert_eq!(roots.entries[0].path, root);
+    assert!(
+        !here
+            .list_sessions(Default::default())
+            .await
+            .unwrap()
+            .sessions
+            .is_empty()
+    );
+    let roots = there.list_directory(directory("")).await.unwrap();
+    assert!(roots.entries.is_empty());
+    assert!(
+        there
+            .list_sessions(Default::default())
+            .await
+            .unwrap()
+            .sessions
+            .is_empty()
+    );
+    let new = v1::CreateSessionRequest {
+        harness: "demo".to_owned(),
+        cwd: world.own_dir.clone(),
+        daemon_id,
+        ..Default::default()
+    };
+    let refused = there.create_session(new.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Forbidden);
+    // Without a daemon it is meant for that machine, which is away.
+    let new = v1::CreateSessionRequest {
+        daemon_id: String::new(),
+        ..new
+    };
+    let refused = there.create_session(new).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NoDaemon);
 
     // A revocation ends what it has open.
     let mut live = by_project

@@ -1,6 +1,7 @@
 //! `baton token`: who may call.
 
 use super::run::directory;
+use crate::base::{Code, Error};
 use crate::cli::args::{Global, TokenAction, TokenArgs};
 use crate::cli::connection::connect;
 use crate::cli::exit::DONE;
@@ -34,9 +35,20 @@ pub async fn run(global: &Global, out: &Out, args: TokenArgs) -> anyhow::Result<
                     name,
                     scope: scope.into(),
                     ttl: ttl.map(duration_to_pb),
-                    narrowing,
+                    narrowing: narrowing.clone(),
                 })
                 .await?;
+            if let Some(token) = wider(narrowing.as_ref(), response.token.as_ref()) {
+                let token_id = token.id.clone();
+                client
+                    .revoke_token(v1::RevokeTokenRequest { token_id })
+                    .await?;
+                return Err(Error::new(
+                    Code::UnknownMethod,
+                    "this server is of an earlier version and cannot narrow a token; the one that it made sees everything and was revoked",
+                )
+                .into());
+            }
             let value = serde_json::json!({
                 "token": response.token.as_ref().map(json::token),
                 "secret": response.secret,
@@ -105,6 +117,12 @@ async fn narrowing(
     Ok(Some(narrowing))
 }
 
+/// The token that was made, if it sees more than was asked for: a server of an earlier version passes over what
+/// it does not know.
+fn wider<'a>(asked: Option<&v1::Narrowing>, made: Option<&'a v1::Token>) -> Option<&'a v1::Token> {
+    made.filter(|token| asked.is_some() && token.narrowing.is_none())
+}
+
 /// What a token sees, for a table.
 fn sees(token: &v1::Token) -> String {
     let Some(narrowing) = &token.narrowing else {
@@ -159,4 +177,22 @@ fn show(out: &Out, tokens: &[v1::Token]) -> anyhow::Result<()> {
         ]);
     }
     out.line(&table.render(out.style, out.width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_an_earlier_server_made_too_wide_is_noticed() {
+        let asked = v1::Narrowing::default();
+        let wide = v1::Token::default();
+        let narrow = v1::Token {
+            narrowing: Some(asked.clone()),
+            ..wide.clone()
+        };
+        assert!(wider(Some(&asked), Some(&wide)).is_some());
+        assert!(wider(Some(&asked), Some(&narrow)).is_none());
+        assert!(wider(None, Some(&wide)).is_none());
+    }
 }
