@@ -1204,7 +1204,7 @@ async fn what_a_token_is_narrowed_to_is_the_servers_own_record() {
         let caller = narrowed.get_caller(v1::GetCallerRequest {}).await.unwrap();
         let narrowing = caller.token.unwrap().narrowing.unwrap();
         assert_eq!(narrowing.projects[0].directory, own_dir, "{round}");
-        assert_eq!(narrowing.session_ids, [session.clone()], "{round}");
+        assert_eq!(narrowing.session_ids, [session.as_str()], "{round}");
         // A short id of another's is no more found than one of nobody.
         let look = |id: &str| {
             let mut command = baton.cli(&["logs", id]);
