@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::fault;
 use crate::app::records;
 use crate::app::sessions::NewSession;
 use crate::app::sight::beyond;
@@ -107,7 +108,7 @@ impl App {
                 .store()
                 .scan(records::DAEMONS, after.as_deref(), 200)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &chunk {
                 let daemon: Daemon = records::decode(record)?;
                 if attached_only && !daemon.attached {
@@ -151,7 +152,7 @@ impl App {
             match outcome {
                 Ok(_) => return Ok(daemon),
                 Err(crate::store::Error::Stale { .. }) => {}
-                Err(error) => return Err(records::store_error(error)),
+                Err(error) => return Err(fault::from_store(error)),
             }
         }
         Err(Error::new(

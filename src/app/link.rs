@@ -6,7 +6,7 @@ use std::sync::Weak;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use crate::app::records;
+use crate::app::fault;
 use crate::app::sessions::{Reported, Stored};
 use crate::app::{App, Parts};
 use crate::base::id::{DaemonId, SessionId};
@@ -134,7 +134,7 @@ impl App {
                     .store()
                     .size(&reference.sha256)
                     .await
-                    .map_err(records::store_error)?;
+                    .map_err(fault::from_store)?;
                 if size != Some(reference.size_bytes) {
                     return Err(Error::invalid(
                         "events",
@@ -178,7 +178,7 @@ impl App {
                 chunk.data.clone(),
             )
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         Ok(if whole {
             chunk.size_bytes
         } else {

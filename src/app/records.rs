@@ -7,11 +7,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId};
+use crate::app::fault;
+use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
 use crate::base::{Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Daemon, Input, Prompt, PromptRule, Session};
-use crate::store::{self, Expect, Record, RecordOp, Records};
+use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, Token};
+use crate::store::{Expect, Record, RecordOp, Records};
 
 /// Key of a session's record.
 pub fn session_key(id: SessionId) -> String {
@@ -94,6 +95,19 @@ pub fn daemon_key(id: DaemonId) -> String {
 /// What the keys of all daemons begin with.
 pub const DAEMONS: &str = "daemon/";
 
+/// Key of the record that keeps a daemon's name its own; its value is the daemon's id.
+pub fn daemon_name_key(name: &str) -> String {
+    format!("daemon-name/{name}")
+}
+
+/// Key of a token's record.
+pub fn token_key(id: TokenId) -> String {
+    format!("token/{id}")
+}
+
+/// What the keys of all tokens begin with.
+pub const TOKENS: &str = "token/";
+
 /// Key of the lock on a harness's conversation: its value is the session that may write to it.
 pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
     use sha2::{Digest, Sha256};
@@ -129,6 +143,9 @@ impl Kept for PromptRule {
 }
 impl Kept for Daemon {
     const NOUN: &'static str = "daemon";
+}
+impl Kept for Token {
+    const NOUN: &'static str = "token";
 }
 
 /// Reads a record's value.
@@ -176,57 +193,13 @@ pub fn remove(key: String) -> RecordOp {
     }
 }
 
-/// One record; `None` if there is none.
+/// One record with its revision; `None` if there is none.
 pub async fn get<T: Kept>(
     records: &(impl Records + ?Sized),
     key: &str,
 ) -> Result<Option<(T, u64)>> {
-    match records.get(key).await.map_err(store_error)? {
+    match records.get(key).await.map_err(fault::from_store)? {
         Some(record) => Ok(Some((decode(&record)?, record.revision))),
         None => Ok(None),
-    }
-}
-
-/// What the store's refusals mean to a caller. A refusal that the caller's own request explains is
-/// turned into its own error before it comes here.
-pub fn store_error(error: store::Error) -> Error {
-    use crate::base::Code;
-    use std::time::Duration;
-    match error {
-        store::Error::Full => Error::new(
-            Code::Unavailable,
-            "the server's disk is full; nothing was changed. Free space, or delete old sessions",
-        )
-        .retry_after(Duration::from_secs(30)),
-        store::Error::Closed => Error::new(
-            Code::Unavailable,
-            "the server is shutting down; try again in a moment",
-        )
-        .retry_after(Duration::from_secs(1)),
-        store::Error::Truncated { head, .. } | store::Error::Future { head, .. } => Error::new(
-            Code::OutOfRange,
-            format!(
-                "the log holds events {} to {}; start again after {}",
-                head.first_seq,
-                head.last_seq,
-                head.first_seq.saturating_sub(1)
-            ),
-        )
-        .with("first", head.first_seq)
-        .with("head", head.last_seq)
-        .with("epoch", head.log_epoch),
-        store::Error::NoStream { stream } => Error::not_found("session", stream),
-        store::Error::Stale { .. } => Error::new(
-            Code::Stale,
-            "the record changed since it was read; read it again and repeat",
-        ),
-        store::Error::Corrupt { ref stream, .. } => Error::new(
-            Code::InternalError,
-            format!(
-                "the log of {stream} is damaged on disk and was set apart; `baton store check` says more"
-            ),
-        )
-        .caused_by(error),
-        other => Error::internal(other),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::app::App;
-use crate::app::records;
+use crate::app::fault;
 use crate::base::id::SessionId;
 use crate::base::{Code, Result};
 use crate::domain::Lifecycle;
@@ -54,7 +54,7 @@ impl App {
                 &keep,
             )
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
             for stream in plan.damaged {
                 tracing::warn!(%stream, "retention passed a damaged log over");
             }

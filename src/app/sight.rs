@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::App;
 use super::access::Caller;
-use super::records;
+use super::{fault, records};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::session::Gone;
@@ -69,7 +69,7 @@ impl App {
                 .store()
                 .scan(records::SESSIONS, after.as_deref(), PAGE)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &page {
                 let session: Session = records::decode(record)?;
                 if narrowing.sees(&session) {
@@ -102,7 +102,7 @@ impl App {
                 .store()
                 .scan(records::PENDING_PROMPTS, after.as_deref(), PAGE)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for mark in &page {
                 let session = std::str::from_utf8(&mark.value).map_err(Error::internal)?;
                 let session: SessionId = session.parse().map_err(Error::internal)?;
@@ -125,7 +125,7 @@ impl App {
                 .store()
                 .scan(records::GONE, after.as_deref(), PAGE)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             let mut ops = Vec::new();
             for record in &page {
                 let gone: Gone = records::decode(record)?;
@@ -144,7 +144,7 @@ impl App {
                     ..Commit::default()
                 };
                 let done = self.store().commit(commit).await;
-                done.map_err(records::store_error)?;
+                done.map_err(fault::from_store)?;
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.key.clone()),

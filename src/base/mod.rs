@@ -1,4 +1,4 @@
-//! The ground every room stands on: ids, time, errors, pages and secrets.
+//! The ground every room stands on: ids, time, quantities, errors, pages and secrets.
 //!
 //! Nothing here does IO, and nothing here knows a noun of the product beyond its id.
 
@@ -7,6 +7,7 @@ pub mod error;
 pub mod id;
 pub mod json;
 pub mod page;
+pub mod quantity;
 pub mod secret;
 
 pub use clock::{Clock, SharedClock, SystemClock, Timestamp};

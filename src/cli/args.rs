@@ -224,6 +224,15 @@ pub struct DaemonArgs {
     /// Most living sessions
     #[arg(long, value_name = "N")]
     pub max_sessions: Option<u32>,
+    /// How long an agent to which no daemon comes goes on before its runner ends it; default 24h
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub orphan_after: Option<Duration>,
+    /// Size at which a session's spool is full and its agent waits, 1MiB or more; default 256MiB
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes)]
+    pub spool_size: Option<u64>,
+    /// Program of Claude Code; default `claude` on the daemon's PATH
+    #[arg(long, value_name = "FILE")]
+    pub claude_program: Option<PathBuf>,
     /// pretty, json or auto
     #[arg(long)]
     pub log_format: Option<String>,

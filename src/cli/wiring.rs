@@ -39,6 +39,9 @@ pub struct Running {
 /// How long a daemon that was asked to end may take.
 pub const DAEMON_STOP: Duration = Duration::from_secs(15);
 
+/// The smallest spool: with less, an agent would wait for the server every few lines.
+const LEAST_SPOOL_BYTES: u64 = 1 << 20;
+
 /// How often the store gives disk space back.
 const COMPACT_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -212,6 +215,20 @@ pub async fn daemon(
     options.policy.env_always = args.pass_env;
     if let Some(most) = args.max_sessions {
         options.policy.max_sessions = most;
+    }
+    if let Some(after) = args.orphan_after {
+        options.orphan_after = after;
+    }
+    if let Some(bytes) = args.spool_size {
+        if bytes < LEAST_SPOOL_BYTES {
+            return Err(usage("--spool-size is 1MiB or more"));
+        }
+        options.spool_bytes = bytes;
+    }
+    if let Some(program) = args.claude_program {
+        // Agents run in other directories than the daemon.
+        let program = std::path::absolute(&program).context("finding --claude-program")?;
+        options.claude_program = Some(program);
     }
     let shutdown = CancellationToken::new();
     let told = shutdown.clone();

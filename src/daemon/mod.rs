@@ -126,7 +126,7 @@ impl Daemon {
             _ => {
                 let token = options.join_token.as_ref().ok_or_else(|| {
                     Error::state(format!(
-                        "{} holds no credential; get a join token from the server (baton daemons invite) and give it to this daemon once",
+                        "{} holds no credential; get a join token from the server (baton daemons join) and give it to this daemon once",
                         options.state_dir.display()
                     ))
                 })?;

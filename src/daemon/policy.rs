@@ -5,16 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{Code, Error, Result};
 use crate::domain::command::StartCommand;
+use crate::domain::field;
 use crate::domain::harness::PermissionMode;
 
 /// Variables that every session gets when the daemon has them, beside all that start with `LC_`.
 const BASE_ENV: &[&str] = &[
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "TERM", "TMPDIR", "SHELL", "TZ",
 ];
-/// The longest program name or argument, and the most of them.
-const MAX_ARG_BYTES: usize = 128 * 1024;
-const MAX_ARGS: usize = 1_024;
-
 /// What the owner of the machine allows.
 #[derive(Clone, Debug)]
 pub struct PolicyOptions {
@@ -76,8 +73,11 @@ impl Policy {
                 roots.push(resolved);
             }
         }
-        for name in options.env_names.iter().chain(&options.env_always) {
-            check_env_name("env", name)?;
+        for names in [&options.env_names, &options.env_always] {
+            field::env_names("env", names)?;
+            names
+                .iter()
+                .try_for_each(|name| check_not_ours("env", name))?;
         }
         Ok(Policy {
             roots,
@@ -157,22 +157,10 @@ impl Policy {
             )
             .with("max_sessions", self.max_sessions));
         }
-        let has_nul = |text: &String| text.contains('\0');
-        if start.argv.len() > MAX_ARGS
-            || start
-                .argv
-                .iter()
-                .any(|arg| arg.len() > MAX_ARG_BYTES || has_nul(arg))
-        {
-            return Err(Error::invalid(
-                "argv",
-                format!(
-                    "has more than {MAX_ARGS} arguments, or one that is too long or has a zero byte"
-                ),
-            ));
-        }
+        field::argv("argv", &start.argv)?;
+        field::env_names("env_names", &start.env_names)?;
         for name in &start.env_names {
-            check_env_name("env_names", name)?;
+            check_not_ours("env_names", name)?;
             if !self.env_names.contains(name) && !self.env_always.contains(name) {
                 return Err(Error::new(
                     Code::Forbidden,
@@ -234,16 +222,12 @@ impl Policy {
     }
 }
 
-/// A variable's name must be one, and Baton's own are never passed on: they may hold credentials.
-fn check_env_name(field: &str, name: &str) -> Result<()> {
-    let is_name = !name.is_empty()
-        && name.len() <= 128
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !is_name || name.starts_with("BATON_") {
+/// Baton's own variables are never passed on: they may hold credentials.
+fn check_not_ours(field: &str, name: &str) -> Result<()> {
+    if name.starts_with("BATON_") {
         return Err(Error::invalid(
             field,
-            "must be names of environment variables, and none that starts with BATON_",
+            format!("names {name}; variables that start with BATON_ are never passed on"),
         ));
     }
     Ok(())

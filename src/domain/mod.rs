@@ -5,6 +5,7 @@
 
 pub mod actor;
 pub mod content;
+pub mod field;
 pub mod usage;
 pub mod visible;
 

@@ -150,6 +150,10 @@ fn changes_to_pb(scope: u32, batch: ChangeBatch) -> v1::WatchResponse {
             head,
             first: 0,
         }),
+        ChangeBatch::Truncated(through) => Body::Truncated(v1::WatchTruncated {
+            oldest_seq: through,
+            log_epoch: 0,
+        }),
         ChangeBatch::Changes(changes) => Body::Changes(v1::ChangeBatch {
             changes: changes.iter().map(change_to_pb).collect(),
         }),

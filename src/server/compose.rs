@@ -12,7 +12,7 @@ use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
 use crate::app::system::{About, Counting, Counts};
-use crate::app::{App, records, sessions};
+use crate::app::{App, fault, sessions};
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::input::{MAX_INPUT_BYTES, MAX_QUEUED_INPUTS};
@@ -117,7 +117,7 @@ pub async fn compose(
 /// Ends what a server that has drained still has under way, and closes its store.
 pub async fn close(app: App) -> Result<()> {
     app.sessions().stop().await;
-    app.store().close().await.map_err(records::store_error)
+    app.store().close().await.map_err(fault::from_store)
 }
 
 /// Who may link: daemons by their credential, new ones by a join token.

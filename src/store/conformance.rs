@@ -61,6 +61,7 @@ cases![
     records_compare_and_set,
     records_are_scanned_both_ways_in_pages,
     changes_tell_the_newest_of_each_key,
+    forgotten_deletions_are_said,
     large_values_are_kept,
     malformed_commits_are_refused,
     racing_appends_leave_no_gap,
@@ -724,6 +725,38 @@ async fn changes_tell_the_newest_of_each_key(provider: Box<dyn Provider>) {
     let back = ("t/a".to_owned(), four, Some("4".into()));
     assert_eq!(change(0, 9).await, [b, c, back]);
     assert_eq!(change(u64::MAX, 9).await, []);
+}
+
+async fn forgotten_deletions_are_said(mut provider: Box<dyn Provider>) {
+    let store = provider.store();
+    let before = commit(&store, ops(vec![op("t/gone", Expect::Any, Some("1"))]))
+        .await
+        .revision;
+    commit(&store, ops(vec![op("t/gone", Expect::Any, None)])).await;
+    let remembered = store.changes("t/", before, 9).await.expect("readable");
+    assert_eq!(remembered.len(), 1);
+    for lot in 0..12 {
+        let all = |value| {
+            (0..1_000)
+                .map(|n| op(&format!("u/{lot}/{n}"), Expect::Any, value))
+                .collect()
+        };
+        commit(&store, ops(all(Some("1")))).await;
+        commit(&store, ops(all(None))).await;
+    }
+    for _ in 0..2 {
+        let store = provider.store();
+        let through = match store.changes("t/", before, 9).await {
+            Err(Error::Forgotten { through }) => through,
+            other => panic!("{other:?}"),
+        };
+        assert!(through > before);
+        // Whoever reads from the beginning has nothing that could be gone; from there on all is known.
+        assert_eq!(store.changes("t/", 0, 9).await, Ok(Vec::new()));
+        assert_eq!(store.changes("t/", through, 9).await, Ok(Vec::new()));
+        drop(store);
+        provider.reopen().await;
+    }
 }
 
 async fn large_values_are_kept(mut provider: Box<dyn Provider>) {

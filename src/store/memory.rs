@@ -60,6 +60,8 @@ struct Data {
     /// Live and deleted records by revision.
     by_revision: BTreeSet<(u64, String)>,
     deleted: BTreeMap<String, u64>,
+    /// Deletions up to this revision may be forgotten.
+    forgotten: u64,
     contents: BTreeMap<String, Bytes>,
 }
 
@@ -147,6 +149,7 @@ impl Data {
                 .find(|(_, key)| self.deleted.contains_key(key))
                 .cloned();
             if let Some((revision, key)) = oldest {
+                self.forgotten = self.forgotten.max(revision);
                 self.deleted.remove(&key);
                 self.by_revision.remove(&(revision, key));
             }
@@ -476,6 +479,10 @@ impl Records for MemoryStore {
     ) -> BoxFuture<'_, Result<Vec<RecordChange>>> {
         self.with_state(|state| {
             let mut changes: Vec<RecordChange> = Vec::new();
+            let through = state.data.forgotten;
+            if revision > 0 && revision < through {
+                return Err(Error::Forgotten { through });
+            }
             let from = Bound::Included((revision.saturating_add(1), String::new()));
             for (at, key) in state.data.by_revision.range((from, Bound::Unbounded)) {
                 if !key.starts_with(prefix) {

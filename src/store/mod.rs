@@ -244,6 +244,12 @@ pub enum Error {
         /// Its head.
         head: Head,
     },
+    /// Deletions of records up to this revision may be forgotten: changes since an older one are not whole.
+    #[error("deletions up to revision {through} may be forgotten")]
+    Forgotten {
+        /// That revision.
+        through: u64,
+    },
     /// Stored bytes are damaged. The stream is set apart; the others go on.
     #[error("stream {stream} is damaged: {problem}")]
     Corrupt {
@@ -335,7 +341,9 @@ pub trait Records: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<Record>>>;
 
     /// Changes after `revision` of keys that start with `prefix`, each key's newest only, oldest first, at
-    /// most `limit` keys (a commit's changes are not split). Deletions are remembered for the last 10,000.
+    /// most `limit` keys (a commit's changes are not split); nothing says that there are no more. The last
+    /// 10,000 deletions are remembered; after an older revision (but 0, whose reader has nothing that could
+    /// be gone) it is [`Error::Forgotten`].
     fn changes(
         &self,
         prefix: &str,

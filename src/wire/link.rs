@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::daemon::{directory_from_pb, directory_to_pb, harness_from_pb, harness_to_pb};
 use super::event::{event_from_pb, event_to_pb};
-use super::field::{self, required, text};
+use super::field::{required, text};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
 use super::transient::{transient_from_pb, transient_to_pb};
 use super::{enums, link_command, link_v1 as pb, v1};
@@ -18,6 +18,7 @@ use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::content::{CONTENT_CHUNK_BYTES, MAX_CONTENT_BYTES, is_sha256};
 use crate::domain::daemon::Offer;
 use crate::domain::event::{EventBody, Origin};
+use crate::domain::field;
 use crate::domain::link::Credit;
 use crate::domain::link::frame::{
     ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
@@ -312,6 +313,9 @@ fn offer_from_pb(offer: pb::Capabilities) -> Result<Offer> {
             "names more than 256 harnesses or roots",
         ));
     }
+    let labels = offer.labels.into_iter().collect();
+    field::labels(NAME, &labels)?;
+    field::env_names(NAME, &offer.env_names)?;
     Ok(Offer {
         hostname: text(offer.hostname, NAME, field::MAX_TITLE_BYTES)?,
         platform: text(offer.platform, NAME, field::MAX_TITLE_BYTES)?,
@@ -328,8 +332,8 @@ fn offer_from_pb(offer: pb::Capabilities) -> Result<Offer> {
             .collect::<Result<_>>()?,
         max_permission_mode: enums::permission_mode_from_pb(offer.max_permission_mode, NAME)?
             .unwrap_or_default(),
-        labels: field::labels(offer.labels, NAME)?,
-        env_names: field::env_names(offer.env_names, NAME)?,
+        labels,
+        env_names: offer.env_names,
         max_sessions: offer.max_sessions,
     })
 }

@@ -1,12 +1,13 @@
 //! Commands on the wire.
 
-use super::field::{self, required, text};
+use super::field::{optional_id, required, text};
 use super::prompt::{prompt_answer_from_pb, prompt_answer_to_pb};
 use super::time::{time_from_pb, time_to_pb};
 use super::{enums, link_v1 as pb};
+use crate::base::Result;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
-use crate::base::{Error, Result};
 use crate::domain::command::StartCommand;
+use crate::domain::field;
 use crate::domain::input::MAX_INPUT_BYTES;
 use crate::domain::{Command, CommandBody};
 
@@ -132,10 +133,8 @@ fn start_to_pb(start: &StartCommand) -> pb::StartCommand {
 }
 
 fn start_from_pb(start: pb::StartCommand) -> Result<StartCommand> {
-    let argv_bytes: usize = start.argv.iter().map(String::len).sum();
-    if start.argv.len() > field::MAX_ARGV || argv_bytes > field::MAX_ARGV_BYTES {
-        return Err(Error::invalid("start.argv", "is too long"));
-    }
+    field::argv("start.argv", &start.argv)?;
+    field::env_names("start.env_names", &start.env_names)?;
     Ok(StartCommand {
         harness: text(start.harness, "start.harness", MAX_NAME_BYTES)?,
         cwd: text(start.cwd, "start.cwd", field::MAX_PATH_BYTES)?,
@@ -146,7 +145,7 @@ fn start_from_pb(start: pb::StartCommand) -> Result<StartCommand> {
         )?,
         mode: enums::required(enums::mode_from_pb(start.mode, "start.mode"), "start.mode")?,
         argv: start.argv,
-        env_names: field::env_names(start.env_names, "start.env_names")?,
+        env_names: start.env_names,
         provider_session_id: text(
             start.provider_session_id,
             "start.provider_session_id",
@@ -154,7 +153,7 @@ fn start_from_pb(start: pb::StartCommand) -> Result<StartCommand> {
         )?,
         fork: start.fork,
         one_shot: start.one_shot,
-        replaces: field::optional_id(
+        replaces: optional_id(
             &start.replaces_session_id,
             "start.replaces_session_id",
             SessionId::parse,

@@ -8,9 +8,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::records::{Revised, decode, put, token_key};
-use super::{Access, records};
-use crate::app::fault;
+use super::Access;
+use crate::app::{fault, records};
 use crate::base::{Code, Error, Result, Secret};
 use crate::domain::{Scope, Token};
 use crate::store::{Commit, Expect};
@@ -41,20 +40,20 @@ impl Access {
         };
         let minted = self.mint(BOOTSTRAP_NAME, Scope::Admin, None, None);
         write_file(&path, &minted.secret).map_err(|problem| unusable(&path, problem))?;
-        let mut ops = vec![put(
-            token_key(minted.token.id),
-            Expect::Absent,
+        let mut ops = vec![records::put(
+            records::token_key(minted.token.id),
             &minted.token,
+            Expect::Absent,
         )?];
-        for token in &earlier {
+        for (token, revision) in &earlier {
             let revoked = Token {
                 revoked_at: Some(self.inner.clock.now()),
-                ..token.value.clone()
+                ..token.clone()
             };
-            ops.push(put(
-                token_key(revoked.id),
-                Expect::Revision(token.revision),
+            ops.push(records::put(
+                records::token_key(revoked.id),
                 &revoked,
+                Expect::Revision(*revision),
             )?);
         }
         self.inner
@@ -65,8 +64,8 @@ impl Access {
             })
             .await
             .map_err(fault::from_store)?;
-        for token in earlier {
-            self.forget(token.value.id);
+        for (token, _) in earlier {
+            self.forget(token.id);
         }
         tracing::info!(file = %path.display(), "made the first admin token");
         Ok(Some(path))
@@ -86,14 +85,14 @@ impl Access {
                 .await
                 .map_err(fault::from_store)?;
             for record in &found {
-                let token: Revised<Token> = decode(record)?;
-                if token.value.scope != Scope::Admin || !token.value.is_valid(now) {
+                let token: Token = records::decode(record)?;
+                if token.scope != Scope::Admin || !token.is_valid(now) {
                     continue;
                 }
-                if token.value.name != BOOTSTRAP_NAME {
+                if token.name != BOOTSTRAP_NAME {
                     return Ok(Admins::Somebody);
                 }
-                earlier.push(token);
+                earlier.push((token, record.revision));
             }
             match found.last() {
                 Some(last) => after = Some(last.key.clone()),
@@ -107,7 +106,7 @@ enum Admins {
     /// There is an admin token that was made by somebody.
     Somebody,
     /// There are only first tokens, or none.
-    Bootstrap(Vec<Revised<Token>>),
+    Bootstrap(Vec<(Token, u64)>),
 }
 
 fn unusable(path: &Path, problem: io::Error) -> Error {

@@ -5,11 +5,10 @@
 //! hash is kept, so the first one is revoked and another is made. That goes until the join token expires
 //! or the daemon has linked, which proves that an answer arrived.
 
-use super::records::{Revised, daemon_key, daemon_name_key, put, read, token_key};
 use super::secret::sha256_hex;
 use super::{Access, Caller, TRIES, busy, check_name, not_valid};
-use crate::app::fault;
-use crate::base::id::DaemonId;
+use crate::app::{fault, records};
+use crate::base::id::{DaemonId, TokenId};
 use crate::base::{Code, Error, Result, Secret};
 use crate::domain::daemon::Offer;
 use crate::domain::{Daemon, Scope, Token};
@@ -48,13 +47,11 @@ impl Access {
         }
         let nonce = sha256_hex(nonce);
         for _ in 0..TRIES {
-            let join: Revised<Token> = read(&self.inner.store, &token_key(caller.token_id))
-                .await?
-                .ok_or_else(not_valid)?;
-            let attempt = match &join.value.used_nonce_sha256 {
-                Some(used) if *used == nonce => self.again(&join.value).await?,
-                None if join.value.is_valid(self.inner.clock.now()) => {
-                    self.first(join, name, hostname, &nonce).await?
+            let (join, revision) = self.read_token(caller.token_id).await?;
+            let attempt = match &join.used_nonce_sha256 {
+                Some(used) if *used == nonce => self.again(&join).await?,
+                None if join.is_valid(self.inner.clock.now()) => {
+                    self.first(join, revision, name, hostname, &nonce).await?
                 }
                 _ => return Err(not_valid()),
             };
@@ -85,19 +82,16 @@ impl Access {
 
     async fn first(
         &self,
-        join: Revised<Token>,
+        join: Token,
+        revision: u64,
         name: &str,
         hostname: &str,
         nonce: &str,
     ) -> Result<Attempt> {
-        let (field, name) = [
-            ("name", name),
-            ("name", &join.value.name),
-            ("hostname", hostname),
-        ]
-        .into_iter()
-        .find(|(_, name)| !name.is_empty())
-        .ok_or_else(|| Error::invalid("name", "is missing, and so is the host's"))?;
+        let (field, name) = [("name", name), ("name", &join.name), ("hostname", hostname)]
+            .into_iter()
+            .find(|(_, name)| !name.is_empty())
+            .ok_or_else(|| Error::invalid("name", "is missing, and so is the host's"))?;
         check_name(field, name)?;
         let now = self.inner.clock.now();
         let daemon_id = DaemonId::generate(now);
@@ -117,22 +111,30 @@ impl Access {
             draining: false,
             created_at: now,
         };
-        let name_key = daemon_name_key(name);
+        let name_key = records::daemon_name_key(name);
         let used = Token {
             revoked_at: Some(now),
             daemon_id: Some(daemon_id),
             used_nonce_sha256: Some(nonce.to_owned()),
-            ..join.value.clone()
+            ..join.clone()
         };
         let ops = vec![
-            put(token_key(used.id), Expect::Revision(join.revision), &used)?,
+            records::put(
+                records::token_key(used.id),
+                &used,
+                Expect::Revision(revision),
+            )?,
             RecordOp {
                 key: name_key.clone(),
                 expect: Expect::Absent,
                 value: Some(daemon_id.to_string().into()),
             },
-            put(daemon_key(daemon_id), Expect::Absent, &daemon)?,
-            put(token_key(minted.token.id), Expect::Absent, &minted.token)?,
+            records::put(records::daemon_key(daemon_id), &daemon, Expect::Absent)?,
+            records::put(
+                records::token_key(minted.token.id),
+                &minted.token,
+                Expect::Absent,
+            )?,
         ];
         Ok(Attempt {
             commit: Commit {
@@ -156,38 +158,40 @@ impl Access {
             return Err(not_valid());
         }
         let daemon_id = join.daemon_id.ok_or_else(not_valid)?;
-        let found: Revised<Daemon> = read(&self.inner.store, &daemon_key(daemon_id))
-            .await?
-            .ok_or_else(not_valid)?;
-        let mut daemon = found.value;
+        let (mut daemon, daemon_revision) =
+            records::get::<Daemon>(self.inner.store.as_ref(), &records::daemon_key(daemon_id))
+                .await?
+                .ok_or_else(not_valid)?;
         if daemon.link_epoch > 0 {
             return Err(not_valid());
         }
-        let old: Revised<Token> = read(&self.inner.store, &token_key(daemon.token_id))
-            .await?
-            .ok_or_else(not_valid)?;
-        if !old.value.is_valid(now) {
+        let (old, old_revision) = self.read_token(daemon.token_id).await?;
+        if !old.is_valid(now) {
             // An operator has taken it away; a repeat must not give it back.
             return Err(not_valid());
         }
         let minted = self.mint(&daemon.name, Scope::Daemon, None, Some(daemon_id));
         let revoked = Token {
             revoked_at: Some(now),
-            ..old.value
+            ..old
         };
         daemon.token_id = minted.token.id;
         let ops = vec![
-            put(
-                token_key(revoked.id),
-                Expect::Revision(old.revision),
+            records::put(
+                records::token_key(revoked.id),
                 &revoked,
+                Expect::Revision(old_revision),
             )?,
-            put(
-                daemon_key(daemon_id),
-                Expect::Revision(found.revision),
+            records::put(
+                records::daemon_key(daemon_id),
                 &daemon,
+                Expect::Revision(daemon_revision),
             )?,
-            put(token_key(minted.token.id), Expect::Absent, &minted.token)?,
+            records::put(
+                records::token_key(minted.token.id),
+                &minted.token,
+                Expect::Absent,
+            )?,
         ];
         Ok(Attempt {
             commit: Commit {
@@ -195,7 +199,7 @@ impl Access {
                 ..Commit::default()
             },
             changed: vec![revoked.id],
-            name_key: daemon_name_key(&daemon.name),
+            name_key: records::daemon_name_key(&daemon.name),
             enrolled: Enrolled {
                 daemon_id,
                 name: daemon.name,
@@ -208,10 +212,10 @@ impl Access {
     /// [`Code::NotFound`]: there is none. Whether it may go is for the caller to decide before.
     pub async fn remove_daemon(&self, id: DaemonId, with: Commit) -> Result<Daemon> {
         for _ in 0..TRIES {
-            let found: Revised<Daemon> = read(&self.inner.store, &daemon_key(id))
-                .await?
-                .ok_or_else(|| Error::not_found("daemon", id))?;
-            let daemon = found.value;
+            let (daemon, revision) =
+                records::get::<Daemon>(self.inner.store.as_ref(), &records::daemon_key(id))
+                    .await?
+                    .ok_or_else(|| Error::not_found("daemon", id))?;
             let mut commit = with.clone();
             let gone = |key: String, expect| RecordOp {
                 key,
@@ -220,21 +224,22 @@ impl Access {
             };
             commit
                 .ops
-                .push(gone(daemon_key(id), Expect::Revision(found.revision)));
+                .push(gone(records::daemon_key(id), Expect::Revision(revision)));
             commit
                 .ops
-                .push(gone(daemon_name_key(&daemon.name), Expect::Any));
-            let token: Option<Revised<Token>> =
-                read(&self.inner.store, &token_key(daemon.token_id)).await?;
-            if let Some(token) = token {
+                .push(gone(records::daemon_name_key(&daemon.name), Expect::Any));
+            let key = records::token_key(daemon.token_id);
+            if let Some((token, revision)) =
+                records::get::<Token>(self.inner.store.as_ref(), &key).await?
+            {
                 let revoked = Token {
-                    revoked_at: Some(token.value.revoked_at.unwrap_or(self.inner.clock.now())),
-                    ..token.value
+                    revoked_at: Some(token.revoked_at.unwrap_or(self.inner.clock.now())),
+                    ..token
                 };
-                commit.ops.push(put(
-                    token_key(revoked.id),
-                    Expect::Revision(token.revision),
+                commit.ops.push(records::put(
+                    records::token_key(revoked.id),
                     &revoked,
+                    Expect::Revision(revision),
                 )?);
             }
             match self.inner.store.commit(commit).await {
@@ -243,7 +248,8 @@ impl Access {
                     return Ok(daemon);
                 }
                 Err(store::Error::Stale { key, revision })
-                    if key != daemon_key(id) && key != token_key(daemon.token_id) =>
+                    if key != records::daemon_key(id)
+                        && key != records::token_key(daemon.token_id) =>
                 {
                     return Err(fault::from_store(store::Error::Stale { key, revision }));
                 }
@@ -255,9 +261,17 @@ impl Access {
     }
 }
 
+impl Access {
+    async fn read_token(&self, id: TokenId) -> Result<(Token, u64)> {
+        records::get(self.inner.store.as_ref(), &records::token_key(id))
+            .await?
+            .ok_or_else(not_valid)
+    }
+}
+
 struct Attempt {
     commit: Commit,
-    changed: Vec<crate::base::id::TokenId>,
+    changed: Vec<TokenId>,
     name_key: String,
     enrolled: Enrolled,
 }

@@ -7,8 +7,7 @@
 mod bootstrap;
 mod caller;
 mod enroll;
-pub mod records;
-mod secret;
+pub mod secret;
 mod validity;
 
 use std::collections::HashMap;
@@ -23,12 +22,11 @@ pub use caller::Caller;
 pub use enroll::Enrolled;
 pub use validity::guarded;
 
-use self::records::{Revised, put, read, token_key};
-use crate::app::{fault, records as nouns};
+use crate::app::{fault, records};
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result, Secret, SharedClock, Timestamp};
-use crate::domain::{Narrowing, Scope, Token};
+use crate::domain::{Narrowing, Scope, Token, field};
 use crate::store::{self, Commit, Expect, SharedStore};
 
 /// How long a token's record may be used without reading it again.
@@ -141,16 +139,19 @@ impl Access {
             }
             cache.generation
         };
-        let found: Option<Revised<Token>> = read(&self.inner.store, &token_key(id)).await?;
-        let Some(found) = found else { return Ok(None) };
+        let found =
+            records::get::<Token>(self.inner.store.as_ref(), &records::token_key(id)).await?;
+        let Some((found, _)) = found else {
+            return Ok(None);
+        };
         let mut cache = self.inner.cache.lock();
         if cache.generation == generation {
             if cache.entries.len() >= CACHE_SIZE {
                 cache.entries.clear();
             }
-            cache.entries.insert(id, (found.value.clone(), now));
+            cache.entries.insert(id, (found.clone(), now));
         }
-        Ok(Some(found.value))
+        Ok(Some(found))
     }
 
     /// Forgets what was read of a token and wakes what was opened with it. To be called after every commit
@@ -213,12 +214,12 @@ impl Access {
                 .map_err(fault::from_store)
         };
         for id in &narrowing.sessions {
-            if missing(nouns::session_key(*id)).await? {
+            if missing(records::session_key(*id)).await? {
                 return Err(Error::not_found("session", id));
             }
         }
         for id in narrowing.projects.iter().filter_map(|p| p.daemon_id) {
-            if missing(nouns::daemon_key(id)).await? {
+            if missing(records::daemon_key(id)).await? {
                 return Err(Error::not_found("daemon", id));
             }
         }
@@ -244,10 +245,10 @@ impl Access {
 
     async fn store_new(&self, minted: Minted) -> Result<Minted> {
         let commit = Commit {
-            ops: vec![put(
-                token_key(minted.token.id),
-                Expect::Absent,
+            ops: vec![records::put(
+                records::token_key(minted.token.id),
                 &minted.token,
+                Expect::Absent,
             )?],
             ..Commit::default()
         };
@@ -292,9 +293,9 @@ impl Access {
 
     /// One token's record.
     pub async fn token(&self, id: TokenId) -> Result<Token> {
-        let found = read(&self.inner.store, &token_key(id)).await?;
-        found
-            .map(|found| found.value)
+        records::get(self.inner.store.as_ref(), &records::token_key(id))
+            .await?
+            .map(|(token, _)| token)
             .ok_or_else(|| Error::not_found("token", id))
     }
 
@@ -316,7 +317,7 @@ impl Access {
         let shown = &found[..found.len().min(page.size)];
         let items = shown
             .iter()
-            .map(|record| records::decode::<Token>(record).map(|token| token.value))
+            .map(records::decode)
             .collect::<Result<Vec<_>>>()?;
         Ok(Page {
             items,
@@ -330,10 +331,10 @@ impl Access {
     /// Revokes a token and ends what was opened with it. Repeating it changes nothing.
     pub async fn revoke(&self, id: TokenId) -> Result<Token> {
         for _ in 0..TRIES {
-            let found: Revised<Token> = read(&self.inner.store, &token_key(id))
-                .await?
-                .ok_or_else(|| Error::not_found("token", id))?;
-            let mut token = found.value;
+            let (mut token, revision) =
+                records::get::<Token>(self.inner.store.as_ref(), &records::token_key(id))
+                    .await?
+                    .ok_or_else(|| Error::not_found("token", id))?;
             // A used join token counts as revoked already, but may still repeat its answer.
             if token.revoked_at.is_some() && token.used_nonce_sha256.is_none() {
                 return Ok(token);
@@ -341,10 +342,10 @@ impl Access {
             token.revoked_at.get_or_insert(self.inner.clock.now());
             token.used_nonce_sha256 = None;
             let commit = Commit {
-                ops: vec![put(
-                    token_key(id),
-                    Expect::Revision(found.revision),
+                ops: vec![records::put(
+                    records::token_key(id),
                     &token,
+                    Expect::Revision(revision),
                 )?],
                 ..Commit::default()
             };
@@ -380,24 +381,10 @@ fn check_name(field: &str, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::invalid(field, "is missing"));
     }
-    if name.len() > MAX_NAME_BYTES {
-        return Err(Error::invalid(
-            field,
-            format!("is {} bytes long; the most is {MAX_NAME_BYTES}", name.len()),
-        ));
+    if name.trim() != name {
+        return Err(Error::invalid(field, "must not begin or end with a space"));
     }
-    if name.trim() != name || name.chars().any(|c| c.is_control() || is_invisible(c)) {
-        return Err(Error::invalid(
-            field,
-            "must not begin or end with a space, nor have control or invisible characters",
-        ));
-    }
-    Ok(())
-}
-
-/// Characters that make a name look like another.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    field::line(field, name, MAX_NAME_BYTES)
 }
 
 fn check_ttl(ttl: Option<Duration>, most: Duration) -> Result<()> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::records;
+use crate::app::fault;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
 use crate::domain::content::{CONTENT_CHUNK_BYTES, is_sha256};
@@ -25,14 +25,14 @@ impl App {
             .store()
             .refers(&Stream::session(id), sha256)
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         if !refers {
             return Err(missing());
         }
         self.store()
             .size(sha256)
             .await
-            .map_err(records::store_error)?
+            .map_err(fault::from_store)?
             .ok_or_else(missing)
     }
 
@@ -42,6 +42,6 @@ impl App {
         self.store()
             .read_content(sha256, offset, CONTENT_CHUNK_BYTES)
             .await
-            .map_err(records::store_error)
+            .map_err(fault::from_store)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::records;
+use crate::app::fault;
 use crate::base::id::SessionId;
 use crate::base::page::PageRequest;
 use crate::base::{Code, Error, Result};
@@ -50,7 +50,7 @@ impl App {
             .store()
             .head(&stream)
             .await
-            .map_err(records::store_error)?
+            .map_err(fault::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         check_cursor(&head, log_epoch, after_seq)?;
         let mut after = match &page.after {
@@ -81,7 +81,7 @@ impl App {
                 .store()
                 .read(&stream, after, READ_BYTES)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             if chunks.is_empty() {
                 return Ok(EventPage {
                     events,
@@ -132,7 +132,7 @@ impl App {
             .store()
             .read(&Stream::session(id), seq.saturating_sub(1), 1)
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         for chunk in chunks {
             let events = wire::EventBatch::from_encoded(chunk.bytes)
                 .events()

@@ -15,7 +15,7 @@ use super::list::check_cursor;
 use super::transients::{Board, Sent};
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::records;
+use crate::app::fault;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
 use crate::domain::{EventKind, Transient};
@@ -111,7 +111,7 @@ impl App {
             .store()
             .head(&stream)
             .await
-            .map_err(records::store_error)?
+            .map_err(fault::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         let mut ready = VecDeque::from([Item::Started {
             log_epoch: head.log_epoch,
@@ -184,7 +184,7 @@ impl Reader {
                     });
                     continue;
                 }
-                Err(error) => return Err(records::store_error(error)),
+                Err(error) => return Err(fault::from_store(error)),
             }
             if let Some((board, wake, sent)) = &mut self.board {
                 wake.mark_unchanged();
@@ -199,7 +199,13 @@ impl Reader {
     }
 
     async fn wait(&mut self) -> Result<()> {
+        // A log of which only other kinds grow wakes the reader all the time: that is no word to it.
         let due = self.told.1 + PROGRESS_EVERY;
+        if due <= Instant::now() {
+            self.told = (self.after, Instant::now());
+            self.ready.push_back(Item::Progress(self.after));
+            return Ok(());
+        }
         let live = async {
             match &mut self.board {
                 Some((_, wake, _)) => wake.changed().await.is_ok(),

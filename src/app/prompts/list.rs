@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::fault;
 use crate::app::records;
 use crate::app::sight::Sight;
 use crate::base::id::{PromptId, SessionId};
@@ -112,7 +113,7 @@ impl App {
                 .store()
                 .scan(records::PENDING_PROMPTS, after.as_deref(), 200)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for mark in &marks {
                 let session = std::str::from_utf8(&mark.value).map_err(Error::internal)?;
                 if !wanted.of(session.parse().map_err(Error::internal)?).await? {
@@ -150,7 +151,7 @@ impl App {
                 .store()
                 .scan_back(records::PROMPTS, before.as_deref(), 200)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &page {
                 let prompt: Prompt = records::decode(record)?;
                 before = Some(record.key.clone());

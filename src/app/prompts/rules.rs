@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::app::fault;
 use crate::app::records;
 use crate::base::id::{RuleId, SessionId};
 use crate::base::page::{Page, PageRequest};
@@ -44,7 +45,7 @@ impl Rules {
             let page = store
                 .scan(records::RULES, after.as_deref(), 500)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &page {
                 rules.push(records::decode::<PromptRule>(record)?);
             }
@@ -131,7 +132,7 @@ impl Rules {
                 ..Commit::default()
             })
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         self.stored(rule.clone());
         Ok(rule)
     }
@@ -156,7 +157,7 @@ impl Rules {
                 ..Commit::default()
             })
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         let mut current = self.current.write();
         let rules = current
             .iter()

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::step::{Changes, Step};
 use super::{Shared, timers};
+use crate::app::fault;
 use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
@@ -181,7 +182,7 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
         .store
         .commit(commit)
         .await
-        .map_err(records::store_error)?;
+        .map_err(fault::from_store)?;
     shared.transients.committed(&changes.events);
     if changes.nudge {
         shared.nudges.nudge(live.session.daemon_id);

@@ -8,6 +8,7 @@ use super::fields;
 use super::{apply, lost};
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::fault;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::app::sight::beyond;
@@ -15,6 +16,7 @@ use crate::base::id::{CommandId, DaemonId, InputId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::command::StartCommand;
 use crate::domain::event::Origin as EventOrigin;
+use crate::domain::field;
 use crate::domain::harness::PermissionMode;
 use crate::domain::session::{ActivitySource, Limits, Mode};
 use crate::domain::{
@@ -72,19 +74,19 @@ impl App {
         mut new: NewSession,
     ) -> Result<Session> {
         fields::input("input", &new.input, true)?;
-        fields::cwd(&new.cwd)?;
-        fields::word("model", &new.model)?;
-        fields::argv(&new.argv)?;
-        fields::env_names(&new.env_names)?;
-        fields::labels("labels", &new.labels)?;
-        fields::labels("selector", &new.selector)?;
+        field::path("cwd", &new.cwd)?;
+        field::word("model", &new.model)?;
+        field::argv("argv", &new.argv)?;
+        field::env_names("env_names", &new.env_names)?;
+        field::labels("labels", &new.labels)?;
+        field::labels("selector", &new.selector)?;
         if new.harness.is_empty() {
             return Err(Error::invalid(
                 "harness",
                 "is missing: name one that the daemon has, such as claude-code, command or demo",
             ));
         }
-        fields::word("harness", &new.harness)?;
+        field::word("harness", &new.harness)?;
         let takes_argv = new.harness == "command";
         if takes_argv == new.argv.is_empty() {
             return Err(Error::invalid(
@@ -194,7 +196,7 @@ impl App {
         resume: Resume,
     ) -> Result<Session> {
         fields::input("input", &resume.input, true)?;
-        fields::word("model", &resume.model)?;
+        field::word("model", &resume.model)?;
         self.require_session(caller, id).await?;
         let request = digest(format!("{id}{resume:?}").as_bytes());
         let begun = self
@@ -361,7 +363,7 @@ impl App {
                 ..Commit::default()
             })
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         self.relay().nudge(session.daemon_id);
         // Its actor runs from the start, so that its timers do.
         self.sessions().step(session.id, |_| Ok(())).await?;

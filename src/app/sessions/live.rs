@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::app::fault;
 use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 use crate::base::{Result, Timestamp};
@@ -63,7 +64,7 @@ impl Live {
         }) = store
             .head(&Stream::session(id))
             .await
-            .map_err(records::store_error)?
+            .map_err(fault::from_store)?
         {
             live.last_seq = last_seq;
             live.origin = origin;
@@ -82,7 +83,7 @@ impl Live {
             let page = store
                 .scan(&prefix, after.as_deref(), 500)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &page {
                 let input: Input = records::decode(record)?;
                 if matches!(input.state, InputState::Queued | InputState::Delivered) {
@@ -111,7 +112,7 @@ impl Live {
             let page = store
                 .scan(&prefix, after.as_deref(), 500)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for mark in &page {
                 let id = mark.key.get(prefix.len()..).unwrap_or_default();
                 let key = format!("{}{id}", records::PROMPTS);
@@ -137,7 +138,7 @@ impl Live {
             let page = store
                 .pending(&daemon, after.as_deref(), 500)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for entry in &page {
                 let command: Command =
                     serde_json::from_slice(&entry.value).map_err(crate::base::Error::internal)?;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::fields;
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::fault;
 use crate::app::records;
 use crate::base::Result;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::page::{Page, PageRequest};
+use crate::domain::field;
 use crate::domain::policy::is_within;
 use crate::domain::{Lifecycle, Session};
 use crate::store::{Head, Stream};
@@ -76,7 +77,7 @@ impl App {
             .store()
             .head(&Stream::session(session.id))
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         Ok(Shown {
             session,
             revision,
@@ -91,9 +92,9 @@ impl App {
         filter: &SessionFilter,
         page: &PageRequest,
     ) -> Result<Page<Shown>> {
-        fields::word("harness", &filter.harness)?;
-        fields::cwd(&filter.cwd)?;
-        fields::labels("labels", &filter.labels)?;
+        field::word("harness", &filter.harness)?;
+        field::path("cwd", &filter.cwd)?;
+        field::labels("labels", &filter.labels)?;
         let mut before = match &page.after {
             Some(id) => Some(records::session_key(id.parse()?)),
             None => None,
@@ -105,7 +106,7 @@ impl App {
                 .store()
                 .scan_back(records::SESSIONS, before.as_deref(), 200)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &chunk {
                 before = Some(record.key.clone());
                 looked_at += 1;

@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::app::events::Transients;
+use crate::app::fault;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Error, Result, SharedClock};
@@ -191,7 +192,7 @@ impl Sessions {
                 .store
                 .scan(&prefix, after.as_deref(), 500)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for mark in &page {
                 let id = mark.key.rsplit('/').next().unwrap_or_default();
                 ids.push(id.parse::<SessionId>().map_err(Error::internal)?);

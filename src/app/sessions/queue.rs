@@ -4,6 +4,7 @@ use super::fields;
 use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::fault;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::base::id::{InputId, SessionId};
@@ -61,7 +62,9 @@ impl App {
                 let steer = delivery == Delivery::Steer;
                 step.accept_input(input, steer)?;
                 let session = &step.live.session;
-                if steer && session.capabilities.steer && session.lifecycle == Lifecycle::Running {
+                let reachable =
+                    session.lifecycle == Lifecycle::Running && session.detached_since.is_none();
+                if steer && session.capabilities.steer && reachable {
                     return step.deliver(id, true);
                 }
                 step.deliver_next()
@@ -96,7 +99,7 @@ impl App {
                 .store()
                 .scan_back(&prefix, before.as_deref(), 500)
                 .await
-                .map_err(records::store_error)?;
+                .map_err(fault::from_store)?;
             for record in &chunk {
                 let input: Input = records::decode(record)?;
                 if !states.is_empty() && !states.contains(&input.state) {

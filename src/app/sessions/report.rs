@@ -1,6 +1,7 @@
 //! What a daemon's link says of sessions, and what the server says back.
 
 use super::{Sessions, Stored, apply, lost};
+use crate::app::fault;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
@@ -35,7 +36,7 @@ impl Sessions {
             .store
             .head(&Stream::session(id))
             .await
-            .map_err(records::store_error)?;
+            .map_err(fault::from_store)?;
         Ok(Reported::Owned(
             head.map(|head| head.origin).unwrap_or_default(),
         ))

@@ -1,13 +1,14 @@
 //! Steering a session: interrupt, suspend, end, change options, delete.
 
-use super::fields;
 use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::fault;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
+use crate::domain::field;
 use crate::domain::harness::PermissionMode;
 use crate::domain::session::Gone;
 use crate::domain::{CommandBody, EndInfo, EndReason, EventBody, Lifecycle};
@@ -171,7 +172,7 @@ impl App {
             ));
         }
         if let Some(model) = &new.model {
-            fields::word("model", model)?;
+            field::word("model", model)?;
         }
         if let Some(mode) = new.permission_mode {
             let (session, _) = self.get_session(caller, id).await?;
@@ -249,7 +250,7 @@ impl App {
                     .store()
                     .scan(&prefix, after.as_deref(), 500)
                     .await
-                    .map_err(records::store_error)?;
+                    .map_err(fault::from_store)?;
                 for record in &page {
                     if let Some(prompt) =
                         record.key.strip_prefix(&records::session_prompt_prefix(id))

@@ -339,10 +339,12 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Gives the agent its next input, if it waits for one.
+    /// Gives the agent its next input, if it waits for one and its machine is linked: while the machine is
+    /// away the queue stays a person's to change.
     pub fn deliver_next(&mut self) -> Result<()> {
         let session = &self.live.session;
         let ready = session.lifecycle == Lifecycle::Running
+            && session.detached_since.is_none()
             && matches!(
                 session.activity,
                 Activity::AwaitingInput | Activity::Unknown

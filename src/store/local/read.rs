@@ -332,6 +332,11 @@ impl Core {
                 value,
             });
         }
+        // Looked at last: what was forgotten while this read is missing from it.
+        let through = index.forgotten();
+        if revision > 0 && revision < through {
+            return Err(Error::Forgotten { through });
+        }
         Ok(changes)
     }
 }
