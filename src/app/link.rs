@@ -86,7 +86,7 @@ impl App {
         };
         let now = self.clock().now();
         loop {
-            let daemons = self.list_daemons(true, &page).await?;
+            let daemons = self.daemons(true, &page).await?;
             for shown in &daemons.items {
                 self.change_daemon(shown.daemon.id, |record| {
                     record.attached = false;

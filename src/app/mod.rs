@@ -15,6 +15,7 @@ pub mod records;
 pub mod retention;
 pub mod search;
 pub mod sessions;
+pub mod sight;
 pub mod system;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::app::failure;
 use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
 use crate::base::{Error, Result};
+use crate::domain::session::Gone;
 use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, Token};
 use crate::store::{Expect, Record, RecordOp, Records};
 
@@ -20,6 +21,14 @@ pub fn session_key(id: SessionId) -> String {
 
 /// What the keys of all sessions begin with.
 pub const SESSIONS: &str = "session/";
+
+/// Key of what is remembered of a deleted session.
+pub fn gone_key(id: SessionId) -> String {
+    format!("{GONE}{id}")
+}
+
+/// What the keys of all deleted sessions that are remembered begin with.
+pub const GONE: &str = "gone/";
 
 /// Key of the mark that a session may have a process, under its daemon.
 pub fn living_key(daemon: DaemonId, session: SessionId) -> String {
@@ -119,6 +128,9 @@ pub trait Kept: Serialize + DeserializeOwned {
 
 impl Kept for Session {
     const NOUN: &'static str = "session";
+}
+impl Kept for Gone {
+    const NOUN: &'static str = "deleted session";
 }
 impl Kept for Input {
     const NOUN: &'static str = "input";

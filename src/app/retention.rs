@@ -87,7 +87,7 @@ impl App {
 
     async fn let_go(&self, id: SessionId, trim: Trim, removed: &mut Removed) -> Result<()> {
         if trim.drop {
-            self.delete_session(id).await?;
+            self.remove_session(id).await?;
             removed.sessions += 1;
             return Ok(());
         }

@@ -132,6 +132,7 @@ fn caller() -> Caller {
         scope: Scope::Admin,
         daemon_id: None,
         expires_at: None,
+        narrowing: None,
     }
 }
 
@@ -140,7 +141,7 @@ async fn pages(app: &App, store: &MemoryStore, filter: &SessionFilter) -> (Vec<S
     let (mut ids, mut most, mut page) = (Vec::new(), 0, first(10));
     loop {
         let before = store.records_read();
-        let answer = app.list_sessions(filter, &page).await.unwrap();
+        let answer = app.list_sessions(&caller(), filter, &page).await.unwrap();
         most = most.max(store.records_read() - before);
         ids.extend(answer.items.iter().map(|shown| shown.session.id));
         match answer.next {
@@ -199,7 +200,9 @@ async fn few_sessions_among_many_are_found_without_reading_all() {
         step.end(EndInfo::because(EndReason::Stopped, "enough"), false)
     };
     app.sessions().step(id, end).await.unwrap();
-    app.delete_session(SessionId::from_bits(8)).await.unwrap();
+    app.delete_session(&caller(), SessionId::from_bits(8))
+        .await
+        .unwrap();
     let (found, _) = pages(&app, &store, &living).await;
     assert_eq!(found.len(), 9);
     assert!(!found.contains(&id));
@@ -245,7 +248,10 @@ async fn a_page_of_inputs_reads_about_a_page() {
     let (mut found, mut page) = (Vec::new(), first(30));
     loop {
         let before = store.records_read();
-        let answer = app.list_inputs(session.id, &[], &page).await.unwrap();
+        let answer = app
+            .list_inputs(&caller(), session.id, &[], &page)
+            .await
+            .unwrap();
         let read = store.records_read() - before;
         assert!(read <= 330, "{read} records read for a page of thirty");
         found.extend(answer.items.iter().map(|(input, _)| input.id));
@@ -257,7 +263,7 @@ async fn a_page_of_inputs_reads_about_a_page() {
     let all: Vec<InputId> = queue.iter().chain(&settled).copied().collect();
     assert_eq!(found, all);
     let waiting = app
-        .list_inputs(session.id, &[InputState::Queued], &first(1_000))
+        .list_inputs(&caller(), session.id, &[InputState::Queued], &first(1_000))
         .await
         .unwrap();
     assert_eq!(waiting.items.len(), queue.len());
@@ -395,9 +401,9 @@ async fn content_goes_with_the_last_session_that_needs_it() {
     assert_eq!(sweep(), set(&late));
 
     // Deleted: what the other one needs stays.
-    app.delete_session(two).await.unwrap();
+    app.delete_session(&caller(), two).await.unwrap();
     assert_eq!(sweep(), set(&shared));
-    app.delete_session(one).await.unwrap();
+    app.delete_session(&caller(), one).await.unwrap();
     assert_eq!(sweep(), BTreeSet::new());
     app.sessions().stop().await;
     store.close().await.unwrap();

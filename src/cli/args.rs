@@ -658,6 +658,12 @@ pub enum TokenAction {
         /// How long it lives; default until it is revoked
         #[arg(long, value_name = "DURATION", value_parser = value::duration)]
         ttl: Option<Duration>,
+        /// See only sessions in this directory or beneath it; DAEMON:DIR is on that machine only. May be repeated
+        #[arg(long = "project", value_name = "[DAEMON:]DIR")]
+        projects: Vec<String>,
+        /// See only this session, and what continues it or branches off from it. May be repeated
+        #[arg(long = "session", value_name = "ID")]
+        sessions: Vec<String>,
     },
     /// List them, without their secrets
     List,

@@ -29,6 +29,8 @@ pub mod daemon;
 
 pub mod link;
 
+pub mod narrowing;
+
 pub mod token;
 
 pub use actor::{Actor, ActorKind};
@@ -39,6 +41,7 @@ pub use event::{Event, EventBody, EventKind, Transient};
 pub use harness::{Capabilities, Harness, PermissionMode};
 pub use input::{Delivery, Input, InputState};
 pub use live::LiveText;
+pub use narrowing::Narrowing;
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
 pub use token::{Scope, Token};

@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::actor::Actor;
 use super::harness::{Capabilities, PermissionMode};
 use super::usage::Usage;
-use crate::base::id::{DaemonId, SessionId};
+use crate::base::id::{DaemonId, PromptId, SessionId};
 use crate::base::{Error, Result, Timestamp};
+
+/// How many ancestors a session's record names; those that are further back are forgotten.
+pub const MAX_ANCESTORS: usize = 64;
 
 /// Where a session is between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -292,6 +295,10 @@ pub struct Session {
     pub resumed_from: Option<SessionId>,
     /// The session this one branched off from.
     pub forked_from: Option<SessionId>,
+    /// The sessions whose conversation it carries on, nearest first, at most [`MAX_ANCESTORS`]. A record of
+    /// an earlier version has none; [`Session::lineage`] knows its parent.
+    #[serde(default)]
+    pub ancestors: Vec<SessionId>,
     /// The session that continues this one.
     pub resumed_by: Option<SessionId>,
     /// When it was created.
@@ -357,6 +364,7 @@ impl Session {
             provider_session_id: String::new(),
             resumed_from: None,
             forked_from: None,
+            ancestors: Vec::new(),
             resumed_by: None,
             created_at: now,
             started_at: None,
@@ -388,6 +396,24 @@ impl Session {
                 .is_some_and(|end| end.reason == EndReason::Lost)
     }
 
+    /// The sessions whose conversation it carries on, nearest first.
+    pub fn lineage(&self) -> impl Iterator<Item = SessionId> {
+        let parent = self.resumed_from.or(self.forked_from);
+        let known = self.ancestors.iter().copied();
+        parent
+            .filter(|parent| !self.ancestors.contains(parent))
+            .into_iter()
+            .chain(known)
+    }
+
+    /// The ancestors of a session that continues this one or branches off from it.
+    pub fn ancestors_of_next(&self) -> Vec<SessionId> {
+        std::iter::once(self.id)
+            .chain(self.lineage())
+            .take(MAX_ANCESTORS)
+            .collect()
+    }
+
     /// Whether its conversation could be continued now.
     pub fn is_resumable(&self) -> bool {
         self.is_over()
@@ -410,6 +436,37 @@ impl Session {
         }
         self.lifecycle = to;
         Ok(())
+    }
+}
+
+/// What is remembered of a deleted session for a while: enough to tell those who saw it that it is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// Its id.
+    pub id: SessionId,
+    /// The daemon it ran on.
+    pub daemon_id: DaemonId,
+    /// Its working directory.
+    pub cwd: String,
+    /// The sessions whose conversation it carried on.
+    pub ancestors: Vec<SessionId>,
+    /// Its prompts, which were deleted with it.
+    pub prompts: Vec<PromptId>,
+    /// When it was deleted.
+    pub at: Timestamp,
+}
+
+impl Gone {
+    /// What is remembered of a session that is deleted at `at` with its prompts.
+    pub fn of(session: &Session, prompts: Vec<PromptId>, at: Timestamp) -> Self {
+        Gone {
+            id: session.id,
+            daemon_id: session.daemon_id,
+            cwd: session.cwd.clone(),
+            ancestors: session.lineage().collect(),
+            prompts,
+            at,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
 use crate::app::system::{About, Counting, Counts};
-use crate::app::{App, failure, records, sessions};
+use crate::app::{App, failure, sessions};
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::input::{MAX_INPUT_BYTES, MAX_QUEUED_INPUTS};
@@ -46,7 +46,13 @@ pub async fn compose(
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
-            "sessions", "events", "prompts", "daemons", "search", "access",
+            "sessions",
+            "events",
+            "prompts",
+            "daemons",
+            "search",
+            "access",
+            "narrowing",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -162,6 +168,12 @@ async fn retain(app: App, retention: Retention, every: Duration) {
             Ok(removed) => tracing::debug!(?removed, "retention"),
             Err(error) => tracing::warn!(?error, "retention failed; it is tried again"),
         }
+        if let Err(error) = app.forget_gone().await {
+            tracing::warn!(
+                ?error,
+                "deleted sessions are remembered for longer; it is tried again"
+            );
+        }
     }
 }
 
@@ -170,28 +182,12 @@ struct Counter {
 }
 
 impl Counting for Counter {
-    fn counts(&self) -> BoxFuture<'_, Result<Counts>> {
+    fn counts<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Counts>> {
         Box::pin(async move {
-            let mut pending: u32 = 0;
-            let mut after: Option<String> = None;
-            loop {
-                let page = self
-                    .app
-                    .store()
-                    .scan(records::PENDING_PROMPTS, after.as_deref(), 1_000)
-                    .await
-                    .map_err(failure::from_store)?;
-                pending = pending.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
-                match page.last() {
-                    Some(last) if page.len() == 1_000 => after = Some(last.key.clone()),
-                    _ => break,
-                }
-            }
-            let living = self.app.sessions().living_count(None);
             Ok(Counts {
                 linked_daemons: u32::try_from(self.app.relay().linked()).unwrap_or(u32::MAX),
-                living_sessions: u32::try_from(living).unwrap_or(u32::MAX),
-                pending_prompts: pending,
+                living_sessions: self.app.count_living(caller, None).await?,
+                pending_prompts: self.app.count_pending_prompts(caller).await?,
             })
         })
     }

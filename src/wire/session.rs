@@ -120,6 +120,7 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
             "session.forked_from",
             SessionId::parse,
         )?,
+        ancestors: Vec::new(),
         resumed_by: optional_id(&session.resumed_by, "session.resumed_by", SessionId::parse)?,
         created_at: required_time(session.created_at, "session.created_at")?,
         started_at: time_from_pb(session.started_at, "session.started_at")?,

@@ -15,6 +15,7 @@ use crate::domain::command::CommandOutcome;
 use crate::domain::daemon::Offer;
 use crate::domain::event::*;
 use crate::domain::harness::Login;
+use crate::domain::narrowing::Project;
 use crate::domain::prompt::*;
 use crate::domain::session::*;
 use crate::domain::*;
@@ -431,6 +432,7 @@ impl Gen {
             provider_session_id: self.text(),
             resumed_from: self.opt(Self::session_id),
             forked_from: self.opt(Self::session_id),
+            ancestors: Vec::new(),
             resumed_by: self.opt(Self::session_id),
             created_at: self.time(),
             started_at: self.opt(Self::time),
@@ -566,6 +568,13 @@ proptest! {
             expires_at: g.opt(Gen::time),
             revoked_at: g.opt(Gen::time),
             daemon_id: g.opt(|g| DaemonId::from_bits(g.bits())),
+            narrowing: g.opt(|g| Narrowing {
+                projects: vec![Project {
+                    directory: g.text(),
+                    daemon_id: g.opt(|g| DaemonId::from_bits(g.bits())),
+                }],
+                sessions: vec![g.session_id()],
+            }),
             used_nonce_sha256: None,
         };
         prop_assert_eq!(token::token_from_pb(sent(&token::token_to_pb(&token))).unwrap(), token);

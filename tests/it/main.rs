@@ -19,6 +19,7 @@ mod hygiene;
 mod limits;
 mod listener;
 mod live;
+mod narrowing;
 mod odd_output;
 mod ownership;
 mod permissions;

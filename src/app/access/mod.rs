@@ -26,7 +26,7 @@ use crate::app::{failure, records};
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result, Secret, SharedClock, Timestamp};
-use crate::domain::{Scope, Token, field};
+use crate::domain::{Narrowing, Scope, Token, field};
 use crate::store::{self, Commit, Expect, SharedStore};
 
 /// How long a token's record may be used without reading it again.
@@ -165,13 +165,15 @@ impl Access {
         self.inner.revocations.send_modify(|count| *count += 1);
     }
 
-    /// Makes an access token. [`Code::Forbidden`]: `caller` has less itself.
+    /// Makes an access token. [`Code::Forbidden`]: `caller` has less itself. [`Code::NotFound`]: it is
+    /// narrowed to a session or daemon that is not there.
     pub async fn create_token(
         &self,
         caller: &Caller,
         name: &str,
         scope: Scope,
         ttl: Option<Duration>,
+        narrowing: Option<Narrowing>,
     ) -> Result<Minted> {
         check_name("name", name)?;
         if matches!(scope, Scope::Daemon | Scope::Join) {
@@ -188,7 +190,40 @@ impl Access {
         }
         caller.require(scope)?;
         check_ttl(ttl, MAX_TTL)?;
-        self.store_new(name, scope, ttl, None).await
+        let narrowing = match narrowing {
+            Some(narrowing) => Some(self.check_narrowing(scope, narrowing).await?),
+            None => None,
+        };
+        let mut minted = self.mint(name, scope, ttl, None);
+        minted.token.narrowing = narrowing;
+        self.store_new(minted).await
+    }
+
+    async fn check_narrowing(&self, scope: Scope, narrowing: Narrowing) -> Result<Narrowing> {
+        if scope == Scope::Admin {
+            return Err(Error::invalid(
+                "narrowing",
+                "goes with operator or viewer only: an admin sees everything",
+            ));
+        }
+        let narrowing = narrowing.checked()?;
+        let missing = async |key: String| {
+            let found = self.inner.store.get(&key).await;
+            found
+                .map(|record| record.is_none())
+                .map_err(failure::from_store)
+        };
+        for id in &narrowing.sessions {
+            if missing(records::session_key(*id)).await? {
+                return Err(Error::not_found("session", id));
+            }
+        }
+        for id in narrowing.projects.iter().filter_map(|p| p.daemon_id) {
+            if missing(records::daemon_key(id)).await? {
+                return Err(Error::not_found("daemon", id));
+            }
+        }
+        Ok(narrowing)
     }
 
     /// Makes a single-use token with which one daemon enrols; `name` is the daemon's, empty leaves it open.
@@ -203,18 +238,12 @@ impl Access {
             check_name("name", name)?;
         }
         check_ttl(ttl, MAX_JOIN_TTL)?;
-        self.store_new(name, Scope::Join, Some(ttl.unwrap_or(JOIN_TTL)), None)
+        let ttl = Some(ttl.unwrap_or(JOIN_TTL));
+        self.store_new(self.mint(name, Scope::Join, ttl, None))
             .await
     }
 
-    async fn store_new(
-        &self,
-        name: &str,
-        scope: Scope,
-        ttl: Option<Duration>,
-        daemon_id: Option<DaemonId>,
-    ) -> Result<Minted> {
-        let minted = self.mint(name, scope, ttl, daemon_id);
+    async fn store_new(&self, minted: Minted) -> Result<Minted> {
         let commit = Commit {
             ops: vec![records::put(
                 records::token_key(minted.token.id),
@@ -250,6 +279,7 @@ impl Access {
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             revoked_at: None,
             daemon_id,
+            narrowing: None,
             used_nonce_sha256: None,
         };
         Minted { token, secret }

@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use super::Open;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::app::daemons::ShownDaemon;
 use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::Shown;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result};
+use crate::domain::session::Gone;
 use crate::domain::{Daemon, Prompt, Session};
 use crate::store;
 
@@ -71,6 +73,7 @@ pub enum ChangeBatch {
 /// A reader of records.
 pub struct ChangesReader {
     app: App,
+    caller: Caller,
     tables: Tables,
     phase: Phase,
     wake: watch::Receiver<u64>,
@@ -88,8 +91,14 @@ enum Phase {
 }
 
 impl App {
-    /// Follows records after a revision; 0 gives what there is first (of prompts: what waits).
-    pub async fn follow_changes(&self, tables: Tables, from: u64) -> Result<ChangesReader> {
+    /// Follows the records that the caller sees after a revision; 0 gives what there is first (of prompts:
+    /// what waits).
+    pub async fn follow_changes(
+        &self,
+        caller: &Caller,
+        tables: Tables,
+        from: u64,
+    ) -> Result<ChangesReader> {
         if let Tables::Daemon(id) = tables {
             self.get_daemon(id).await?;
         }
@@ -104,6 +113,7 @@ impl App {
         }
         Ok(ChangesReader {
             app: self.clone(),
+            caller: caller.clone(),
             tables,
             phase: Phase::Start { from },
             wake,
@@ -211,10 +221,8 @@ impl ChangesReader {
                 }
                 None => record,
             };
-            let change = self
-                .change(&record.key, record.revision, Some(&record))
+            self.change(&record.key, record.revision, Some(&record), &mut changes)
                 .await?;
-            changes.extend(change);
         }
         Ok((!changes.is_empty()).then_some(ChangeBatch::Changes(changes)))
     }
@@ -222,6 +230,8 @@ impl ChangesReader {
     async fn changes(&mut self) -> Result<Option<ChangeBatch>> {
         let prefix = match self.tables {
             Tables::All => String::new(),
+            // Of deletions, a narrowed caller is told by another table.
+            Tables::Prompts if self.caller.narrowing.is_some() => String::new(),
             Tables::Prompts => records::PROMPTS.to_owned(),
             Tables::Daemon(id) => records::daemon_key(id),
         };
@@ -249,51 +259,77 @@ impl ChangesReader {
                 revision: change.revision,
                 value,
             });
-            let change = self
-                .change(&change.key, change.revision, record.as_ref())
+            self.change(&change.key, change.revision, record.as_ref(), &mut changes)
                 .await?;
-            changes.extend(change);
         }
         self.through = last;
         Ok((!changes.is_empty()).then_some(ChangeBatch::Changes(changes)))
     }
 
-    /// A record's change as a reader sees it; `None` for a record that is not of a followed table.
+    /// Adds a record's change as the reader sees it: nothing for a record that is not of a followed table, or
+    /// not the caller's to see.
     async fn change(
         &self,
         key: &str,
         revision: u64,
         record: Option<&store::Record>,
-    ) -> Result<Option<Change>> {
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
         let Some((table, id)) = key.split_once('/') else {
-            return Ok(None);
+            return Ok(());
         };
+        let narrowed = self.caller.narrowing.as_ref();
         let followed = match self.tables {
-            Tables::All => matches!(table, "session" | "prompt" | "daemon"),
-            Tables::Prompts => table == "prompt",
+            Tables::All => matches!(table, "session" | "prompt" | "daemon" | "gone"),
+            Tables::Prompts => matches!(table, "prompt" | "gone"),
             Tables::Daemon(daemon) => key == records::daemon_key(daemon),
         };
         if !followed {
-            return Ok(None);
+            return Ok(());
         }
+        let mut push = |changed| changes.push(Change { revision, changed });
         let Some(record) = record else {
-            return Ok(Some(Change {
-                revision,
-                changed: Changed::Deleted(id.to_owned()),
-            }));
+            // That a record is gone does not say whose it was; what is remembered of its session does.
+            if table == "daemon" || table != "gone" && narrowed.is_none() {
+                push(Changed::Deleted(id.to_owned()));
+            }
+            return Ok(());
         };
-        let changed = match table {
+        match table {
             "session" => {
                 let session: Session = records::decode(record)?;
-                Changed::Session(Box::new(self.app.shown(session, revision).await?))
+                if self.caller.sees(&session) {
+                    let shown = self.app.shown(session, revision).await?;
+                    push(Changed::Session(Box::new(shown)));
+                }
             }
-            "prompt" => Changed::Prompt(Box::new(records::decode::<Prompt>(record)?)),
+            "prompt" => {
+                let prompt: Prompt = records::decode(record)?;
+                if self.app.sees(&self.caller, prompt.session_id).await? {
+                    push(Changed::Prompt(Box::new(prompt)));
+                }
+            }
+            "gone" => {
+                let gone: Gone = records::decode(record)?;
+                if narrowed.is_some_and(|narrowing| narrowing.saw(&gone)) {
+                    if self.tables == Tables::All {
+                        push(Changed::Deleted(gone.id.to_string()));
+                    }
+                    for prompt in gone.prompts {
+                        push(Changed::Deleted(prompt.to_string()));
+                    }
+                }
+            }
             _ => {
                 let daemon: Daemon = records::decode(record)?;
-                Changed::Daemon(Box::new(self.app.shown_daemon(daemon, revision).await?))
+                let shown = self
+                    .app
+                    .show_daemon_record(&self.caller, daemon, revision)
+                    .await?;
+                push(Changed::Daemon(Box::new(shown)));
             }
-        };
-        Ok(Some(Change { revision, changed }))
+        }
+        Ok(())
     }
 
     /// Waits for a change of any record. How long the reader has heard nothing counts, not how long nothing
@@ -326,6 +362,7 @@ mod tests {
     use crate::base::Timestamp;
     use crate::base::clock::SystemClock;
     use crate::base::id::TokenId;
+    use crate::domain::Scope;
     use crate::domain::daemon::Offer;
     use crate::relay;
     use crate::store::{Commit, memory};
@@ -346,12 +383,26 @@ mod tests {
         .unwrap()
     }
 
+    fn admin() -> Caller {
+        Caller {
+            token_id: TokenId::from_bits(1),
+            name: "admin".to_owned(),
+            scope: Scope::Admin,
+            daemon_id: None,
+            narrowing: None,
+            expires_at: None,
+        }
+    }
+
     /// A table that never changes on a server that is busy all the time: its reader is told in time that
     /// it is up to date, and from where to go on.
     #[tokio::test(start_paused = true)]
     async fn progress_is_told_in_time_while_only_other_tables_change() {
         let app = app().await;
-        let mut reader = app.follow_changes(Tables::Prompts, 0).await.unwrap();
+        let mut reader = app
+            .follow_changes(&admin(), Tables::Prompts, 0)
+            .await
+            .unwrap();
         assert!(matches!(reader.next().await, Ok(ChangeBatch::Started(_))));
         assert!(matches!(reader.next().await, Ok(ChangeBatch::Progress(_))));
         let busy = tokio::spawn({
@@ -414,7 +465,10 @@ mod tests {
             commit(keys.clone().map(|key| records::mark(key, "")).collect()).await;
             commit(keys.map(records::remove).collect()).await;
         }
-        let mut reader = app.follow_changes(Tables::All, from).await.unwrap();
+        let mut reader = app
+            .follow_changes(&admin(), Tables::All, from)
+            .await
+            .unwrap();
         assert!(matches!(reader.next().await, Ok(ChangeBatch::Started(_))));
         assert!(matches!(reader.next().await, Ok(ChangeBatch::Truncated(at)) if at > from));
         let mut seen = Vec::new();

@@ -1,6 +1,7 @@
 //! One page of a session's log.
 
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::page::PageRequest;
@@ -29,8 +30,13 @@ pub struct EventPage {
 
 impl App {
     /// Events of a session after `after_seq` and before `before_seq` (0 is no bound), of some kinds only.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of what is asked for"
+    )]
     pub async fn list_events(
         &self,
+        caller: &Caller,
         id: SessionId,
         log_epoch: u64,
         after_seq: u64,
@@ -38,6 +44,7 @@ impl App {
         kinds: &[EventKind],
         page: &PageRequest,
     ) -> Result<EventPage> {
+        self.require_session(caller, id).await?;
         let stream = Stream::session(id);
         let head = self
             .store()

@@ -14,6 +14,7 @@ use super::Open;
 use super::list::check_cursor;
 use super::transients::Watching;
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
@@ -93,14 +94,16 @@ pub struct Reader {
 }
 
 impl App {
-    /// A reader of a session's log. NOT_FOUND: there is no such session. OUT_OF_RANGE: the cursor lies in the
+    /// A reader of a session's log. NOT_FOUND: there is no such session, or it is not the caller's to see. OUT_OF_RANGE: the cursor lies in the
     /// future. A cursor that lies before the oldest event, or in another epoch, is given `Truncated` first.
     pub async fn read_session(
         &self,
+        caller: &Caller,
         id: SessionId,
         cursor: Cursor,
         options: ReaderOptions,
     ) -> Result<Reader> {
+        self.require_session(caller, id).await?;
         let stream = Stream::session(id);
         // The wake-up is taken before the head is read, so that nothing comes between them unnoticed.
         let wake = self.store().watch(&stream);

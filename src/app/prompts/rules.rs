@@ -167,23 +167,26 @@ impl Rules {
         *current = Arc::new(rules);
         Ok(())
     }
+}
 
-    /// The rules, oldest first; of one session only, if asked for.
-    pub fn list(&self, session: Option<SessionId>, page: &PageRequest) -> Page<PromptRule> {
-        let rules = self.current();
-        let mut matching = rules
-            .iter()
-            .filter(|rule| session.is_none() || rule.session_id == session)
-            .filter(|rule| {
-                page.after
-                    .as_deref()
-                    .is_none_or(|after| rule.id.to_string().as_str() > after)
-            });
-        let items: Vec<PromptRule> = matching.by_ref().take(page.size).cloned().collect();
-        let next = matching
-            .next()
-            .and(items.last())
-            .map(|last| last.id.to_string());
-        Page { items, next }
-    }
+/// A page of rules, oldest first; of one session only, if asked for.
+pub(super) fn list(
+    rules: &[PromptRule],
+    session: Option<SessionId>,
+    page: &PageRequest,
+) -> Page<PromptRule> {
+    let mut matching = rules
+        .iter()
+        .filter(|rule| session.is_none() || rule.session_id == session)
+        .filter(|rule| {
+            page.after
+                .as_deref()
+                .is_none_or(|after| rule.id.to_string().as_str() > after)
+        });
+    let items: Vec<PromptRule> = matching.by_ref().take(page.size).cloned().collect();
+    let next = matching
+        .next()
+        .and(items.last())
+        .map(|last| last.id.to_string());
+    Page { items, next }
 }

@@ -199,24 +199,38 @@ impl Index {
         transaction.commit()
     }
 
-    /// What matches, newest first, with the row to go on from.
+    /// The row of an event, or of the next one of its session if retention has removed it.
+    pub(super) fn row_of(&self, session: SessionId, seq: u64) -> rusqlite::Result<Option<i64>> {
+        self.connection.query_row(
+            "SELECT min(id) FROM docs WHERE session = ?1 AND seq >= ?2",
+            params![session.to_string(), i64::try_from(seq).unwrap_or(i64::MAX)],
+            |row| row.get(0),
+        )
+    }
+
+    /// What matches, newest first; `among` these sessions only, if given.
     pub(super) fn find(
         &self,
         query: &Query,
-        session: Option<SessionId>,
+        among: Option<&[SessionId]>,
         kinds: &[EventKind],
         before: Option<i64>,
         limit: usize,
-    ) -> rusqlite::Result<Vec<(i64, Hit)>> {
+    ) -> rusqlite::Result<Vec<Hit>> {
         let mut sql = String::from(
             "SELECT docs.id, docs.session, docs.seq, docs.time, docs.kind, \
              snippet(texts, 0, '\u{2039}', '\u{203a}', '…', 24) \
              FROM texts JOIN docs ON docs.id = texts.rowid WHERE texts MATCH ?1",
         );
         let mut values = vec![Value::from(query.expression().to_owned())];
-        if let Some(session) = session {
-            values.push(Value::from(session.to_string()));
-            sql.push_str(&format!(" AND docs.session = ?{}", values.len()));
+        if let Some(among) = among {
+            // One value, however many sessions: the number of a statement's values is bounded.
+            let ids: Vec<String> = among.iter().map(SessionId::to_string).collect();
+            values.push(Value::from(serde_json::json!(ids).to_string()));
+            sql.push_str(&format!(
+                " AND docs.session IN (SELECT value FROM json_each(?{}))",
+                values.len()
+            ));
         }
         if let Some(before) = before {
             values.push(Value::from(before));
@@ -245,16 +259,13 @@ impl Index {
             ) else {
                 continue;
             };
-            hits.push((
-                row.get(0)?,
-                Hit {
-                    session_id,
-                    seq: row.get::<_, i64>(2)?.unsigned_abs(),
-                    time: Timestamp::from_micros(row.get(3)?),
-                    kind: *kind,
-                    snippet: row.get(5)?,
-                },
-            ));
+            hits.push(Hit {
+                session_id,
+                seq: row.get::<_, i64>(2)?.unsigned_abs(),
+                time: Timestamp::from_micros(row.get(3)?),
+                kind: *kind,
+                snippet: row.get(5)?,
+            });
         }
         Ok(hits)
     }

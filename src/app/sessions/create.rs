@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, Fresh, digest};
 use crate::app::records;
+use crate::app::sight::beyond;
 use crate::base::id::{CommandId, DaemonId, InputId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::command::StartCommand;
@@ -76,7 +77,7 @@ impl App {
         &self,
         caller: &Caller,
         request_id: &str,
-        new: NewSession,
+        mut new: NewSession,
     ) -> Result<Session> {
         fields::input("input", &new.input, true)?;
         field::path("cwd", &new.cwd)?;
@@ -109,6 +110,7 @@ impl App {
                 "this server has no interactive terminals; use the headless mode",
             ));
         }
+        confine(caller, &mut new)?;
         let limits = fields::limits(new.limits.clone(), &self.sessions().options().limits)?;
         let title = fields::title(&new.title, &new.input, &new.argv)?;
 
@@ -120,7 +122,7 @@ impl App {
             Begun::Repeat(session) => return Ok(*session),
             Begun::Fresh(pending) => pending,
         };
-        let daemon = self.place(&new).await?;
+        let daemon = self.place(caller, &new).await?;
         let now = self.clock().now();
         let actor = caller.actor();
         let cwd = if new.cwd.is_empty() {
@@ -174,6 +176,7 @@ impl App {
     ) -> Result<Session> {
         fields::input("input", &resume.input, true)?;
         field::word("model", &resume.model)?;
+        self.require_session(caller, id).await?;
         let detail = format!("{id}{resume:?}");
         let pending = match self
             .begin_birth(caller, "ResumeSession", request_id, &detail)
@@ -182,7 +185,7 @@ impl App {
             Begun::Repeat(session) => return Ok(*session),
             Begun::Fresh(pending) => pending,
         };
-        let (old, _) = self.get_session(id).await?;
+        let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
         may_resume(&old, resume.force)?;
         let mode = resume.permission_mode.unwrap_or(old.permission_mode);
@@ -275,6 +278,7 @@ impl App {
         input: String,
     ) -> Result<Session> {
         fields::input("input", &input, true)?;
+        self.require_session(caller, id).await?;
         let detail = format!("{id}{input}");
         let pending = match self
             .begin_birth(caller, "ForkSession", request_id, &detail)
@@ -283,7 +287,7 @@ impl App {
             Begun::Repeat(session) => return Ok(*session),
             Begun::Fresh(pending) => pending,
         };
-        let (old, _) = self.get_session(id).await?;
+        let (old, _) = self.get_session(caller, id).await?;
         if !old.capabilities.fork {
             return Err(Error::new(
                 Code::NoResumableSession,
@@ -342,7 +346,7 @@ impl App {
         match begun {
             Begin::Repeat(answer) => {
                 let id = std::str::from_utf8(&answer).map_err(Error::internal)?;
-                let (session, _) = self.get_session(id.parse()?).await?;
+                let (session, _) = self.get_session(caller, id.parse()?).await?;
                 Ok(Begun::Repeat(Box::new(session)))
             }
             Begin::Fresh(pending) => {
@@ -368,6 +372,26 @@ impl App {
         self.sessions().step(session.id, |_| Ok(())).await?;
         Ok(session)
     }
+}
+
+/// A narrowed caller starts sessions in its projects only. Where it names no directory, it means the first of
+/// them that the daemon may have.
+fn confine(caller: &Caller, new: &mut NewSession) -> Result<()> {
+    let Some(narrowing) = &caller.narrowing else {
+        return Ok(());
+    };
+    let mut projects = narrowing.projects.iter().filter(|project| {
+        let there = |asked| project.daemon_id.is_none_or(|id| id == asked);
+        new.daemon_id.is_none_or(there) && (new.cwd.is_empty() || project.contains(&new.cwd))
+    });
+    let project = projects
+        .next()
+        .ok_or_else(|| beyond(caller, "starts sessions in its projects only"))?;
+    if new.cwd.is_empty() {
+        new.cwd.clone_from(&project.directory);
+        new.daemon_id = new.daemon_id.or(project.daemon_id);
+    }
+    Ok(())
 }
 
 /// What a caller wants of a continued session.
@@ -432,6 +456,7 @@ fn successor(old: &Session, id: SessionId, actor: &Actor, now: Timestamp) -> Ses
         argv: old.argv.clone(),
         env_names: old.env_names.clone(),
         provider_session_id: old.provider_session_id.clone(),
+        ancestors: old.ancestors_of_next(),
         limits: old.limits.clone(),
         labels: old.labels.clone(),
         ..Session::new(id, old.daemon_id, old.harness.clone(), actor.clone(), now)

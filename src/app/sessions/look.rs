@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::index;
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::app::failure;
 use crate::app::records;
+use crate::base::Result;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::page::{Page, PageRequest};
-use crate::base::{Error, Result};
 use crate::domain::field;
 use crate::domain::policy::is_within;
 use crate::domain::{Lifecycle, Session};
@@ -74,16 +75,14 @@ pub struct Shown {
 }
 
 impl App {
-    /// One session, with its record's revision.
-    pub async fn get_session(&self, id: SessionId) -> Result<(Session, u64)> {
-        records::get(self.store().as_ref(), &records::session_key(id))
-            .await?
-            .ok_or_else(|| Error::not_found("session", id))
+    /// A session's record with its revision, whoever asks; `None` if there is none.
+    pub(crate) async fn session_record(&self, id: SessionId) -> Result<Option<(Session, u64)>> {
+        records::get(self.store().as_ref(), &records::session_key(id)).await
     }
 
     /// One session as it is shown.
-    pub async fn show_session(&self, id: SessionId) -> Result<Shown> {
-        let (session, revision) = self.get_session(id).await?;
+    pub async fn show_session(&self, caller: &Caller, id: SessionId) -> Result<Shown> {
+        let (session, revision) = self.get_session(caller, id).await?;
         self.shown(session, revision).await
     }
 
@@ -101,9 +100,10 @@ impl App {
         })
     }
 
-    /// Sessions, newest first.
+    /// Sessions that the caller sees, newest first.
     pub async fn list_sessions(
         &self,
+        caller: &Caller,
         filter: &SessionFilter,
         page: &PageRequest,
     ) -> Result<Page<Shown>> {
@@ -120,20 +120,26 @@ impl App {
         loop {
             let (chunk, last) = self.chunk(marks.as_deref(), before).await?;
             for record in &chunk {
-                if items.len() == page.size || looked_at >= SCAN_LIMIT {
-                    let next = before.map(|id| id.to_string());
-                    return Ok(Page { items, next });
-                }
                 looked_at += 1;
                 let session: Session = records::decode(record)?;
-                before = Some(session.id);
-                if filter.fits(&session) {
-                    items.push(self.shown(session, record.revision).await?);
+                if !caller.sees(&session) || !filter.fits(&session) {
+                    continue;
                 }
+                // That there is another page, and where it begins, is said of what the caller sees only.
+                if items.len() == page.size {
+                    let next = items.last().map(|last: &Shown| last.session.id.to_string());
+                    return Ok(Page { items, next });
+                }
+                items.push(self.shown(session, record.revision).await?);
             }
             match last {
                 Some(last) => before = Some(last),
                 None => return Ok(Page { items, next: None }),
+            }
+            // A shorter page would tell a narrowed caller of the sessions that were looked at in vain.
+            if looked_at >= SCAN_LIMIT && caller.narrowing.is_none() {
+                let next = before.map(|id| id.to_string());
+                return Ok(Page { items, next });
             }
         }
     }

@@ -30,6 +30,7 @@ impl App {
         delivery: Delivery,
     ) -> Result<(Input, u64)> {
         fields::input("text", &text, false)?;
+        self.require_session(caller, session).await?;
         let request = digest(format!("{session}{delivery:?}{text}").as_bytes());
         let begun = self
             .idempotency()
@@ -78,8 +79,8 @@ impl App {
         self.get_input(session, id).await
     }
 
-    /// One input.
-    pub async fn get_input(&self, session: SessionId, id: InputId) -> Result<(Input, u64)> {
+    /// One input of a session, whoever asks.
+    pub(crate) async fn get_input(&self, session: SessionId, id: InputId) -> Result<(Input, u64)> {
         records::get(self.store().as_ref(), &records::input_key(session, id))
             .await?
             .ok_or_else(|| Error::not_found("input", id))
@@ -88,11 +89,12 @@ impl App {
     /// The inputs of a session: the queue first, in order, then the newest of the rest.
     pub async fn list_inputs(
         &self,
+        caller: &Caller,
         session: SessionId,
         states: &[InputState],
         page: &PageRequest,
     ) -> Result<Page<(Input, u64)>> {
-        self.get_session(session).await?;
+        self.get_session(caller, session).await?;
         // A page's key says which part of the list it is in: `q/` the queue, `o/` the others.
         let (in_queue, after) = match page.after.as_deref() {
             None => (true, None),
@@ -177,6 +179,7 @@ impl App {
         revision: Option<u64>,
     ) -> Result<(Input, u64)> {
         fields::input("text", &text, false)?;
+        self.require_session(caller, session).await?;
         let (_, current) = self.get_input(session, id).await?;
         if revision.is_some_and(|revision| revision != current) {
             return Err(Error::new(
@@ -210,6 +213,7 @@ impl App {
     /// Moves a queued input to a place in the queue, from 1; beyond the end is last.
     pub async fn move_input(
         &self,
+        caller: &Caller,
         session: SessionId,
         id: InputId,
         position: u32,
@@ -217,6 +221,7 @@ impl App {
         if position == 0 {
             return Err(Error::invalid("position", "counts from 1"));
         }
+        self.require_session(caller, session).await?;
         self.get_input(session, id).await?;
         self.sessions()
             .step(session, move |step| {
@@ -233,7 +238,7 @@ impl App {
             after: None,
         };
         let queue = self
-            .list_inputs(session, &[InputState::Queued], &page)
+            .list_inputs(caller, session, &[InputState::Queued], &page)
             .await?;
         Ok(queue.items)
     }
@@ -245,6 +250,7 @@ impl App {
         session: SessionId,
         id: InputId,
     ) -> Result<(Input, u64)> {
+        self.require_session(caller, session).await?;
         self.get_input(session, id).await?;
         let by = caller.actor().name;
         self.sessions()
