@@ -12,6 +12,9 @@ use crate::wire::unreachable::{is_tls, reason};
 /// The error of a call that failed. A server that cannot be reached is told apart from one that refuses.
 pub(super) fn error_of(url: &str, status: &Status) -> Error {
     let Some(io) = io_kind(status) else {
+        if is_of_the_connection(status) {
+            return unreachable(url, &causes(status)).maybe_done();
+        }
         let error = error_from_status(status);
         // tonic names a connection that could not be made, but not always with an io error within.
         if error.code() == Code::Unavailable
@@ -58,6 +61,13 @@ fn unreachable(url: &str, why: &str) -> Error {
     )
 }
 
+/// Whether a call failed with its connection, as of a server that was killed: HTTP/2 says so as an internal
+/// error, without one of IO within. What a server itself answers has no cause.
+fn is_of_the_connection(status: &Status) -> bool {
+    use tonic::Code::{Cancelled, Internal, Unknown};
+    matches!(status.code(), Cancelled | Internal | Unknown) && status.source().is_some()
+}
+
 fn io_kind(status: &Status) -> Option<ErrorKind> {
     let mut next = status.source();
     while let Some(cause) = next {
@@ -91,4 +101,27 @@ pub fn is_lasting(code: Code) -> bool {
             | Code::DaemonDisconnected
             | Code::InternalError
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("error reading a body from connection")]
+    struct Broken;
+
+    #[test]
+    fn a_connection_that_broke_is_no_error_of_the_server() {
+        let mut status = Status::internal("h2 protocol error");
+        assert_eq!(error_of("u", &status).code(), Code::InternalError);
+        status.set_source(std::sync::Arc::new(Broken));
+        let error = error_of("u", &status);
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(
+            error
+                .message()
+                .contains("error reading a body from connection")
+        );
+    }
 }
