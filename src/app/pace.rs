@@ -15,6 +15,10 @@ use crate::base::{Code, Error, Result};
 const SPAWNS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).expect("is not zero");
 /// Inputs that a session takes in a minute.
 const INPUTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
+/// Messages that a caller may send on its sockets in a second for long.
+const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).expect("is not zero");
+/// The same at once.
+const MESSAGE_BURST: NonZeroU32 = NonZeroU32::new(250).expect("is not zero");
 /// With more keys than this, those that have not been used for a while are forgotten.
 const TIDY_FROM: usize = 1_000;
 
@@ -22,6 +26,7 @@ const TIDY_FROM: usize = 1_000;
 pub struct Pace {
     spawns: DefaultKeyedRateLimiter<TokenId>,
     inputs: DefaultKeyedRateLimiter<SessionId>,
+    messages: DefaultKeyedRateLimiter<TokenId>,
 }
 
 impl Default for Pace {
@@ -29,6 +34,9 @@ impl Default for Pace {
         Pace {
             spawns: RateLimiter::keyed(Quota::per_minute(SPAWNS_PER_MINUTE)),
             inputs: RateLimiter::keyed(Quota::per_minute(INPUTS_PER_MINUTE)),
+            messages: RateLimiter::keyed(
+                Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST),
+            ),
         }
     }
 }
@@ -38,6 +46,13 @@ impl Pace {
     pub fn spawn(&self, caller: &Caller) -> Result<()> {
         check(&self.spawns, &caller.token_id, || {
             format!("a caller starts at most {SPAWNS_PER_MINUTE} sessions a minute")
+        })
+    }
+
+    /// Counts a message on a socket, whatever it says. [`Code::RateLimited`]: too many.
+    pub fn message(&self, caller: &Caller) -> Result<()> {
+        check(&self.messages, &caller.token_id, || {
+            format!("a caller sends at most {MESSAGES_PER_SECOND} messages a second")
         })
     }
 

@@ -246,6 +246,7 @@ impl Talk {
     }
 
     async fn obey(&mut self, message: &Map<String, Value>) -> Result<Vec<Frame>> {
+        self.pace.message(&self.caller)?;
         let kind = text(message, "type")?;
         match kind {
             "ping" => return Ok(vec![Frame::must(json!({ "type": "pong" }))]),

@@ -1,6 +1,7 @@
 //! What the integration tests stand on: things that play the other side.
 
 pub mod baton;
+pub mod http;
 pub mod model_api;
 pub mod model_script;
 pub mod stdio_agent;
