@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::views::{iso, relay as view, stream_json};
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::app::events::{Cursor, Item, Reader, ReaderOptions};
 use crate::base::{Error, Result};
 use crate::domain::{EventBody, Session};
@@ -26,14 +27,19 @@ const RETRY_MILLIS: u32 = 2_000;
 
 /// The stream of one session. A session that is over and was read to its end is answered with 204, which
 /// tells a browser not to come back.
-pub async fn session(app: &App, session: &Session, headers: &HeaderMap) -> Result<Response> {
+pub async fn session(
+    app: &App,
+    caller: &Caller,
+    session: &Session,
+    headers: &HeaderMap,
+) -> Result<Response> {
     let after_seq = last_event_id(session, headers)?;
     let cursor = Cursor {
         after_seq,
         ..Cursor::default()
     };
     let reader = app
-        .read_session(session.id, cursor, ReaderOptions::default())
+        .read_session(caller, session.id, cursor, ReaderOptions::default())
         .await?;
     if session.is_over() && after_seq > 0 && after_seq >= reader.head().last_seq {
         let mut response = Response::new(Body::empty());

@@ -130,7 +130,7 @@ async fn a_watch_over_grpc_web_ends_with_its_token_in_a_frame_a_browser_reads() 
         .create_token(v1::CreateTokenRequest {
             name: "tab".to_owned(),
             scope: v1::TokenScope::Viewer.into(),
-            ttl: None,
+            ..Default::default()
         })
         .await
         .unwrap();
@@ -387,7 +387,7 @@ async fn a_browser_gets_no_more_than_who_let_it_in_and_not_for_longer() {
     let admin = access.authenticate(&secret).await.unwrap();
     let hour = Some(Duration::from_secs(3_600));
     let viewer = access
-        .create_token(&admin, "v", Scope::Viewer, hour)
+        .create_token(&admin, "v", Scope::Viewer, hour, None)
         .await
         .unwrap();
     let viewer_id = viewer.token.id;

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use baton::base::Secret;
+use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
 use baton::wire::v1;
 use bytes::{Bytes, BytesMut};
@@ -306,7 +308,7 @@ async fn a_shutdown_ends_in_time_with_silent_peers_of_each_kind() {
     let mut listening = open_ws(&baton, &session).await;
     listening.until("connected").await;
     let began = Instant::now();
-    let stopping = tokio::task::spawn_blocking(move || (baton.stop_server(), baton));
+    let stopping = tokio::spawn(async move { (baton.stop_server().await, baton) });
     let told = listening.until("error").await;
     assert_eq!(told["code"], "UNAVAILABLE");
     assert!(listening.next().await.is_none());
@@ -333,11 +335,11 @@ async fn a_revoked_token_closes_its_sockets() {
         .create_token(v1::CreateTokenRequest {
             name: "tab".to_owned(),
             scope: v1::TokenScope::Viewer.into(),
-            ttl: None,
+            ..Default::default()
         })
         .await
         .unwrap();
-    let secret = baton::base::Secret::new(made.secret);
+    let secret = Secret::new(made.secret);
     let path = format!("/api/sessions/{}/ws", session.id);
     let mut ws = Ws::with(address(&baton), &path, &secret).await.unwrap();
     ws.until("connected").await;
@@ -456,5 +458,99 @@ async fn no_page_of_somebody_else_gets_at_the_dialects() {
         let got = ask(address(&baton), Method::GET, path, &admin, "").await;
         assert_eq!(got.status, 404, "{path}");
         assert_eq!(got.header("content-type"), "application/json", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_narrowed_token_and_the_browser_it_lets_in_see_their_session_only() {
+    let baton = Baton::start().await;
+    let own = baton.session("demo", "say: one").await;
+    let foreign = baton.session("demo", "run: echo two").await;
+    let prompt = eventually("it asks", || async {
+        baton.pending(&foreign.id).await.pop()
+    })
+    .await;
+    let made = baton
+        .client()
+        .create_token(v1::CreateTokenRequest {
+            name: "narrow".to_owned(),
+            scope: v1::TokenScope::Operator.into(),
+            narrowing: Some(v1::Narrowing {
+                session_ids: vec![own.id.clone()],
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let narrowed = ServerAddress::new(baton.url()).with_token(Secret::new(&made.secret));
+    let code = Client::lazy(narrowed)
+        .unwrap()
+        .create_sign_in_code(v1::CreateSignInCodeRequest::default())
+        .await
+        .unwrap()
+        .code;
+    let json = [("content-type", "application/json")];
+    let body = json!({ "code": code }).to_string();
+    let signed = ask(address(&baton), Method::POST, "/auth/exchange", &json, body).await;
+    let cookie = signed
+        .header("set-cookie")
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let token = format!("Bearer {}", made.secret);
+    let url = baton.url();
+    for who in [
+        [("authorization", token.as_str()), ("origin", url.as_str())],
+        [("cookie", cookie.as_str()), ("origin", url.as_str())],
+    ] {
+        let listed = ask(
+            address(&baton),
+            Method::GET,
+            "/api/sessions/spawned",
+            &who,
+            "",
+        )
+        .await;
+        let listed = listed.json();
+        let listed = listed["sessions"].as_array().unwrap();
+        assert!(listed.len() == 1 && listed[0]["id"] == own.id.as_str());
+        for (method, rest) in [
+            (Method::GET, "info"),
+            (Method::GET, "stream"),
+            (Method::GET, "ws"),
+            (Method::POST, "resume"),
+        ] {
+            let path = format!("/api/sessions/{}/{rest}", foreign.id);
+            let got = ask(address(&baton), method, &path, &who, "").await;
+            assert_eq!(got.status, 404, "{rest}");
+        }
+        let path = format!("/api/sessions/{}/ws", foreign.id);
+        assert_eq!(
+            Ws::open(address(&baton), &path, &who)
+                .await
+                .err()
+                .unwrap()
+                .0,
+            404
+        );
+        let path = format!("/api/sessions/{}/ws", own.id);
+        let mut ws = Ws::open(address(&baton), &path, &who).await.unwrap();
+        ws.send(json!({
+            "type": "permission_response", "request_id": prompt.id, "allow": true
+        }))
+        .await;
+        assert_eq!(ws.until("error").await["code"], "NOT_FOUND");
+        let spawn = json!({ "prompt": "x", "cwd": baton.project(), "harness": "demo" });
+        let got = ask(
+            address(&baton),
+            Method::POST,
+            "/api/sessions/spawn",
+            &who,
+            spawn.to_string(),
+        )
+        .await;
+        assert!(matches!(got.status, 403 | 503), "{}", got.status);
     }
 }

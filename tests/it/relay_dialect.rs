@@ -45,7 +45,7 @@ async fn token(baton: &Baton, scope: v1::TokenScope) -> Secret {
         .create_token(v1::CreateTokenRequest {
             name: scope.as_str_name().to_owned(),
             scope: scope.into(),
-            ttl: None,
+            ..Default::default()
         })
         .await;
     Secret::new(made.unwrap().secret)

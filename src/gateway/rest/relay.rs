@@ -112,9 +112,9 @@ fn no_session() -> Error {
 }
 
 impl Relay {
-    async fn session(&self, id: &str) -> Result<Session> {
+    async fn session(&self, caller: &Caller, id: &str) -> Result<Session> {
         let id = session_id(id)?;
-        match self.app.get_session(id).await {
+        match self.app.get_session(caller, id).await {
             Ok((session, _)) => Ok(session),
             Err(error) if error.code() == Code::NotFound => Err(no_session()),
             Err(error) => Err(error),
@@ -122,14 +122,14 @@ impl Relay {
     }
 
     /// The daemons, all of them.
-    async fn daemons(&self) -> Result<Vec<ShownDaemon>> {
+    async fn daemons(&self, caller: &Caller) -> Result<Vec<ShownDaemon>> {
         let mut page = PageRequest {
             size: MAX_PAGE_SIZE,
             after: None,
         };
         let mut all = Vec::new();
         loop {
-            let found = self.app.list_daemons(false, &page).await?;
+            let found = self.app.list_daemons(caller, false, &page).await?;
             all.extend(found.items);
             match found.next {
                 Some(next) => page.after = Some(next),
@@ -138,8 +138,8 @@ impl Relay {
         }
     }
 
-    async fn linked(&self) -> Result<Vec<ShownDaemon>> {
-        let mut daemons = self.daemons().await?;
+    async fn linked(&self, caller: &Caller) -> Result<Vec<ShownDaemon>> {
+        let mut daemons = self.daemons(caller).await?;
         daemons.retain(|shown| self.app.relay().is_linked(shown.daemon.id));
         Ok(daemons)
     }
@@ -189,7 +189,7 @@ async fn spawn(
     let made = async {
         caller.require(Scope::Operator)?;
         // The order of the dialect: first whether anybody is there at all.
-        let daemons = relay.linked().await?;
+        let daemons = relay.linked(&caller).await?;
         if daemons.is_empty() {
             return Err(Error::new(Code::NoDaemon, "No daemon connected"));
         }
@@ -224,7 +224,7 @@ async fn spawn(
     answer(StatusCode::CREATED, made.await)
 }
 
-async fn spawned(State(relay): State<Relay>) -> Response {
+async fn spawned(State(relay): State<Relay>, Extension(caller): Extension<Caller>) -> Response {
     let made = async {
         let filter = SessionFilter {
             lifecycles: Lifecycle::ALL
@@ -239,7 +239,7 @@ async fn spawned(State(relay): State<Relay>) -> Response {
         };
         let mut shown = Vec::new();
         loop {
-            let found = relay.app.list_sessions(&filter, &page).await?;
+            let found = relay.app.list_sessions(&caller, &filter, &page).await?;
             shown.extend(found.items.iter().map(|it| view::spawned(&it.session)));
             match found.next {
                 Some(next) => page.after = Some(next),
@@ -250,8 +250,12 @@ async fn spawned(State(relay): State<Relay>) -> Response {
     answer(StatusCode::OK, made.await)
 }
 
-async fn info(State(relay): State<Relay>, Path(id): Path<String>) -> Response {
-    let session = relay.session(&id).await;
+async fn info(
+    State(relay): State<Relay>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Response {
+    let session = relay.session(&caller, &id).await;
     answer(StatusCode::OK, session.map(|session| view::info(&session)))
 }
 
@@ -274,7 +278,7 @@ async fn resume(
 ) -> Response {
     let made = async {
         caller.require(Scope::Operator)?;
-        let id = relay.session(&id).await?.id;
+        let id = relay.session(&caller, &id).await?.id;
         let asked = if body.is_empty() {
             Continue::default()
         } else {
@@ -302,8 +306,11 @@ async fn resume(
     answer(StatusCode::CREATED, made.await)
 }
 
-async fn daemon_status(State(relay): State<Relay>) -> Response {
-    let linked = relay.linked().await;
+async fn daemon_status(
+    State(relay): State<Relay>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let linked = relay.linked(&caller).await;
     let made = linked.map(|daemons| match daemons.first() {
         Some(first) => json!({
             "connected": true,
@@ -316,8 +323,8 @@ async fn daemon_status(State(relay): State<Relay>) -> Response {
     answer(StatusCode::OK, made)
 }
 
-async fn daemon_list(State(relay): State<Relay>) -> Response {
-    let made = relay.daemons().await.map(|daemons| {
+async fn daemon_list(State(relay): State<Relay>, Extension(caller): Extension<Caller>) -> Response {
+    let made = relay.daemons(&caller).await.map(|daemons| {
         let shown: Vec<Value> = daemons
             .iter()
             .map(|it| view::daemon(it, relay.app.relay().is_linked(it.daemon.id)))
@@ -329,12 +336,13 @@ async fn daemon_list(State(relay): State<Relay>) -> Response {
 
 async fn stream(
     State(relay): State<Relay>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
     let opened = async {
-        let session = relay.session(&id).await?;
-        sse::session(&relay.app, &session, &headers).await
+        let session = relay.session(&caller, &id).await?;
+        sse::session(&relay.app, &caller, &session, &headers).await
     };
     match opened.await {
         Ok(response) => response,
@@ -349,7 +357,7 @@ async fn connect(
     held: Option<Extension<Held>>,
     upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let session = match relay.session(&id).await {
+    let session = match relay.session(&caller, &id).await {
         Ok(session) => session,
         Err(error) => return fail::respond(Dialect::Relay, &error),
     };

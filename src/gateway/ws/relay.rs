@@ -49,11 +49,11 @@ impl Talk {
             ..Cursor::default()
         };
         let reader = app
-            .read_session(id, cursor, ReaderOptions::default())
+            .read_session(&caller, id, cursor, ReaderOptions::default())
             .await?;
         let head = reader.head().last_seq;
         // Read after the log's head: what changes from here on is an event that comes.
-        let (session, _) = app.get_session(id).await?;
+        let (session, _) = app.get_session(&caller, id).await?;
         let mut talk = Talk {
             app,
             pace,
@@ -97,7 +97,12 @@ impl Talk {
         loop {
             let found = self
                 .app
-                .list_prompts(Some(self.session.id), &[PromptState::Pending], &page)
+                .list_prompts(
+                    &self.caller,
+                    Some(self.session.id),
+                    &[PromptState::Pending],
+                    &page,
+                )
                 .await?;
             all.extend(found.items.into_iter().map(|(prompt, _)| prompt));
             match found.next {
@@ -316,7 +321,12 @@ impl Talk {
     /// The prompt under its id, or under what its harness calls it.
     async fn prompt(&self, name: &str) -> Result<Prompt> {
         let found = match PromptId::parse("request_id", name) {
-            Ok(id) => self.app.get_prompt(id).await.ok().map(|(prompt, _)| prompt),
+            Ok(id) => self
+                .app
+                .get_prompt(&self.caller, id)
+                .await
+                .ok()
+                .map(|it| it.0),
             Err(_) => {
                 let mut pending = self.pending().await?.into_iter();
                 pending.find(|prompt| prompt.call_id == name || prompt.request_key == name)
@@ -350,7 +360,12 @@ impl Talk {
         };
         self.reader = self
             .app
-            .read_session(self.session.id, cursor, ReaderOptions::default())
+            .read_session(
+                &self.caller,
+                self.session.id,
+                cursor,
+                ReaderOptions::default(),
+            )
             .await?;
         Ok(Vec::new())
     }
