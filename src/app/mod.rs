@@ -10,6 +10,7 @@ pub mod events;
 pub mod failure;
 pub mod idempotency;
 pub mod link;
+pub mod pace;
 pub mod prompts;
 pub mod records;
 pub mod retention;

@@ -132,6 +132,8 @@ fn caller() -> Caller {
         scope: Scope::Admin,
         daemon_id: None,
         expires_at: None,
+        kind: Default::default(),
+        made_with: None,
         narrowing: None,
     }
 }

@@ -576,6 +576,8 @@ proptest! {
                 sessions: vec![g.session_id()],
             }),
             used_nonce_sha256: None,
+            kind: g.pick(&[TokenKind::Issued, TokenKind::Browser]),
+            made_with: None,
         };
         prop_assert_eq!(token::token_from_pb(sent(&token::token_to_pb(&token))).unwrap(), token);
         let record = Daemon {

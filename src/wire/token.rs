@@ -19,6 +19,7 @@ pub fn token_to_pb(token: &Token) -> v1::Token {
         expires_at: token.expires_at.map(time_to_pb),
         revoked_at: token.revoked_at.map(time_to_pb),
         daemon_id: token.daemon_id.map(|id| id.to_string()).unwrap_or_default(),
+        kind: enums::token_kind_to_pb(token.kind).into(),
         narrowing: token.narrowing.as_ref().map(narrowing_to_pb),
     }
 }
@@ -92,5 +93,7 @@ pub fn token_from_pb(token: v1::Token) -> Result<Token> {
             .map(|narrowing| narrowing_from_pb(narrowing, "token.narrowing"))
             .transpose()?,
         used_nonce_sha256: None,
+        kind: enums::token_kind_from_pb(token.kind, "token.kind")?.unwrap_or_default(),
+        made_with: None,
     })
 }

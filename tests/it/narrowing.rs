@@ -543,6 +543,11 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             entry(&v1::CreateJoinTokenRequest::default()).admin(),
         ),
         (
+            // What comes of the code is looked at with the gateway.
+            "AccessService/CreateSignInCode",
+            entry(&v1::CreateSignInCodeRequest::default()),
+        ),
+        (
             "SystemService/GetServerInfo",
             entry(&v1::GetServerInfoRequest {}).looks(),
         ),

@@ -2,7 +2,7 @@
 
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::{Code, Error, Result, Timestamp};
-use crate::domain::{Actor, ActorKind, Narrowing, Scope, Session, Token};
+use crate::domain::{Actor, ActorKind, Narrowing, Scope, Session, Token, TokenKind};
 
 /// Who calls, as the server's own record of the token says. An extension of every request that was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub struct Caller {
     pub narrowing: Option<Narrowing>,
     /// When it expires.
     pub expires_at: Option<Timestamp>,
+    /// How its token came to be.
+    pub kind: TokenKind,
+    /// The token it depends on, if there is one: [`Access`](super::Access) asks after both.
+    pub made_with: Option<TokenId>,
 }
 
 impl Caller {
@@ -30,6 +34,8 @@ impl Caller {
             daemon_id: token.daemon_id,
             narrowing: token.narrowing.clone(),
             expires_at: token.expires_at,
+            kind: token.kind,
+            made_with: token.made_with,
         }
     }
 

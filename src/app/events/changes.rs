@@ -391,6 +391,8 @@ mod tests {
             daemon_id: None,
             narrowing: None,
             expires_at: None,
+            kind: Default::default(),
+            made_with: None,
         }
     }
 

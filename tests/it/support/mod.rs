@@ -2,6 +2,7 @@
 
 pub mod baton;
 pub mod claude;
+pub mod http;
 pub mod model_api;
 pub mod model_script;
 pub mod sessions;
