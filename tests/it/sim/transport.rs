@@ -5,8 +5,8 @@
 //!
 //! `BATON_SIM_TRANSPORT_SEEDS` says how many schedules are run (200, or a share of it by
 //! `BATON_TEST_ROUNDS`), `BATON_SIM_TRANSPORT_SEED` runs one and prints what happens. A seed is one schedule,
-//! with one exception: h2 forgets streams that were reset by the real clock, so a run that takes seconds
-//! on an overloaded machine may go another way.
+//! nearly always: once, on an overloaded machine, one went another way. The likely cause is that h2 forgets
+//! streams that were reset by the real clock.
 
 mod upper;
 
