@@ -1,0 +1,74 @@
+// Which events of a segment are shown, and what stands in one row.
+import type { Event } from "../../gen/baton/v1/event_pb";
+import { InputState, Lifecycle } from "../../gen/baton/v1/session_pb";
+import type { Segment, SessionLog } from "../../store/log";
+
+export interface Row {
+  seq: number;
+  events: readonly Event[];
+}
+
+/** Rows of a segment, oldest first. With `all`, every event has one. */
+export function rowsOf(segment: Segment, log: SessionLog, all: boolean): Row[] {
+  const rows: Row[] = [];
+  let run: Event[] = [];
+  const flush = () => {
+    if (run[0]) rows.push({ seq: Number(run[0].seq), events: run });
+    run = [];
+  };
+  for (const event of segment.events) {
+    if (!event) {
+      flush();
+      continue;
+    }
+    const kind = event.body.case;
+    if (!all && (kind === "output" || kind === "stderr")) {
+      if (run[0] && run[0].body.case !== kind) flush();
+      run.push(event);
+      continue;
+    }
+    if (!all && !shown(event, log)) continue;
+    flush();
+    rows.push({ seq: Number(event.seq), events: [event] });
+  }
+  flush();
+  return rows;
+}
+
+/** What another row says already is not said twice; what only machines care about is not said at all. */
+function shown(event: Event, log: SessionLog): boolean {
+  const { body } = event;
+  switch (body.case) {
+    case "activityChanged":
+    case "turnStarted":
+    case "usageUpdated":
+      return false;
+    case "lifecycleChanged":
+      return body.value.to === Lifecycle.SUSPENDED || body.value.from === Lifecycle.ENDED;
+    case "started":
+      return body.value.model !== "" || body.value.version !== "";
+    case "inputChanged":
+      return (
+        log.about(`input:${body.value.inputId}`)[0] === event &&
+        [InputState.REJECTED, InputState.INDETERMINATE, InputState.WITHDRAWN].includes(body.value.state)
+      );
+    case "toolResult":
+      return !has(log, `call:${body.value.callId}`, "toolCall");
+    case "promptRequested":
+      return !body.value.prompt?.callId || !has(log, `call:${body.value.prompt.callId}`, "toolCall");
+    case "promptAnswered":
+    case "promptExpired":
+    case "promptWithdrawn":
+      return !has(log, `prompt:${body.value.promptId}`, "promptRequested");
+    case "promptDelivered":
+      return false;
+    case "message":
+      return body.value.blocks.length > 0;
+    default:
+      return true;
+  }
+}
+
+function has(log: SessionLog, key: string, kind: Event["body"]["case"]): boolean {
+  return log.about(key).some((event) => event.body.case === kind);
+}
