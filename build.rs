@@ -12,6 +12,8 @@ use prost::Message as _;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=proto");
+    // Embedded by a macro, which does not tell the compiler what it read.
+    println!("cargo:rerun-if-changed=web/dist");
     let mut files = Vec::new();
     find_protos(Path::new("proto"), &mut files)?;
     files.sort();

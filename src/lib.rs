@@ -18,6 +18,8 @@ pub mod app;
 
 pub mod rpc;
 
+pub mod gateway;
+
 pub mod server;
 
 pub mod daemon;

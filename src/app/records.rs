@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::app::fault;
 use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
 use crate::base::{Error, Result};
-use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, Token};
+use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token};
 use crate::store::{Expect, Record, RecordOp, Records};
 
 /// Key of a session's record.
@@ -99,6 +99,14 @@ pub fn token_key(id: TokenId) -> String {
 /// What the keys of all tokens begin with.
 pub const TOKENS: &str = "token/";
 
+/// Key of a sign-in code, by the hash of the code.
+pub fn sign_in_code_key(sha256: &str) -> String {
+    format!("{SIGN_IN_CODES}{sha256}")
+}
+
+/// What the keys of all sign-in codes begin with.
+pub const SIGN_IN_CODES: &str = "sign-in-code/";
+
 /// Key of the lock on a harness's conversation: its value is the session that may write to it.
 pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
     use sha2::{Digest, Sha256};
@@ -131,6 +139,9 @@ impl Kept for PromptRule {
 }
 impl Kept for Daemon {
     const NOUN: &'static str = "daemon";
+}
+impl Kept for SignInCode {
+    const NOUN: &'static str = "sign-in code";
 }
 impl Kept for Token {
     const NOUN: &'static str = "token";

@@ -89,6 +89,8 @@ pub enum Command {
     Daemons(DaemonsArgs),
     /// Access tokens
     Token(TokenArgs),
+    /// Print a link that signs a browser in, once
+    ConsoleLink(ConsoleLinkArgs),
     /// Search transcripts
     Search(SearchArgs),
     /// Look after the server's store on this machine
@@ -136,6 +138,20 @@ pub struct UpArgs {
     /// Directories beneath which sessions may run; default the home directory
     #[arg(long = "root", value_name = "DIR")]
     pub roots: Vec<PathBuf>,
+}
+
+/// `baton console-link`
+#[derive(Debug, ClapArgs)]
+pub struct ConsoleLinkArgs {
+    /// What the browser may do: admin, operator or viewer; default what the token allows
+    #[arg(long, value_parser = ["admin", "operator", "viewer"])]
+    pub scope: Option<String>,
+    /// The server's address as the browser reaches it; default as this command does
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Show the link as a QR code too
+    #[arg(long)]
+    pub qr: bool,
 }
 
 /// `baton serve`

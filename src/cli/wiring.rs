@@ -28,6 +28,8 @@ use crate::store::local::{self, LocalStore};
 pub struct Running {
     /// Its address, as a client on this machine reaches it.
     pub url: String,
+    /// Its address as another machine reaches it; `None` if it listens on loopback only, or cannot tell.
+    pub public_url: Option<String>,
     /// A token that opens everything.
     pub admin: Secret,
     /// Ends when the server has ended, whatever the reason.
@@ -122,20 +124,55 @@ fn url_of(server: &Server) -> String {
     format!("{scheme}://{address}")
 }
 
+/// The server's address for other machines: by its configured name, else by the address they dial.
+fn public_url_of(server: &Server, hosts: &[String]) -> Option<String> {
+    let address = server.address();
+    if address.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    let scheme = if server.tls().is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    if let Some(host) = hosts.first() {
+        return Some(format!("{scheme}://{host}:{}", address.port()));
+    }
+    let ip = if address.ip().is_unspecified() {
+        outward_address()?
+    } else {
+        address.ip()
+    };
+    let address = std::net::SocketAddr::new(ip, address.port());
+    Some(format!("{scheme}://{address}"))
+}
+
+/// The address this machine has on the way out. Nothing is sent: the kernel only looks for the way.
+fn outward_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    // An address for documentation, which nobody has.
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
+}
+
 /// Starts the server in this process and returns when it listens.
 pub async fn start_server(global: &Global, args: ServeArgs) -> anyhow::Result<Running> {
     let config = configure(global, &args)?;
     server::logging::init(&config.options.log)?;
     let token_file = config.options.data_dir.join(ADMIN_TOKEN_FILE);
+    let hosts = config.options.hosts.clone();
     let (builder, app) = compose(config.options).await?;
     let server = builder.bind().await?;
     let url = url_of(&server);
+    let public_url = public_url_of(&server, &hosts);
     let drain = server.drain().clone();
     let serving = tokio::spawn(server.serve());
     let admin = connection::read_token(&token_file)
         .with_context(|| format!("reading the first token from {}", token_file.display()))?;
     Ok(Running {
         url,
+        public_url,
         admin,
         ended: Box::pin(async move {
             serving.await?;

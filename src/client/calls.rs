@@ -132,6 +132,8 @@ calls! {
     get_caller access(GetCallerRequest) -> GetCallerResponse;
     /// Makes a token with which one daemon enrols.
     create_join_token access(CreateJoinTokenRequest) -> CreateJoinTokenResponse;
+    /// Makes a code with which a browser signs in.
+    create_sign_in_code access(CreateSignInCodeRequest) -> CreateSignInCodeResponse;
     /// About the server.
     get_server_info system(GetServerInfoRequest) -> GetServerInfoResponse;
     /// The server's metrics.

@@ -38,5 +38,5 @@ pub use harness::{Capabilities, Harness, PermissionMode};
 pub use input::{Delivery, Input, InputState};
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
-pub use token::{Scope, Token};
+pub use token::{Scope, SignInCode, Token, TokenKind};
 pub use usage::Usage;

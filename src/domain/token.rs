@@ -47,6 +47,32 @@ impl Scope {
     }
 }
 
+/// How a token came to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// Made for a person, a program or a daemon, which keep it themselves.
+    #[default]
+    Issued,
+    /// Made when a browser signed in; the browser keeps it as a cookie.
+    Browser,
+}
+
+/// A code with which one browser signs in, once. The code itself is not in it: its hash is its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignInCode {
+    /// The token that the browser's will depend on.
+    pub made_with: TokenId,
+    /// That token's name.
+    pub name: String,
+    /// What the browser's token will open.
+    pub scope: Scope,
+    /// When the code ends.
+    pub expires_at: Timestamp,
+    /// When the browser's token must end at the latest, if the one it depends on ends.
+    pub token_until: Option<Timestamp>,
+}
+
 /// A token's record. The secret itself is not in it, only its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -69,6 +95,12 @@ pub struct Token {
     /// For a used join token: the hash of the nonce it was used with, so that a lost answer can be repeated.
     #[serde(default)]
     pub used_nonce_sha256: Option<String>,
+    /// How it came to be.
+    #[serde(default)]
+    pub kind: TokenKind,
+    /// For a browser's token: the one it was made with. It opens nothing when that one does not.
+    #[serde(default)]
+    pub made_with: Option<TokenId>,
 }
 
 impl Token {

@@ -7,8 +7,8 @@ use crate::app::access::Access;
 use crate::base::Error;
 use crate::base::id::TokenId;
 use crate::base::page::PageRequest;
-use crate::wire::enums::{required as required_enum, scope_from_pb};
-use crate::wire::time::duration_from_pb;
+use crate::wire::enums::{required as required_enum, scope_from_pb, scope_to_pb};
+use crate::wire::time::{duration_from_pb, time_to_pb};
 use crate::wire::token::token_to_pb;
 use crate::wire::v1;
 use crate::wire::v1::access_service_server::{AccessService, AccessServiceServer};
@@ -99,6 +99,21 @@ impl AccessService for Service {
         Ok(Response::new(v1::CreateJoinTokenResponse {
             token: Some(token_to_pb(&minted.token)),
             secret: minted.secret.expose().to_owned(),
+        }))
+    }
+
+    async fn create_sign_in_code(
+        &self,
+        request: Request<v1::CreateSignInCodeRequest>,
+    ) -> Result<Response<v1::CreateSignInCodeResponse>, Status> {
+        let caller = caller(&request)?;
+        let scope = scope_from_pb(request.into_inner().scope, "scope").map_err(status)?;
+        let made = self.access.create_sign_in_code(&caller, scope).await;
+        let made = made.map_err(status)?;
+        Ok(Response::new(v1::CreateSignInCodeResponse {
+            code: made.code.expose().to_owned(),
+            expires_at: Some(time_to_pb(made.expires_at)),
+            scope: scope_to_pb(made.scope).into(),
         }))
     }
 }

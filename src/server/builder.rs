@@ -28,6 +28,7 @@ use crate::app::access::Access;
 use crate::app::idempotency::Idempotency;
 use crate::app::system::{About, Counting, System};
 use crate::base::{Code, Error, Result, SharedClock};
+use crate::gateway::{auth, console};
 use crate::rpc;
 use crate::store::SharedStore;
 
@@ -125,6 +126,20 @@ impl Builder {
         self.policy.add_beneath(path, need);
         self.http = self.http.merge(router);
         self
+    }
+
+    /// Adds the console and the way browsers sign in.
+    pub fn add_console(mut self) -> Self {
+        for path in console::paths() {
+            self.policy.add_beneath(path, Need::Open);
+        }
+        let tls = self.options.tls.is_some();
+        let router = auth::router(self.access.clone(), self.clock.clone(), tls);
+        self.http = self.http.merge(console::router());
+        // The exchange is how a browser comes to a token.
+        self.policy.add_beneath(auth::EXCHANGE, Need::Open);
+        self.policy.add_beneath(auth::SIGN_OUT, Need::Token);
+        self.add_http(auth::CALLER, Need::Token, router)
     }
 
     /// Adds a job that runs as long as the server; it is stopped when the server has drained.
@@ -362,12 +377,12 @@ fn word(code: StatusCode, status: &'static str) -> Response {
 
 async fn nothing(request: axum::extract::Request) -> Response {
     let error = Error::new(Code::UnknownMethod, "there is nothing at this path");
-    reject(Shape::of(request.headers()), &error)
+    reject(Shape::of(&request), &error)
 }
 
 async fn wrong_method(request: axum::extract::Request) -> Response {
     let error = Error::new(Code::UnknownMethod, "this path does not take this method");
-    let mut response = reject(Shape::of(request.headers()), &error);
+    let mut response = reject(Shape::of(&request), &error);
     if response.status() == StatusCode::NOT_FOUND {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     }

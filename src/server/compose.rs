@@ -89,6 +89,7 @@ pub async fn compose(
     let counting = Arc::new(Counter { app: app.clone() });
     let builder = builder
         .add_foundation(about, counting)?
+        .add_console()
         .add_service(rpc::sessions::service(app.clone()))
         .add_service(rpc::events::service(app.clone()))
         .add_service(rpc::prompts::service(app.clone()))

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use super::layers::{Shape, check_host, reject};
 use crate::base::{Code, Error, Result};
+use crate::gateway::Dialect;
 
 /// Bounds of the buckets of times, in seconds.
 const SECONDS: &[f64] = &[
@@ -43,7 +44,7 @@ pub fn router(handle: PrometheusHandle, listen: SocketAddr) -> Router {
     };
     let check = move |request: Request, next: Next| async move {
         if guarded && let Err(error) = check_host(&[], None, request.headers(), request.uri()) {
-            return reject(Shape::Json, &error);
+            return reject(Shape::Json(Dialect::Own), &error);
         }
         next.run(request).await
     };
@@ -55,5 +56,5 @@ pub fn router(handle: PrometheusHandle, listen: SocketAddr) -> Router {
 
 async fn nothing() -> Response {
     let error = Error::new(Code::UnknownMethod, "there is only /metrics here");
-    reject(Shape::Json, &error).into_response()
+    reject(Shape::Json(Dialect::Own), &error).into_response()
 }

@@ -9,7 +9,7 @@ use crate::domain::harness::{Login, PermissionMode};
 use crate::domain::input::{Delivery, InputState};
 use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState, Remember};
 use crate::domain::session::{Activity, ActivitySource, EndReason, Lifecycle, LimitAction, Mode};
-use crate::domain::token::Scope;
+use crate::domain::token::{Scope, TokenKind};
 use crate::wire::v1;
 
 macro_rules! enums {
@@ -140,6 +140,9 @@ enums! {
     }
     scope_to_pb scope_from_pb Scope = TokenScope {
         Admin = Admin, Operator = Operator, Viewer = Viewer, Daemon = Daemon, Join = Join,
+    }
+    token_kind_to_pb token_kind_from_pb TokenKind = TokenKind {
+        Issued = Issued, Browser = Browser,
     }
     event_kind_to_pb event_kind_from_pb EventKind = EventKind {
         SessionCreated = SessionCreated, Started = Started, LifecycleChanged = LifecycleChanged,

@@ -565,6 +565,8 @@ proptest! {
             revoked_at: g.opt(Gen::time),
             daemon_id: g.opt(|g| DaemonId::from_bits(g.bits())),
             used_nonce_sha256: None,
+            kind: g.pick(&[TokenKind::Issued, TokenKind::Browser]),
+            made_with: None,
         };
         prop_assert_eq!(token::token_from_pb(sent(&token::token_to_pb(&token))).unwrap(), token);
         let record = Daemon {

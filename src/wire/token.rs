@@ -18,6 +18,7 @@ pub fn token_to_pb(token: &Token) -> v1::Token {
         expires_at: token.expires_at.map(time_to_pb),
         revoked_at: token.revoked_at.map(time_to_pb),
         daemon_id: token.daemon_id.map(|id| id.to_string()).unwrap_or_default(),
+        kind: enums::token_kind_to_pb(token.kind).into(),
     }
 }
 
@@ -36,5 +37,7 @@ pub fn token_from_pb(token: v1::Token) -> Result<Token> {
         revoked_at: time_from_pb(token.revoked_at, "token.revoked_at")?,
         daemon_id: optional_id(&token.daemon_id, "token.daemon_id", DaemonId::parse)?,
         used_nonce_sha256: None,
+        kind: enums::token_kind_from_pb(token.kind, "token.kind")?.unwrap_or_default(),
+        made_with: None,
     })
 }

@@ -161,11 +161,18 @@ async fn plain_http_refuses_in_its_own_form() {
     assert!(String::from_utf8_lossy(&rebound.body).contains("\"FORBIDDEN\""));
     let local = format!("http://localhost:{port}/healthz");
     let itself = format!("http://localhost:{port}");
-    assert_eq!(
-        get(local.clone(), Some(&itself)).await.http,
-        403,
-        "an origin is not the host"
-    );
+    assert_eq!(get(local.clone(), Some(&itself)).await.http, 200);
+    for other in [
+        format!("https://localhost:{port}"),
+        "http://localhost".to_owned(),
+        format!("http://127.0.0.1.evil.example:{port}"),
+    ] {
+        assert_eq!(
+            get(local.clone(), Some(&other)).await.http,
+            403,
+            "{other} is not this port"
+        );
+    }
     assert_eq!(
         get(local.clone(), Some("https://console.example"))
             .await

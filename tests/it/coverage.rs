@@ -1067,6 +1067,19 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
                 .stateless(),
         ),
         (
+            "baton.v1.AccessService/CreateSignInCode",
+            entry(&v1::CreateSignInCodeRequest::default(), &[])
+                .extra(
+                    Malformed,
+                    "a daemon's scope",
+                    &v1::CreateSignInCodeRequest {
+                        scope: v1::TokenScope::Daemon.into(),
+                    },
+                    "scope",
+                )
+                .stateless(),
+        ),
+        (
             "baton.v1.SystemService/GetServerInfo",
             entry(&v1::GetServerInfoRequest {}, &[]).stateless(),
         ),

@@ -3,6 +3,7 @@
 mod support;
 
 mod access;
+mod browser;
 mod canary;
 mod claude_cli;
 mod coverage;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::Access;
 use crate::app::{fault, records};
 use crate::base::{Code, Error, Result, Secret};
-use crate::domain::{Scope, Token};
+use crate::domain::{Scope, Token, TokenKind};
 use crate::store::{Commit, Expect};
 
 /// Name of the file in the data directory.
@@ -86,7 +86,9 @@ impl Access {
                 .map_err(fault::from_store)?;
             for record in &found {
                 let token: Token = records::decode(record)?;
-                if token.scope != Scope::Admin || !token.is_valid(now) {
+                // A browser's token is nobody's key to the server: it depends on another token.
+                let counts = token.scope == Scope::Admin && token.kind == TokenKind::Issued;
+                if !counts || !token.is_valid(now) {
                     continue;
                 }
                 if token.name != BOOTSTRAP_NAME {

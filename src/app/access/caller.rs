@@ -2,7 +2,7 @@
 
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::{Code, Error, Result, Timestamp};
-use crate::domain::{Actor, ActorKind, Scope, Token};
+use crate::domain::{Actor, ActorKind, Scope, Token, TokenKind};
 
 /// Who calls, as the server's own record of the token says. An extension of every request that was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Caller {
     pub daemon_id: Option<DaemonId>,
     /// When it expires.
     pub expires_at: Option<Timestamp>,
+    /// How its token came to be.
+    pub kind: TokenKind,
+    /// The token it depends on, if there is one: [`Access`](super::Access) asks after both.
+    pub made_with: Option<TokenId>,
 }
 
 impl Caller {
@@ -27,6 +31,8 @@ impl Caller {
             scope: token.scope,
             daemon_id: token.daemon_id,
             expires_at: token.expires_at,
+            kind: token.kind,
+            made_with: token.made_with,
         }
     }
 

@@ -8,6 +8,7 @@ mod bootstrap;
 mod caller;
 mod enroll;
 pub mod secret;
+mod sign_in;
 mod validity;
 
 use std::collections::HashMap;
@@ -20,13 +21,14 @@ use tokio::sync::watch;
 pub use bootstrap::ADMIN_TOKEN_FILE;
 pub use caller::Caller;
 pub use enroll::Enrolled;
+pub use sign_in::{BROWSER_TTL, Code as SignInCode};
 pub use validity::guarded;
 
 use crate::app::{fault, records};
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result, Secret, SharedClock, Timestamp};
-use crate::domain::{Scope, Token, field};
+use crate::domain::{Scope, Token, TokenKind, field};
 use crate::store::{self, Commit, Expect, SharedStore};
 
 /// How long a token's record may be used without reading it again.
@@ -108,18 +110,34 @@ impl Access {
         if !presented.matches(&token.secret_sha256) || !self.opens(&token) {
             return Err(not_valid());
         }
+        if !self.maker_opens(token.made_with).await? {
+            return Err(not_valid());
+        }
         Ok(Caller::of(&token))
     }
 
     /// Whether the caller's token is still valid; [`Code::Unauthenticated`] if not.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
-        match self.lookup(caller.token_id).await? {
-            Some(token) if self.opens(&token) => Ok(()),
-            _ => Err(Error::new(
-                Code::Unauthenticated,
-                "the token was revoked or has expired",
-            )),
+        let own = match self.lookup(caller.token_id).await? {
+            Some(token) => self.opens(&token),
+            None => false,
+        };
+        if own && self.maker_opens(caller.made_with).await? {
+            return Ok(());
         }
+        Err(Error::new(
+            Code::Unauthenticated,
+            "the token was revoked or has expired",
+        ))
+    }
+
+    /// Whether the token that another one depends on is still valid; so it is where there is none.
+    async fn maker_opens(&self, made_with: Option<TokenId>) -> Result<bool> {
+        let Some(id) = made_with else {
+            return Ok(true);
+        };
+        let maker = self.lookup(id).await?;
+        Ok(maker.is_some_and(|maker| maker.is_valid(self.inner.clock.now())))
     }
 
     fn opens(&self, token: &Token) -> bool {
@@ -251,6 +269,8 @@ impl Access {
             revoked_at: None,
             daemon_id,
             used_nonce_sha256: None,
+            kind: TokenKind::Issued,
+            made_with: None,
         };
         Minted { token, secret }
     }

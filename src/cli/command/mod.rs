@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod answer;
+mod console_link;
 mod daemon;
 mod daemons;
 mod doctor;
@@ -75,6 +76,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Rules(args) => rules::run(global, out, args).await,
         Command::Daemons(args) => daemons::run(global, out, args).await,
         Command::Token(args) => token::run(global, out, args).await,
+        Command::ConsoleLink(args) => console_link::run(global, out, args).await,
         Command::Search(args) => search::run(global, out, args).await,
         Command::Store(args) => store::run(global, out, args).await,
         Command::Doctor => doctor::run(global, out).await,

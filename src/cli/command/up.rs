@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::daemons::JOIN_TOKEN_VARIABLE;
-use super::{request_id, run as run_command};
+use super::{console_link, request_id, run as run_command};
 use crate::base::{Code, Error, Secret};
 use crate::cli::args::{Global, RunArgs, ServeArgs, UpArgs};
 use crate::cli::connection::{data_dir, make_private, write_client_file};
@@ -66,7 +66,14 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
         Client::connect(ServerAddress::new(&server.url).with_token(server.admin.clone())).await?;
     let mut daemon = start_daemon(&client, &dir, &server.url, &args).await?;
     wait_for_link(&client, &mut daemon).await?;
-    announce(out, &server.url)?;
+    let links = Links {
+        here: console_link::make(&client, &server.url).await?,
+        phone: match &server.public_url {
+            Some(url) => Some(console_link::make(&client, url).await?),
+            None => None,
+        },
+    };
+    announce(out, &server.url, &links)?;
 
     let mut terminate = signal(SignalKind::terminate())?;
     let demo = demo_session(global, out, &dir, &server.url, args.demo);
@@ -211,12 +218,35 @@ async fn wait_for_link(client: &Client, daemon: &mut Child) -> anyhow::Result<()
     }
 }
 
-fn announce(out: &Out, url: &str) -> anyhow::Result<()> {
-    out.show(&serde_json::json!({ "ready": true, "url": url }), || {
+/// Addresses that sign a browser in, each once.
+struct Links {
+    here: Secret,
+    /// For another machine, if one can reach this.
+    phone: Option<Secret>,
+}
+
+fn announce(out: &Out, url: &str, links: &Links) -> anyhow::Result<()> {
+    let value = serde_json::json!({
+        "ready": true,
+        "url": url,
+        "link": links.here.expose(),
+        "public_link": links.phone.as_ref().map(Secret::expose),
+    });
+    let phone = match &links.phone {
+        Some(link) if out.width > 0 => format!(
+            "\n\n  on a phone:\n    {}\n\n{}",
+            link.expose(),
+            console_link::qr(link)?
+        ),
+        Some(link) => format!("\n\n  on a phone:\n    {}", link.expose()),
+        None => String::new(),
+    };
+    out.show(&value, || {
         let name = |text: &str| out.style.paint(Tone::Name, text);
         format!(
-            "baton is up at {}\n\n  in another terminal:\n    {}   start an agent here and follow it\n    {}                 what runs\n    {}            what agents ask\n    {}       how another machine joins\n\n  Ctrl-C ends it; agents that run go on.",
+            "baton is up at {}\n\n  in a browser (once, within ten minutes; `baton console-link` makes another):\n    {}{phone}\n\n  in another terminal:\n    {}   start an agent here and follow it\n    {}                 what runs\n    {}            what agents ask\n    {}       how another machine joins\n\n  Ctrl-C ends it; agents that run go on.",
             name(url),
+            name(links.here.expose()),
             name("baton run \"what to do\""),
             name("baton ps"),
             name("baton prompts"),

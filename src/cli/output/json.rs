@@ -309,6 +309,7 @@ pub fn token(t: &v1::Token) -> Value {
         "expires_at": time(t.expires_at),
         "revoked_at": time(t.revoked_at),
         "daemon_id": text(&t.daemon_id),
+        "kind": word!(TokenKind, t.kind, "TOKEN_KIND_"),
     })
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn end(
     request: Request,
     next: Next,
 ) -> Response {
-    let shape = Shape::of(request.headers());
+    let shape = Shape::of(&request);
     let deadline = match timeout(request.headers()) {
         Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
         Err(error) => return reject(shape, &error),

@@ -1,6 +1,6 @@
 //! In between: how many at once, from where, who, how often, how much.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use governor::clock::Clock as _;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
-use http::{HeaderMap, Uri};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body_util::Limited;
 
 use super::policy::Need;
@@ -17,6 +17,7 @@ use super::reject::{Shape, reject};
 use super::{Guards, MAX_HTTP_BODY_BYTES};
 use crate::app::access::Caller;
 use crate::base::{Code, Error, Result, Secret};
+use crate::gateway::auth;
 use crate::server::connection::ConnectionInfo;
 
 /// Sheds load: with too many requests being answered, another is refused at once and not queued.
@@ -29,7 +30,7 @@ pub(super) async fn capacity(
     match guards.capacity.try_acquire() {
         Ok(_held) => next.run(request).await,
         Err(_) => reject(
-            Shape::of(request.headers()),
+            Shape::of(&request),
             &Error::new(
                 Code::AtCapacity,
                 "the server answers as many requests as it can; try again",
@@ -46,15 +47,18 @@ pub(super) async fn origin(
     request: Request,
     next: Next,
 ) -> Response {
-    let local = request
-        .extensions()
-        .get::<ConnectionInfo>()
-        .map(|info| info.local.ip().to_canonical());
+    let connection = request.extensions().get::<ConnectionInfo>();
+    let local = connection.map(|info| info.local.ip().to_canonical());
+    let own = connection.map(|info| Own {
+        local: info.local,
+        tls: info.tls.is_some(),
+        hosts: &guards.hosts,
+    });
     let checked = check_host(&guards.hosts, local, request.headers(), request.uri())
-        .and_then(|()| check_origin(&guards.origins, request.headers()));
+        .and_then(|()| check_origin(&guards.origins, own.as_ref(), request.headers()));
     match checked {
         Ok(()) => next.run(request).await,
-        Err(error) => reject(Shape::of(request.headers()), &error),
+        Err(error) => reject(Shape::of(&request), &error),
     }
 }
 
@@ -115,12 +119,61 @@ fn host_name(text: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// An origin, if there is one, must be configured; it is never compared with the host.
-pub(crate) fn check_origin(origins: &[String], headers: &HeaderMap) -> Result<()> {
+/// What makes an origin the server's own: where it was dialled, and what was configured. What the request
+/// says of its host is not asked, since whoever rebinds a name says it too.
+pub(crate) struct Own<'a> {
+    /// This end of the connection.
+    pub(crate) local: SocketAddr,
+    /// Whether it speaks TLS.
+    pub(crate) tls: bool,
+    /// The configured names.
+    pub(crate) hosts: &'a [String],
+}
+
+impl Own<'_> {
+    /// Whether pages of this origin come from this very port.
+    fn is(&self, origin: &str) -> bool {
+        let (scheme, port) = if self.tls {
+            ("https://", 443)
+        } else {
+            ("http://", 80)
+        };
+        let Some(authority) = origin.strip_prefix(scheme) else {
+            return false;
+        };
+        let Some(name) = host_name(authority) else {
+            return false;
+        };
+        // An origin leaves out the port that its scheme implies.
+        let port = match authority.rsplit_once(':') {
+            Some((_, digits)) if !digits.contains(']') => digits.parse().ok(),
+            _ => Some(port),
+        };
+        if port != Some(self.local.port()) {
+            return false;
+        }
+        let local = self.local.ip().to_canonical();
+        match name.parse::<IpAddr>() {
+            // Loopback is a machine's own: from elsewhere, it is not this one's.
+            Ok(ip) if ip.to_canonical().is_loopback() => local.is_loopback(),
+            Ok(ip) => ip.to_canonical() == local || self.hosts.iter().any(|host| host == name),
+            Err(_) if name == "localhost" => local.is_loopback(),
+            Err(_) => self.hosts.iter().any(|host| host == name),
+        }
+    }
+}
+
+/// An origin, if there is one, must be configured or the server's own; it is never compared with the host.
+pub(crate) fn check_origin(
+    origins: &[String],
+    own: Option<&Own<'_>>,
+    headers: &HeaderMap,
+) -> Result<()> {
     let known = headers.get_all(ORIGIN).iter().all(|value| {
-        value
-            .to_str()
-            .is_ok_and(|text| origins.contains(&text.to_ascii_lowercase()))
+        value.to_str().is_ok_and(|text| {
+            let text = text.to_ascii_lowercase();
+            origins.contains(&text) || own.is_some_and(|own| own.is(&text))
+        })
     });
     if known {
         return Ok(());
@@ -137,7 +190,7 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let shape = Shape::of(request.headers());
+    let shape = Shape::of(&request);
     let need = match guards.policy.find(request.uri().path()) {
         Some((_, need)) => need,
         None => {
@@ -146,18 +199,24 @@ pub(super) async fn authenticate(
         }
     };
     // From here on nothing can log it by accident.
-    let presented: Vec<_> = request
-        .headers()
-        .get_all(AUTHORIZATION)
-        .iter()
-        .cloned()
-        .collect();
-    request.headers_mut().remove(AUTHORIZATION);
+    let presented = take(request.headers_mut(), AUTHORIZATION);
+    let cookies = take(request.headers_mut(), COOKIE);
     if need == Need::Open {
         return next.run(request).await;
     }
+    // Who shows a token means it, whatever cookies came along.
+    let cookie = if presented.is_empty() {
+        session_cookie(&cookies)
+    } else {
+        Ok(None)
+    };
+    let text = match cookie {
+        Ok(Some(text)) => check_page(request.method(), request.headers()).map(|()| text),
+        Ok(None) => bearer(&presented),
+        Err(error) => Err(error),
+    };
     let entered = async {
-        let text = bearer(&presented)?;
+        let text = text?;
         let caller = guards.access.authenticate(&text).await?;
         need.admit(&caller)?;
         Ok::<Caller, Error>(caller)
@@ -177,7 +236,49 @@ pub(super) async fn authenticate(
     next.run(request).await
 }
 
-fn bearer(presented: &[http::HeaderValue]) -> Result<Secret> {
+fn take(headers: &mut HeaderMap, name: http::HeaderName) -> Vec<HeaderValue> {
+    let values = headers.get_all(&name).iter().cloned().collect();
+    headers.remove(name);
+    values
+}
+
+/// The token that a browser keeps; `None` if there is none.
+fn session_cookie(cookies: &[HeaderValue]) -> Result<Option<Secret>> {
+    let mut found = cookies
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(name, _)| *name == auth::COOKIE)
+        .map(|(_, value)| value);
+    let first = found.next();
+    if found.next().is_some() {
+        return Err(Error::new(
+            Code::Unauthenticated,
+            "there is more than one session cookie",
+        ));
+    }
+    Ok(first.map(Secret::new))
+}
+
+/// A cookie comes along by itself, so it counts only where the browser says that a page of ours asks: with
+/// the page's origin, which was checked before, or (it leaves that out when it reads) by saying so.
+fn check_page(method: &Method, headers: &HeaderMap) -> Result<()> {
+    let site = headers.get("sec-fetch-site");
+    let same = site.is_some_and(|site| site.as_bytes() == b"same-origin");
+    let named = headers.contains_key(ORIGIN) && (site.is_none() || same);
+    let reads = matches!(*method, Method::GET | Method::HEAD) && same;
+    if named || reads {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Forbidden,
+        "a cookie is taken only from a page of this server: the request has neither its Origin nor \
+         Sec-Fetch-Site: same-origin; programs send a token in the authorization header",
+    ))
+}
+
+fn bearer(presented: &[HeaderValue]) -> Result<Secret> {
     let refused = |why: &str| Error::new(Code::Unauthenticated, why);
     let [value] = presented else {
         return Err(refused(match presented {
@@ -213,7 +314,7 @@ pub(super) async fn rate(
             )
             .retry_after(wait);
             metrics::counter!("baton_refused_total", "code" => error.code().as_str()).increment(1);
-            reject(Shape::of(request.headers()), &error)
+            reject(Shape::of(&request), &error)
         }
     }
 }
@@ -221,7 +322,7 @@ pub(super) async fn rate(
 /// Bounds the bodies of plain HTTP. A gRPC message has its bound in its service's codec, since a stream of
 /// them has no length.
 pub(super) async fn body(request: Request, next: Next) -> Response {
-    let shape = Shape::of(request.headers());
+    let shape = Shape::of(&request);
     if shape == Shape::Grpc {
         return next.run(request).await;
     }
@@ -292,15 +393,94 @@ mod tests {
     #[test]
     fn an_origin_is_never_compared_with_the_host() {
         let mut headers = HeaderMap::new();
-        assert!(check_origin(&[], &headers).is_ok());
+        let check = |origins: &[String], headers: &_| check_origin(origins, None, headers);
+        assert!(check(&[], &headers).is_ok());
         headers.insert(HOST, "localhost:7420".parse().unwrap());
         headers.insert(ORIGIN, "http://localhost:7420".parse().unwrap());
-        assert!(check_origin(&[], &headers).is_err());
-        assert!(check_origin(&["http://localhost:7420".to_owned()], &headers).is_ok());
+        assert!(check(&[], &headers).is_err());
+        assert!(check(&["http://localhost:7420".to_owned()], &headers).is_ok());
         headers.append(ORIGIN, "http://evil.example".parse().unwrap());
-        assert!(check_origin(&["http://localhost:7420".to_owned()], &headers).is_err());
+        assert!(check(&["http://localhost:7420".to_owned()], &headers).is_err());
         headers.insert(ORIGIN, "null".parse().unwrap());
-        assert!(check_origin(&["http://localhost:7420".to_owned()], &headers).is_err());
+        assert!(check(&["http://localhost:7420".to_owned()], &headers).is_err());
+    }
+
+    #[test]
+    fn an_own_origin_is_this_very_port_and_no_other() {
+        let hosts = ["b.example".to_owned()];
+        let own = |local: &str, tls: bool, origin: &str| {
+            let local = local.parse().unwrap();
+            let hosts = &hosts;
+            Own { local, tls, hosts }.is(origin)
+        };
+        let (loopback, lan) = ("127.0.0.1:7420", "192.0.2.7:7420");
+        for yes in [
+            "http://localhost:7420",
+            "http://127.0.0.1:7420",
+            "http://[::1]:7420",
+            "http://b.example:7420",
+        ] {
+            assert!(own(loopback, false, yes), "{yes}");
+        }
+        assert!(own(lan, false, "http://192.0.2.7:7420"));
+        assert!(own("192.0.2.7:443", true, "https://b.example"));
+        assert!(own("[::ffff:127.0.0.1]:80", false, "http://localhost"));
+        for no in [
+            "http://localhost:7421",
+            "http://localhost",
+            "https://localhost:7420",
+            "http://evil.example:7420",
+            "http://localhost.evil.example:7420",
+            "http://192.0.2.8:7420",
+            "http://x@localhost:7420",
+            "http://",
+            "null",
+            "",
+        ] {
+            assert!(!own(loopback, false, no), "{no}");
+        }
+        // Another machine's loopback is not this one's.
+        assert!(!own(lan, false, "http://localhost:7420"));
+        assert!(!own(lan, false, "http://127.0.0.1:7420"));
+    }
+
+    #[test]
+    fn a_cookie_counts_only_from_a_page_of_ours() {
+        let check = |method: Method, fields: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            check_page(&method, &headers).is_ok()
+        };
+        let origin = ("origin", "http://localhost:7420");
+        assert!(check(Method::POST, &[origin]));
+        assert!(check(
+            Method::POST,
+            &[origin, ("sec-fetch-site", "same-origin")]
+        ));
+        assert!(check(Method::GET, &[("sec-fetch-site", "same-origin")]));
+        for site in ["cross-site", "same-site", "none", "same-origin, cross-site"] {
+            assert!(!check(Method::GET, &[("sec-fetch-site", site)]), "{site}");
+            assert!(
+                !check(Method::POST, &[origin, ("sec-fetch-site", site)]),
+                "{site}"
+            );
+        }
+        assert!(!check(Method::GET, &[]));
+        assert!(!check(Method::POST, &[("sec-fetch-site", "same-origin")]));
+    }
+
+    #[test]
+    fn the_session_cookie_is_one_among_others() {
+        let read = |texts: &[&str]| {
+            let values: Vec<HeaderValue> = texts.iter().map(|t| t.parse().unwrap()).collect();
+            session_cookie(&values).map(|found| found.map(|secret| secret.expose().to_owned()))
+        };
+        assert_eq!(read(&["a=b; baton_session=x;c=d"]).unwrap().unwrap(), "x");
+        assert_eq!(read(&["a=b", "xbaton_session=y"]).unwrap(), None);
+        assert!(read(&["baton_session=x; baton_session=y"]).is_err());
+        assert!(read(&["baton_session=x", "baton_session=x"]).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The tower stack around every route, outermost first: request id, tracing and panic boundary; capacity;
+//! The tower stack around every route, outermost first: gRPC-Web made gRPC; request id, tracing and panic
+//! boundary; capacity;
 //! Host and Origin; authentication; rate; body bound; the end of streams (revocation, deadline,
 //! closing connection); and, innermost, what cannot be read.
 
@@ -8,6 +9,7 @@ mod observe;
 pub mod policy;
 mod reject;
 mod unread;
+mod web;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use tower::ServiceBuilder;
 pub(crate) use gates::check_host;
 pub use observe::{REQUEST_ID, RequestId};
 pub use policy::{Need, Policy};
-pub use reject::{Shape, http_status, reject};
+pub use reject::{Shape, reject};
 
 use super::options::Options;
 use crate::app::access::Access;
@@ -70,6 +72,7 @@ impl Guards {
         let guards = || self.clone();
         router.layer(
             ServiceBuilder::new()
+                .layer(from_fn(web::web))
                 .layer(from_fn_with_state(guards(), observe::observe))
                 .layer(from_fn_with_state(guards(), gates::capacity))
                 .layer(from_fn_with_state(guards(), gates::origin))

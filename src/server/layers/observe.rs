@@ -53,7 +53,7 @@ pub(super) async fn observe(
     next: Next,
 ) -> Response {
     let id = RequestId::of(request.headers());
-    let shape = Shape::of(request.headers());
+    let shape = Shape::of(&request);
     let name = guards
         .policy
         .find(request.uri().path())
@@ -90,7 +90,7 @@ pub(super) async fn observe(
     }
     match (grpc_status(response.headers()), shape) {
         (Some(code), _) => account.code = code,
-        (None, Shape::Json) => account.code = response.status().as_u16().to_string(),
+        (None, Shape::Json(_)) => account.code = response.status().as_u16().to_string(),
         // It comes with the trailers.
         (None, Shape::Grpc) => {}
     }

@@ -12,7 +12,7 @@ use crate::base::Error;
 
 /// Puts a typed error in the place of the transport's. Baton's own errors have details and pass.
 pub(super) async fn unread(request: Request, next: Next) -> Response {
-    let shape = Shape::of(request.headers());
+    let shape = Shape::of(&request);
     let response: Response<Body> = next.run(request).await;
     let problem = match Status::from_header_map(response.headers()) {
         Some(status) if status.details().is_empty() => match status.code() {

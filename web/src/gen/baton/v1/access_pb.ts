@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baton/v1/access.proto.
  */
 export const file_baton_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChViYXRvbi92MS9hY2Nlc3MucHJvdG8SCGJhdG9uLnYxIukBCgVUb2tlbhIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiMKBXNjb3BlGAMgASgOMhQuYmF0b24udjEuVG9rZW5TY29wZRIuCgpjcmVhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglkYWVtb25faWQYByABKAkibwoSQ3JlYXRlVG9rZW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSIwoFc2NvcGUYAiABKA4yFC5iYXRvbi52MS5Ub2tlblNjb3BlEiYKA3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJFChNDcmVhdGVUb2tlblJlc3BvbnNlEh4KBXRva2VuGAEgASgLMg8uYmF0b24udjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIjoKEUxpc3RUb2tlbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIk4KEkxpc3RUb2tlbnNSZXNwb25zZRIfCgZ0b2tlbnMYASADKAsyDy5iYXRvbi52MS5Ub2tlbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJgoSUmV2b2tlVG9rZW5SZXF1ZXN0EhAKCHRva2VuX2lkGAEgASgJIjUKE1Jldm9rZVRva2VuUmVzcG9uc2USHgoFdG9rZW4YASABKAsyDy5iYXRvbi52MS5Ub2tlbiISChBHZXRDYWxsZXJSZXF1ZXN0IjMKEUdldENhbGxlclJlc3BvbnNlEh4KBXRva2VuGAEgASgLMg8uYmF0b24udjEuVG9rZW4iTgoWQ3JlYXRlSm9pblRva2VuUmVxdWVzdBIMCgRuYW1lGAEgASgJEiYKA3R0bBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJJChdDcmVhdGVKb2luVG9rZW5SZXNwb25zZRIeCgV0b2tlbhgBIAEoCzIPLmJhdG9uLnYxLlRva2VuEg4KBnNlY3JldBgCIAEoCSqgAQoKVG9rZW5TY29wZRIbChdUT0tFTl9TQ09QRV9VTlNQRUNJRklFRBAAEhUKEVRPS0VOX1NDT1BFX0FETUlOEAESGAoUVE9LRU5fU0NPUEVfT1BFUkFUT1IQAhIWChJUT0tFTl9TQ09QRV9WSUVXRVIQAxIWChJUT0tFTl9TQ09QRV9EQUVNT04QBBIUChBUT0tFTl9TQ09QRV9KT0lOEAUyjgMKDUFjY2Vzc1NlcnZpY2USSgoLQ3JlYXRlVG9rZW4SHC5iYXRvbi52MS5DcmVhdGVUb2tlblJlcXVlc3QaHS5iYXRvbi52MS5DcmVhdGVUb2tlblJlc3BvbnNlEkcKCkxpc3RUb2tlbnMSGy5iYXRvbi52MS5MaXN0VG9rZW5zUmVxdWVzdBocLmJhdG9uLnYxLkxpc3RUb2tlbnNSZXNwb25zZRJKCgtSZXZva2VUb2tlbhIcLmJhdG9uLnYxLlJldm9rZVRva2VuUmVxdWVzdBodLmJhdG9uLnYxLlJldm9rZVRva2VuUmVzcG9uc2USRAoJR2V0Q2FsbGVyEhouYmF0b24udjEuR2V0Q2FsbGVyUmVxdWVzdBobLmJhdG9uLnYxLkdldENhbGxlclJlc3BvbnNlElYKD0NyZWF0ZUpvaW5Ub2tlbhIgLmJhdG9uLnYxLkNyZWF0ZUpvaW5Ub2tlblJlcXVlc3QaIS5iYXRvbi52MS5DcmVhdGVKb2luVG9rZW5SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChViYXRvbi92MS9hY2Nlc3MucHJvdG8SCGJhdG9uLnYxIowCCgVUb2tlbhIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiMKBXNjb3BlGAMgASgOMhQuYmF0b24udjEuVG9rZW5TY29wZRIuCgpjcmVhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglkYWVtb25faWQYByABKAkSIQoEa2luZBgIIAEoDjITLmJhdG9uLnYxLlRva2VuS2luZCJvChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCRIjCgVzY29wZRgCIAEoDjIULmJhdG9uLnYxLlRva2VuU2NvcGUSJgoDdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIkUKE0NyZWF0ZVRva2VuUmVzcG9uc2USHgoFdG9rZW4YASABKAsyDy5iYXRvbi52MS5Ub2tlbhIOCgZzZWNyZXQYAiABKAkiOgoRTGlzdFRva2Vuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiTgoSTGlzdFRva2Vuc1Jlc3BvbnNlEh8KBnRva2VucxgBIAMoCzIPLmJhdG9uLnYxLlRva2VuEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSImChJSZXZva2VUb2tlblJlcXVlc3QSEAoIdG9rZW5faWQYASABKAkiNQoTUmV2b2tlVG9rZW5SZXNwb25zZRIeCgV0b2tlbhgBIAEoCzIPLmJhdG9uLnYxLlRva2VuIhIKEEdldENhbGxlclJlcXVlc3QiMwoRR2V0Q2FsbGVyUmVzcG9uc2USHgoFdG9rZW4YASABKAsyDy5iYXRvbi52MS5Ub2tlbiJOChZDcmVhdGVKb2luVG9rZW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSJgoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIkkKF0NyZWF0ZUpvaW5Ub2tlblJlc3BvbnNlEh4KBXRva2VuGAEgASgLMg8uYmF0b24udjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIj4KF0NyZWF0ZVNpZ25JbkNvZGVSZXF1ZXN0EiMKBXNjb3BlGAEgASgOMhQuYmF0b24udjEuVG9rZW5TY29wZSJ9ChhDcmVhdGVTaWduSW5Db2RlUmVzcG9uc2USDAoEY29kZRgBIAEoCRIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgVzY29wZRgDIAEoDjIULmJhdG9uLnYxLlRva2VuU2NvcGUqoAEKClRva2VuU2NvcGUSGwoXVE9LRU5fU0NPUEVfVU5TUEVDSUZJRUQQABIVChFUT0tFTl9TQ09QRV9BRE1JThABEhgKFFRPS0VOX1NDT1BFX09QRVJBVE9SEAISFgoSVE9LRU5fU0NPUEVfVklFV0VSEAMSFgoSVE9LRU5fU0NPUEVfREFFTU9OEAQSFAoQVE9LRU5fU0NPUEVfSk9JThAFKlYKCVRva2VuS2luZBIaChZUT0tFTl9LSU5EX1VOU1BFQ0lGSUVEEAASFQoRVE9LRU5fS0lORF9JU1NVRUQQARIWChJUT0tFTl9LSU5EX0JST1dTRVIQAjLpAwoNQWNjZXNzU2VydmljZRJKCgtDcmVhdGVUb2tlbhIcLmJhdG9uLnYxLkNyZWF0ZVRva2VuUmVxdWVzdBodLmJhdG9uLnYxLkNyZWF0ZVRva2VuUmVzcG9uc2USRwoKTGlzdFRva2VucxIbLmJhdG9uLnYxLkxpc3RUb2tlbnNSZXF1ZXN0GhwuYmF0b24udjEuTGlzdFRva2Vuc1Jlc3BvbnNlEkoKC1Jldm9rZVRva2VuEhwuYmF0b24udjEuUmV2b2tlVG9rZW5SZXF1ZXN0Gh0uYmF0b24udjEuUmV2b2tlVG9rZW5SZXNwb25zZRJECglHZXRDYWxsZXISGi5iYXRvbi52MS5HZXRDYWxsZXJSZXF1ZXN0GhsuYmF0b24udjEuR2V0Q2FsbGVyUmVzcG9uc2USVgoPQ3JlYXRlSm9pblRva2VuEiAuYmF0b24udjEuQ3JlYXRlSm9pblRva2VuUmVxdWVzdBohLmJhdG9uLnYxLkNyZWF0ZUpvaW5Ub2tlblJlc3BvbnNlElkKEENyZWF0ZVNpZ25JbkNvZGUSIS5iYXRvbi52MS5DcmVhdGVTaWduSW5Db2RlUmVxdWVzdBoiLmJhdG9uLnYxLkNyZWF0ZVNpZ25JbkNvZGVSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * An access token, without its secret.
@@ -70,6 +70,13 @@ export type Token = Message<"baton.v1.Token"> & {
    * @generated from field: string daemon_id = 7;
    */
   daemonId: string;
+
+  /**
+   * How it came to be.
+   *
+   * @generated from field: baton.v1.TokenKind kind = 8;
+   */
+  kind: TokenKind;
 };
 
 /**
@@ -333,6 +340,63 @@ export const CreateJoinTokenResponseSchema: GenMessage<CreateJoinTokenResponse> 
   messageDesc(file_baton_v1_access, 10);
 
 /**
+ * Asks for a code with which a browser signs in.
+ *
+ * @generated from message baton.v1.CreateSignInCodeRequest
+ */
+export type CreateSignInCodeRequest = Message<"baton.v1.CreateSignInCodeRequest"> & {
+  /**
+   * What the browser's token shall open: admin, operator or viewer; unspecified means as much as the
+   * caller's own.
+   *
+   * @generated from field: baton.v1.TokenScope scope = 1;
+   */
+  scope: TokenScope;
+};
+
+/**
+ * Describes the message baton.v1.CreateSignInCodeRequest.
+ * Use `create(CreateSignInCodeRequestSchema)` to create a new message.
+ */
+export const CreateSignInCodeRequestSchema: GenMessage<CreateSignInCodeRequest> = /*@__PURE__*/
+  messageDesc(file_baton_v1_access, 11);
+
+/**
+ * The new code.
+ *
+ * @generated from message baton.v1.CreateSignInCodeResponse
+ */
+export type CreateSignInCodeResponse = Message<"baton.v1.CreateSignInCodeResponse"> & {
+  /**
+   * The code, to be put into the fragment of the console's address: `/#code=…`. It is not shown again.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * When it ends.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 2;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * What the browser's token will open.
+   *
+   * @generated from field: baton.v1.TokenScope scope = 3;
+   */
+  scope: TokenScope;
+};
+
+/**
+ * Describes the message baton.v1.CreateSignInCodeResponse.
+ * Use `create(CreateSignInCodeResponseSchema)` to create a new message.
+ */
+export const CreateSignInCodeResponseSchema: GenMessage<CreateSignInCodeResponse> = /*@__PURE__*/
+  messageDesc(file_baton_v1_access, 12);
+
+/**
  * What a token opens.
  *
  * @generated from enum baton.v1.TokenScope
@@ -386,6 +450,40 @@ export enum TokenScope {
  */
 export const TokenScopeSchema: GenEnum<TokenScope> = /*@__PURE__*/
   enumDesc(file_baton_v1_access, 0);
+
+/**
+ * How a token came to be.
+ *
+ * @generated from enum baton.v1.TokenKind
+ */
+export enum TokenKind {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: TOKEN_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Made for a person, a program or a daemon, which keep it themselves.
+   *
+   * @generated from enum value: TOKEN_KIND_ISSUED = 1;
+   */
+  ISSUED = 1,
+
+  /**
+   * Made when a browser signed in; the browser keeps it as a cookie.
+   *
+   * @generated from enum value: TOKEN_KIND_BROWSER = 2;
+   */
+  BROWSER = 2,
+}
+
+/**
+ * Describes the enum baton.v1.TokenKind.
+ */
+export const TokenKindSchema: GenEnum<TokenKind> = /*@__PURE__*/
+  enumDesc(file_baton_v1_access, 1);
 
 /**
  * Makes and revokes tokens. A token is shown once; the server keeps only its hash.
@@ -442,6 +540,18 @@ export const AccessService: GenService<{
     methodKind: "unary";
     input: typeof CreateJoinTokenRequestSchema;
     output: typeof CreateJoinTokenResponseSchema;
+  },
+  /**
+   * Makes a one-time code with which one browser signs in, within ten minutes. The browser's token opens at
+   * most what the caller's does, ends with it, and lives at most 30 days. FORBIDDEN: the caller asks for more
+   * than it has. LIMIT_EXCEEDED: too many codes wait; they end by themselves within ten minutes.
+   *
+   * @generated from rpc baton.v1.AccessService.CreateSignInCode
+   */
+  createSignInCode: {
+    methodKind: "unary";
+    input: typeof CreateSignInCodeRequestSchema;
+    output: typeof CreateSignInCodeResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_baton_v1_access, 0);
