@@ -54,6 +54,8 @@ const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
 /** How often a tab without a place looks. */
 const POLL_MS = 2_500;
+/** How long such a look may take: others wait for the connection. */
+const LOOK_MS = 1_500;
 /** A session that moved on by more than this is read where it is looked at, not replayed. */
 const REPLAY_MAX = 2_000;
 
@@ -75,6 +77,8 @@ export class Watch extends Cell {
   private readonly world: World;
   private attempt = 0;
   private promptRevision = 0n;
+  /** The newest revision that a change had. Where to resume is what progress says, not this. */
+  private changedTo = 0n;
   private abort: AbortController | undefined;
   private wake: (() => void) | undefined;
   private running = false;
@@ -139,12 +143,14 @@ export class Watch extends Cell {
     const abort = new AbortController();
     this.abort = abort;
     if (place) void place.wanted.then(() => abort.abort());
+    const look = place ? undefined : setTimeout(() => abort.abort("looked"), LOOK_MS);
     let pause: number;
     try {
       pause = await this.stream(abort, place !== undefined);
     } catch (thrown) {
       pause = this.broke(thrown, abort);
     } finally {
+      clearTimeout(look);
       abort.abort();
       place?.release();
       this.log?.broken();
@@ -157,10 +163,16 @@ export class Watch extends Cell {
     const { log } = this;
     const whole = this.world.visible();
     const scopes = this.scopes(log, whole);
-    const caughtUp = scopes.map(() => false);
+    // How far each scope went when the stream began: a tab without a place lets go when it is there.
+    const heads = scopes.map((): bigint | undefined => undefined);
     let silence = setTimeout(() => abort.abort("silence"), SILENCE_MS);
     try {
-      for await (const answer of this.world.open({ scopes, transients: true }, abort.signal)) {
+      // Not `for await`: leaving that loop waits for the stream to end by itself, which a live one does not.
+      const answers = this.world.open({ scopes, transients: true }, abort.signal)[Symbol.asyncIterator]();
+      for (;;) {
+        const next = await answers.next();
+        if (next.done) break;
+        const answer = next.value;
         clearTimeout(silence);
         silence = setTimeout(() => abort.abort("silence"), SILENCE_MS);
         this.heardAt = this.world.now();
@@ -168,12 +180,10 @@ export class Watch extends Cell {
         if (stay || this.phase.kind !== "polling") this.say(stay ? { kind: "live" } : { kind: "polling" });
         const scope = scopes[answer.scope];
         if (!scope) continue;
-        if (scope.scope.case === "session") {
-          if (log && this.tell(log, answer, scope.scope.value.tail)) caughtUp[answer.scope] = true;
-        } else if (this.change(answer, scope.scope.case)) {
-          caughtUp[answer.scope] = true;
-        }
-        if (!stay && caughtUp.every(Boolean)) return POLL_MS * (0.8 + 0.4 * this.world.random());
+        if (answer.body.case === "started") heads[answer.scope] = answer.body.value.head;
+        if (scope.scope.case !== "session") this.change(answer, scope.scope.case);
+        else if (log) this.tell(log, answer, scope.scope.value.tail);
+        if (!stay && scopes.every((one, at) => this.isThere(one, heads[at], log))) return this.pollPause();
       }
     } finally {
       clearTimeout(silence);
@@ -196,64 +206,71 @@ export class Watch extends Cell {
     return scopes;
   }
 
-  /** Tells the log; says whether it is at the end. */
-  private tell(log: SessionLog, answer: WatchResponse, tail: boolean): boolean {
+  private pollPause(): number {
+    return POLL_MS * (0.8 + 0.4 * this.world.random());
+  }
+
+  private isThere(scope: WatchRequestScope, head: bigint | undefined, log: SessionLog | undefined): boolean {
+    if (head === undefined) return false;
+    if (scope.scope.case === "session") return (log?.cursor ?? 0) >= Number(head);
+    const told = scope.scope.case === "all" ? this.records.revision : this.promptRevision;
+    return told >= head || this.changedTo >= head;
+  }
+
+  private tell(log: SessionLog, answer: WatchResponse, tail: boolean): void {
     const { body } = answer;
     switch (body.case) {
       case "started":
         log.started(body.value.logEpoch, Number(body.value.first), Number(body.value.head), tail);
-        return (log.cursor ?? 0) >= Number(body.value.head);
+        return;
       case "events":
         log.append(body.value.events);
-        return false;
+        return;
       case "transient":
         log.transient(body.value);
-        return false;
+        return;
       case "truncated":
         log.truncated(Number(body.value.oldestSeq), body.value.logEpoch);
-        return false;
+        return;
       case "progress":
         log.progress(Number(body.value.through));
-        return true;
+        return;
       default:
-        return false;
     }
   }
 
-  private change(answer: WatchResponse, scope: "all" | "prompts"): boolean {
+  private change(answer: WatchResponse, scope: "all" | "prompts"): void {
     const { body } = answer;
     switch (body.case) {
       case "started": {
-        if (scope === "prompts") return this.promptRevision >= body.value.head;
+        if (scope === "prompts") return;
         if (body.value.head < this.records.revision) {
           // The server knows less than it said: it was given another store.
           this.records.reset();
           this.again();
-          return false;
-        }
-        if (body.value.head > this.records.revision) return false;
-        this.records.reached(this.records.revision);
-        return true;
+        } else if (body.value.head === this.records.revision) this.records.reached(body.value.head);
+        return;
       }
       case "changes":
         this.records.apply(body.value.changes);
-        return false;
+        for (const { revision } of body.value.changes) if (revision > this.changedTo) this.changedTo = revision;
+        return;
       case "truncated":
         this.records.reset();
         this.again();
-        return false;
+        return;
       case "progress":
         if (scope === "all") this.records.reached(body.value.through);
         if (body.value.through > this.promptRevision) this.promptRevision = body.value.through;
-        return true;
+        return;
       default:
-        return false;
     }
   }
 
   /** What a broken stream means; gives how long to wait, in ms. */
   private broke(thrown: unknown, abort: AbortController): number {
     if (this.phase.kind === "signed-out") return 0;
+    if (abort.signal.reason === "looked") return this.pollPause();
     if (abort.signal.aborted && abort.signal.reason !== "silence") return 0;
     const error = ConnectError.from(thrown);
     if (error.code === Code.Unauthenticated) {

@@ -33,7 +33,7 @@ export function span(millis: number): string {
 }
 
 export function clock(millis: number): string {
-  return new Date(millis).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(millis).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
 
 export function moment(millis: number): string {

@@ -10,7 +10,7 @@ import { Activity, Lifecycle, type Session } from "../../gen/baton/v1/session_pb
 import { useCell } from "../../store/cell";
 import { auth, logOf, records, requestId, watch } from "../../store/world";
 import { Code } from "../../text/code";
-import { cost, living, MODE, MODES, moment, ms, short, tokens } from "../../text/format";
+import { cost, living, MODE, MODES, moment, ms, short, tail, tokens } from "../../text/format";
 import { Badge, Button, complain, CopyButton, Dialog, Empty, Loading, Menu, toast, useAction } from "../../ui/bits";
 import { Icon } from "../../ui/icons";
 import { go, Link, usePlace } from "../../ui/route";
@@ -209,7 +209,7 @@ function Head({ session, all, setAll, find, interrupt }: HeadProps) {
         <p className="dim session-sub">
           <span>{session.harness}</span>
           <span>{daemon?.name ?? short(session.daemonId)}</span>
-          <span className="path clip" title={session.cwd}>{session.cwd}</span>
+          <span className="path clip" title={session.cwd}>{tail(session.cwd)}</span>
           {facts && <span>{facts}</span>}
         </p>
       </div>

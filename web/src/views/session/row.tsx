@@ -15,7 +15,7 @@ import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/route";
 import { answerWords } from "../prompts/words";
 import { Blocks, ContentView } from "./content";
-import type { Row } from "./rows";
+import { applied, type Row } from "./rows";
 import { changed, gist, parse, resultLanguage, ToolInput } from "./toolinput";
 import { Code } from "../../text/code";
 
@@ -58,8 +58,8 @@ export const RowView = memo(function RowView({ row, context, target, opened }: P
 
 function kindClass(event: Event): string {
   const { body } = event;
-  if (body.case === "message") return body.value.role === Role.AGENT ? "agent" : body.value.role === Role.USER ? "person" : "quiet";
-  if (body.case === "inputAccepted") return "person";
+  if (body.case === "message") return body.value.role === Role.AGENT ? "agent" : "quiet";
+  if (body.case === "inputAccepted" || applied(event)) return "person";
   if (body.case === "toolCall" || body.case === "toolResult") return "tool";
   if (body.case === "output" || body.case === "stderr") return "lines";
   return "quiet";
@@ -109,8 +109,14 @@ function Body({ row, event, context, opened }: { row: Row; event: Event; context
       );
     case "inputAccepted":
       return <InputRow event={event} log={log} inputId={body.value.inputId} text={body.value.text} steer={body.value.delivery === Delivery.STEER} />;
-    case "inputChanged":
+    case "inputChanged": {
+      const accepted = log.about(`input:${body.value.inputId}`).find((other) => other.body.case === "inputAccepted");
+      if (applied(event) && accepted?.body.case === "inputAccepted") {
+        const { inputId, text, delivery } = accepted.body.value;
+        return <InputRow event={accepted} log={log} inputId={inputId} text={text} steer={delivery === Delivery.STEER} />;
+      }
       return <Note tone="warn">Input {short(body.value.inputId)}: {INPUT[body.value.state]}{body.value.reason && `: ${body.value.reason}`}</Note>;
+    }
     case "message":
       return <MessageRow event={event} log={log} />;
     case "toolCall":
@@ -231,7 +237,7 @@ function MessageRow({ event, log }: { event: Event; log: SessionLog }) {
   const { role, blocks, parentCallId } = event.body.value;
   return (
     <>
-      {role === Role.USER && <p className="by"><b>As if you had said</b></p>}
+      {role === Role.USER && <p className="by dim">The harness, in a person&apos;s place</p>}
       {role === Role.SYSTEM && <p className="by dim">The harness</p>}
       {parentCallId && <p className="by dim">A sub-agent</p>}
       <Blocks sessionId={log.sessionId} blocks={blocks} />
@@ -347,11 +353,19 @@ function PromptRow({ prompt, log }: { prompt: Prompt; log: SessionLog }) {
 function TurnRow({ turn }: { turn: TurnEnded }) {
   const took = turn.duration ? Number(turn.duration.seconds) * 1000 + turn.duration.nanos / 1e6 : 0;
   const facts = [took > 0 ? span(took) : "", tokens(turn.usage), cost(turn.usage)].filter(Boolean).join(" · ");
+  if (/^(interrupted|aborted)/.test(turn.reason)) {
+    return (
+      <p className="turn">
+        <span className="warn">turn interrupted</span>
+        {facts && <span className="dim">{facts}</span>}
+      </p>
+    );
+  }
   return (
     <p className={turn.isError ? "turn bad" : "turn"}>
       <span>{turn.isError ? `turn ended: ${turn.reason}${turn.apiStatus ? ` (status ${turn.apiStatus})` : ""}` : "turn ended"}</span>
       {facts && <span className="dim">{facts}</span>}
-      {turn.isError && turn.text && turn.reason !== "interrupted" && <span className="turn-text">{turn.text}</span>}
+      {turn.isError && turn.text && <span className="turn-text">{turn.text}</span>}
     </p>
   );
 }

@@ -47,7 +47,13 @@ function shown(event: Event, log: SessionLog): boolean {
       return body.value.to === Lifecycle.SUSPENDED || body.value.from === Lifecycle.ENDED;
     case "started":
       return body.value.model !== "" || body.value.version !== "";
+    case "inputAccepted": {
+      // A text stands where the agent took it. While it waits it is in the queue, not in the conversation.
+      const fate = log.about(`input:${body.value.inputId}`).filter((other) => other.body.case === "inputChanged");
+      return fate.length > 0 && !fate.some(applied);
+    }
     case "inputChanged":
+      if (applied(event)) return has(log, `input:${body.value.inputId}`, "inputAccepted");
       return (
         log.about(`input:${body.value.inputId}`)[0] === event &&
         [InputState.REJECTED, InputState.INDETERMINATE, InputState.WITHDRAWN].includes(body.value.state)
@@ -67,6 +73,10 @@ function shown(event: Event, log: SessionLog): boolean {
     default:
       return true;
   }
+}
+
+export function applied(event: Event): boolean {
+  return event.body.case === "inputChanged" && event.body.value.state === InputState.APPLIED;
 }
 
 function has(log: SessionLog, key: string, kind: Event["body"]["case"]): boolean {
