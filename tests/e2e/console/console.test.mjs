@@ -313,7 +313,7 @@ test("transcripts are searched, and a hit opens at its event", async () => {
   await isIdle(id);
   const page = await visitor.page("/sessions");
   await page.getByLabel("Search sessions and transcripts").fill("Zeitgeistqx");
-  const hit = page.getByRole("link").filter({ hasText: "needle" }).first();
+  const hit = page.locator(".session-line.hit").first();
   await hit.waitFor();
   await hit.click();
   await page.locator(".row.target").waitFor();

@@ -49,7 +49,7 @@ function Machine({ daemon }: { daemon: Daemon }) {
         <Dot tone={daemon.attached ? "good" : "bad"} />
         <h2>{daemon.name}</h2>
         <Badge tone={daemon.attached ? "good" : "warn"}>
-          {daemon.attached ? "linked" : "away"} <Ago at={ms(daemon.since)} prefix="since " />
+          {daemon.attached ? "linked" : "away"} <Ago at={ms(daemon.since)} prefix="for " />
         </Badge>
         {daemon.draining && <Badge tone="warn" title="No sessions are placed on it; what runs there goes on.">draining</Badge>}
         <span className="spacer" />

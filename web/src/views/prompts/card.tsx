@@ -72,7 +72,7 @@ export function PromptCard({ prompt, keys, named }: Props) {
     <article
       ref={card}
       tabIndex={-1}
-      className={`prompt ${kind} ${pending ? "pending" : "settled"}${keys && pending ? " current" : ""}`}
+      className={`prompt ${pending ? "pending" : "settled"}${keys && pending ? " current" : ""}`}
       data-prompt={prompt.id}
       aria-label={`${kind}: ${prompt.summary}`}
     >
@@ -371,7 +371,7 @@ function Questions({ prompt, busy, keys, answer }: PartProps) {
       }}
     >
       {prompt.questions.map((question, at) => (
-        <fieldset key={at} className={keys && at === current && prompt.questions.length > 1 ? "question current" : "question"} onFocus={() => setCurrent(at)}>
+        <fieldset key={at} className={keys && at === current && prompt.questions.length > 1 ? "ask current" : "ask"} onFocus={() => setCurrent(at)}>
           <legend>
             {question.header && question.header !== question.text && <span className="dim">{question.header}: </span>}
             <Visible text={question.text} />

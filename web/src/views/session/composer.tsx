@@ -93,7 +93,7 @@ export function Composer({ session }: { session: Session }) {
           ref={area}
           rows={1}
           aria-label="Message to the agent"
-          placeholder={working ? "The agent works; write what comes next" : "Write to the agent"}
+          placeholder={session.activity === Activity.AWAITING_PROMPT ? "It waits for an answer" : working ? "Write what comes next" : "Write to the agent"}
           value={text}
           onChange={(event) => change(event.target.value)}
           onKeyDown={key}

@@ -47,10 +47,10 @@ export const RowView = memo(function RowView({ row, context, target, opened }: P
         type="button"
         className="seq"
         title={`${moment(time)}: event ${row.seq}, as it was recorded`}
-        aria-label={`Event ${row.seq} as it was recorded`}
         onClick={() => context.inspect(event)}
       >
         {clock(time)}
+        <span className="visually-hidden"> event {row.seq}, as it was recorded</span>
       </button>
     </article>
   );

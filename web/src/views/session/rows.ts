@@ -1,15 +1,15 @@
 // Which events of a segment are shown, and what stands in one row.
 import type { Event } from "../../gen/baton/v1/event_pb";
 import { InputState, Lifecycle } from "../../gen/baton/v1/session_pb";
-import type { Segment, SessionLog } from "../../store/log";
+import { keys, type Segment, type SessionLog } from "../../store/log";
 
 export interface Row {
   seq: number;
   events: readonly Event[];
 }
 
-/** Rows of a segment, oldest first. With `all`, every event has one. */
-export function rowsOf(segment: Segment, log: SessionLog, all: boolean): Row[] {
+/** Rows of a segment, oldest first. With `all`, every event has one; event `alone` has one in any case. */
+export function rowsOf(segment: Segment, log: SessionLog, all: boolean, alone: number): Row[] {
   const rows: Row[] = [];
   let run: Event[] = [];
   const flush = () => {
@@ -23,8 +23,10 @@ export function rowsOf(segment: Segment, log: SessionLog, all: boolean): Row[] {
     }
     const kind = event.body.case;
     if (!all && (kind === "output" || kind === "stderr")) {
-      if (run[0] && run[0].body.case !== kind) flush();
+      const single = Number(event.seq) === alone;
+      if (single || (run[0] && run[0].body.case !== kind)) flush();
       run.push(event);
+      if (single) flush();
       continue;
     }
     if (!all && !shown(event, log)) continue;
@@ -73,6 +75,24 @@ function shown(event: Event, log: SessionLog): boolean {
     default:
       return true;
   }
+}
+
+/** The event whose row shows what event `seq` says: a result stands with its call, a text where it was taken. */
+export function home(log: SessionLog, seq: number): number {
+  const event = log.event(seq);
+  if (!event) return seq;
+  for (const key of keys(event)) {
+    const about = log.about(key);
+    const shows = key.startsWith("input:") ? about.find(applied) : about[0];
+    if (shows) return key.startsWith("prompt:") ? (homeOfPrompt(log, shows) ?? Number(shows.seq)) : Number(shows.seq);
+  }
+  return seq;
+}
+
+function homeOfPrompt(log: SessionLog, event: Event): number | undefined {
+  if (event.body.case !== "promptRequested" || !event.body.value.prompt?.callId) return undefined;
+  const call = log.about(`call:${event.body.value.prompt.callId}`)[0];
+  return call && Number(call.seq);
 }
 
 export function applied(event: Event): boolean {

@@ -10,7 +10,7 @@ import { Button, Failure, Loading } from "../../ui/bits";
 import { Thinking } from "./content";
 import { Layout } from "./layout";
 import { type RowContext, RowView } from "./row";
-import { rowsOf } from "./rows";
+import { home, rowsOf } from "./rows";
 import { SEGMENT } from "../../store/log";
 
 /** Drawn beyond the viewport, in px, each way. */
@@ -80,12 +80,13 @@ export function Transcript({ log, at, all, inspect, handle }: Props) {
     const element = box.current;
     if (!element) return;
     if (goal.current > 0) {
-      const row = rowAt(element, goal.current);
+      const row = rowAt(element, home(log, goal.current));
       const segment = Math.floor((goal.current - 1) / SEGMENT);
       if (row && log.complete(segment)) {
         element.scrollTop += row.getBoundingClientRect().top - element.getBoundingClientRect().top - element.clientHeight / 4;
         goal.current = 0;
         anchor.current = anchorOf(element);
+        setTarget(Number(row.getAttribute("data-seq")));
       } else {
         element.scrollTop = layout.top(log.firstSegment, segment);
       }
@@ -245,7 +246,7 @@ const SegmentView = memo(function SegmentView({ index, version, context, all, ta
   if (!segment) return null;
   return (
     <div className="segment" ref={box} data-segment={index}>
-      {rowsOf(segment, context.log, all).map((row) => (
+      {rowsOf(segment, context.log, all, target).map((row) => (
         <RowView
           key={row.seq}
           row={row}
