@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::access::Caller;
+use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::NewSession;
+use crate::app::sight::beyond;
 use crate::base::id::DaemonId;
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result};
-use crate::domain::daemon::Directory;
+use crate::domain::daemon::{Directory, DirectoryEntry};
 use crate::domain::harness::PermissionMode;
 use crate::domain::policy::is_within;
-use crate::domain::{Daemon, EndInfo, EndReason, Session};
+use crate::domain::{Daemon, EndInfo, EndReason, Narrowing, Session};
 use crate::store::{Commit, Expect};
 
 /// How long a daemon may take to look something up.
@@ -27,22 +29,62 @@ pub struct ShownDaemon {
     pub daemon: Daemon,
     /// Revision of its record.
     pub revision: u64,
-    /// Living sessions.
+    /// Living sessions; of those that the caller sees, if it is shown to one.
     pub living: u32,
 }
 
 impl App {
+    /// One daemon as it is shown to the caller.
+    pub async fn show_daemon(&self, caller: &Caller, id: DaemonId) -> Result<ShownDaemon> {
+        let (daemon, revision) = records::get(self.store().as_ref(), &records::daemon_key(id))
+            .await?
+            .ok_or_else(|| Error::not_found("daemon", id))?;
+        self.show_daemon_record(caller, daemon, revision).await
+    }
+
+    /// A daemon's record as it is shown to the caller: every caller sees every daemon, but of what runs there
+    /// only what is the caller's to see.
+    pub(crate) async fn show_daemon_record(
+        &self,
+        caller: &Caller,
+        daemon: Daemon,
+        revision: u64,
+    ) -> Result<ShownDaemon> {
+        let living = self.count_living(caller, Some(daemon.id)).await?;
+        Ok(ShownDaemon {
+            daemon,
+            revision,
+            living,
+        })
+    }
+
+    /// Daemons as they are shown to the caller, oldest first.
+    pub async fn list_daemons(
+        &self,
+        caller: &Caller,
+        attached_only: bool,
+        page: &PageRequest,
+    ) -> Result<Page<ShownDaemon>> {
+        let mut page = self.daemons(attached_only, page).await?;
+        if caller.narrowing.is_none() {
+            return Ok(page);
+        }
+        for shown in &mut page.items {
+            shown.living = self.count_living(caller, Some(shown.daemon.id)).await?;
+        }
+        Ok(page)
+    }
+
     /// One daemon.
-    pub async fn get_daemon(&self, id: DaemonId) -> Result<ShownDaemon> {
+    pub(crate) async fn get_daemon(&self, id: DaemonId) -> Result<ShownDaemon> {
         let (daemon, revision) = records::get(self.store().as_ref(), &records::daemon_key(id))
             .await?
             .ok_or_else(|| Error::not_found("daemon", id))?;
         self.shown_daemon(daemon, revision).await
     }
 
-    /// A daemon's record as it is shown.
-    pub async fn shown_daemon(&self, daemon: Daemon, revision: u64) -> Result<ShownDaemon> {
-        let living = self.sessions().living(Some(daemon.id)).await?.len();
+    async fn shown_daemon(&self, daemon: Daemon, revision: u64) -> Result<ShownDaemon> {
+        let living = self.sessions().living_count(Some(daemon.id));
         Ok(ShownDaemon {
             daemon,
             revision,
@@ -51,7 +93,7 @@ impl App {
     }
 
     /// Daemons, oldest first.
-    pub async fn list_daemons(
+    pub(crate) async fn daemons(
         &self,
         attached_only: bool,
         page: &PageRequest,
@@ -66,7 +108,7 @@ impl App {
                 .store()
                 .scan(records::DAEMONS, after.as_deref(), 200)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &chunk {
                 let daemon: Daemon = records::decode(record)?;
                 if attached_only && !daemon.attached {
@@ -110,7 +152,7 @@ impl App {
             match outcome {
                 Ok(_) => return Ok(daemon),
                 Err(crate::store::Error::Stale { .. }) => {}
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
         }
         Err(Error::new(
@@ -129,7 +171,7 @@ impl App {
     /// Forgets a daemon and revokes its credential.
     pub async fn remove_daemon(&self, id: DaemonId, force: bool) -> Result<()> {
         self.get_daemon(id).await?;
-        let living = self.sessions().living(Some(id)).await?;
+        let living = self.sessions().living(Some(id));
         if !living.is_empty() && !force {
             return Err(Error::state(format!(
                 "the daemon has {} living sessions; end them first, or use force",
@@ -142,8 +184,11 @@ impl App {
                     if !step.live.session.lifecycle.is_living() {
                         return Ok(());
                     }
-                    let end = EndInfo::because(EndReason::Lost, "its daemon was removed");
-                    step.end(end, false)
+                    let reason = match step.live.is_unstarted() {
+                        true => EndReason::Canceled,
+                        false => EndReason::Lost,
+                    };
+                    step.end(EndInfo::because(reason, "its daemon was removed"), false)
                 })
                 .await?;
         }
@@ -158,9 +203,10 @@ impl App {
         Ok(())
     }
 
-    /// Lists a directory on a daemon's machine.
+    /// Lists a directory on a daemon's machine; of a narrowed caller's projects only.
     pub async fn list_directory(
         &self,
+        caller: &Caller,
         id: DaemonId,
         path: String,
         hidden: bool,
@@ -172,16 +218,94 @@ impl App {
                 "must be absolute, or empty for the allowed roots",
             ));
         }
+        match &caller.narrowing {
+            None => self.look_into(id, path, hidden).await,
+            Some(narrowing) if path.is_empty() => self.project_roots(id, narrowing).await,
+            Some(narrowing) => {
+                if !narrowing.has_place(id, &path) {
+                    return Err(beyond(caller, "looks into its projects only"));
+                }
+                let found = self.look_into(id, path, hidden).await?;
+                if self.lies_within(id, narrowing, &found.path).await? {
+                    return Ok(found);
+                }
+                Err(beyond(caller, "looks into its projects only"))
+            }
+        }
+    }
+
+    async fn look_into(&self, id: DaemonId, path: String, hidden: bool) -> Result<Directory> {
         self.relay()
             .list_directory(id, path, hidden, QUERY_DEADLINE)
             .await
     }
 
+    /// What a narrowed caller is shown instead of a daemon's roots: the roots that lie in its projects, and its
+    /// projects that lie in a root.
+    async fn project_roots(&self, id: DaemonId, narrowing: &Narrowing) -> Result<Directory> {
+        if narrowing.projects.is_empty() {
+            return Ok(Directory::default());
+        }
+        let mut roots = self.look_into(id, String::new(), true).await?;
+        roots
+            .entries
+            .retain(|root| narrowing.has_place(id, &root.path));
+        for project in &narrowing.projects {
+            let listed = |root: &DirectoryEntry| root.path == project.directory;
+            if !project.holds(id, &project.directory) || roots.entries.iter().any(listed) {
+                continue;
+            }
+            // The daemon refuses what is outside of its roots, and what is not there, in the same words.
+            let found = match self.look_into(id, project.directory.clone(), true).await {
+                Ok(found) => found,
+                Err(error) if matches!(error.code(), Code::Forbidden | Code::InvalidState) => {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            roots.entries.push(DirectoryEntry {
+                name: project.directory.clone(),
+                path: project.directory.clone(),
+                is_directory: true,
+                is_repository: found.entries.iter().any(|entry| entry.name == ".git"),
+            });
+        }
+        Ok(roots)
+    }
+
+    /// Whether a directory that the daemon has resolved lies in a project, whose own directory may be reached
+    /// by a link.
+    async fn lies_within(
+        &self,
+        id: DaemonId,
+        narrowing: &Narrowing,
+        resolved: &str,
+    ) -> Result<bool> {
+        if narrowing.has_place(id, resolved) {
+            return Ok(true);
+        }
+        for project in &narrowing.projects {
+            if !project.holds(id, &project.directory) {
+                continue;
+            }
+            match self.look_into(id, project.directory.clone(), false).await {
+                Ok(own) if is_within(resolved, &own.path) => return Ok(true),
+                Ok(_) => {}
+                Err(error) if matches!(error.code(), Code::Forbidden | Code::InvalidState) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
     /// The daemon that a new session is placed on: the one asked for, or of those that fit the one with
     /// the fewest living sessions.
-    pub(crate) async fn place(&self, new: &NewSession) -> Result<Daemon> {
+    pub(crate) async fn place(&self, caller: &Caller, new: &NewSession) -> Result<Daemon> {
         if let Some(id) = new.daemon_id {
             let shown = self.get_daemon(id).await?;
+            if !caller.may_start(id, &new.cwd) {
+                return Err(beyond(caller, "starts sessions in its projects only"));
+            }
             self.fits(&shown, new)?;
             return Ok(shown.daemon);
         }
@@ -192,8 +316,11 @@ impl App {
             after: None,
         };
         loop {
-            let daemons = self.list_daemons(false, &page).await?;
+            let daemons = self.daemons(false, &page).await?;
             for shown in daemons.items {
+                if !caller.may_start(shown.daemon.id, &new.cwd) {
+                    continue;
+                }
                 match self.fits(&shown, new) {
                     Ok(()) if best.as_ref().is_none_or(|best| shown.living < best.living) => {
                         best = Some(shown);
@@ -315,10 +442,7 @@ impl App {
         if most > 0 && shown.living >= most {
             return Err(Error::new(
                 Code::AtCapacity,
-                format!(
-                    "it has {} living sessions, as many as it takes",
-                    shown.living
-                ),
+                format!("it has as many living sessions as it takes, which is {most}"),
             )
             .retry_after(Duration::from_secs(30)));
         }

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
 use super::access::Caller;
-use super::fault;
+use super::failure;
 use crate::base::{Error, Result, SharedClock, Timestamp};
 use crate::store::{self, Commit, Expect, RecordOp, SharedStore};
 
@@ -153,7 +153,7 @@ impl Idempotency {
         let key = format!("{TABLE}{}/{method}/{request_id}", caller.token_id);
         let turn = Turn::take(self.running.clone(), key.clone()).await;
         let now = self.clock.now();
-        let found = self.store.get(&key).await.map_err(fault::from_store)?;
+        let found = self.store.get(&key).await.map_err(failure::from_store)?;
         let expect = match found {
             None => Expect::Absent,
             Some(record) => {
@@ -191,7 +191,7 @@ impl Idempotency {
                 .store
                 .scan(TABLE, after.as_deref(), SWEEP_PAGE)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             let Some(last) = found.last() else {
                 return Ok(removed);
             };
@@ -223,7 +223,7 @@ impl Idempotency {
                 Ok(_) => removed += count,
                 // Somebody has used one of the ids anew; the next sweep sees to the rest.
                 Err(store::Error::Stale { .. }) => {}
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Weak;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::sessions::{Reported, Stored};
 use crate::app::{App, Parts};
 use crate::base::id::{DaemonId, SessionId};
@@ -86,7 +86,7 @@ impl App {
         };
         let now = self.clock().now();
         loop {
-            let daemons = self.list_daemons(true, &page).await?;
+            let daemons = self.daemons(true, &page).await?;
             for shown in &daemons.items {
                 self.change_daemon(shown.daemon.id, |record| {
                     record.attached = false;
@@ -134,7 +134,7 @@ impl App {
                     .store()
                     .size(&reference.sha256)
                     .await
-                    .map_err(fault::from_store)?;
+                    .map_err(failure::from_store)?;
                 if size != Some(reference.size_bytes) {
                     return Err(Error::invalid(
                         "events",
@@ -178,7 +178,7 @@ impl App {
                 chunk.data.clone(),
             )
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(if whole {
             chunk.size_bytes
         } else {
@@ -305,8 +305,9 @@ impl Handler for Upper {
                 None => tracing::info!(%daemon, "the daemon's link is lost"),
             }
             if let Err(error) = app.daemon_unlinked(daemon, epoch).await {
-                if error.code() == Code::Unavailable {
-                    // A server that ends closes its links; the next one starts without any.
+                if error.code() == Code::Unavailable && app.relay().is_draining() {
+                    // A server that ends closes its links and then its store; the next one starts without any
+                    // daemon linked. A store that fails at any other time is worth a word.
                     tracing::info!(%daemon, ?error, "that the daemon is not linked is not stored");
                     return;
                 }
@@ -369,14 +370,17 @@ impl Handler for Upper {
     }
 
     fn transient(&self, _daemon: DaemonId, transient: Transient) {
-        if let Ok(app) = self.app() {
+        let Ok(app) = self.app() else { return };
+        // A session that lives has its actor, which lets go of the text when it is over.
+        if app.sessions().has_actor(transient.session_id) {
             app.transients().put(transient);
         }
     }
 }
 
-fn contents_of(event: &Event) -> Vec<&ContentRef> {
-    match &event.body {
+/// The content that an event refers to.
+pub(super) fn contents_of(event: &Event) -> Vec<&ContentRef> {
+    let mut contents: Vec<&ContentRef> = match &event.body {
         EventBody::Message { blocks, .. } | EventBody::ToolResult { blocks, .. } => blocks
             .iter()
             .filter_map(|block| match block {
@@ -389,5 +393,7 @@ fn contents_of(event: &Event) -> Vec<&ContentRef> {
             ..
         } => vec![reference],
         _ => Vec::new(),
-    }
+    };
+    contents.extend(&event.raw_content);
+    contents
 }

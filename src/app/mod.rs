@@ -7,15 +7,20 @@
 pub mod access;
 pub mod daemons;
 pub mod events;
-pub mod fault;
+pub mod failure;
 pub mod idempotency;
 pub mod link;
+pub mod pace;
 pub mod prompts;
 pub mod records;
 pub mod retention;
 pub mod search;
 pub mod sessions;
+pub mod sight;
 pub mod system;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -92,6 +97,7 @@ impl App {
                 transients,
             }
         });
+        parts.sessions.load().await?;
         Ok(App { parts })
     }
 

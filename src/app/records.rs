@@ -7,9 +7,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::fault;
+use crate::app::failure;
 use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
 use crate::base::{Error, Result};
+use crate::domain::session::Gone;
 use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token};
 use crate::store::{Expect, Record, RecordOp, Records};
 
@@ -20,6 +21,14 @@ pub fn session_key(id: SessionId) -> String {
 
 /// What the keys of all sessions begin with.
 pub const SESSIONS: &str = "session/";
+
+/// Key of what is remembered of a deleted session.
+pub fn gone_key(id: SessionId) -> String {
+    format!("{GONE}{id}")
+}
+
+/// What the keys of all deleted sessions that are remembered begin with.
+pub const GONE: &str = "gone/";
 
 /// Key of the mark that a session may have a process, under its daemon.
 pub fn living_key(daemon: DaemonId, session: SessionId) -> String {
@@ -128,6 +137,9 @@ pub trait Kept: Serialize + DeserializeOwned {
 impl Kept for Session {
     const NOUN: &'static str = "session";
 }
+impl Kept for Gone {
+    const NOUN: &'static str = "deleted session";
+}
 impl Kept for Input {
     const NOUN: &'static str = "input";
 }
@@ -197,7 +209,7 @@ pub async fn get<T: Kept>(
     records: &(impl Records + ?Sized),
     key: &str,
 ) -> Result<Option<(T, u64)>> {
-    match records.get(key).await.map_err(fault::from_store)? {
+    match records.get(key).await.map_err(failure::from_store)? {
         Some(record) => Ok(Some((decode(&record)?, record.revision))),
         None => Ok(None),
     }

@@ -4,12 +4,18 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
+use crate::app::link::contents_of;
 use crate::base::id::SessionId;
-use crate::base::{Code, Result};
+use crate::base::{Code, Error, Result};
 use crate::domain::Lifecycle;
 use crate::store::retention::{Policy, plan};
 use crate::store::{Stream, Trim};
+use crate::wire::EventBatch;
+use crate::wire::event::event_from_pb;
+
+/// How many bytes of a log are read at once.
+const READ_BYTES: usize = 256 * 1024;
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +48,7 @@ impl App {
             max_events: None,
             max_bytes: retention.max_session_bytes,
         };
-        let living: HashSet<SessionId> = self.sessions().living(None).await?.into_iter().collect();
+        let living: HashSet<SessionId> = self.sessions().living(None).into_iter().collect();
         let keep = |stream: &Stream| session_of(stream).is_none_or(|id| living.contains(&id));
         let mut after: Option<Stream> = None;
         loop {
@@ -54,7 +60,7 @@ impl App {
                 &keep,
             )
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
             for stream in plan.damaged {
                 tracing::warn!(%stream, "retention passed a damaged log over");
             }
@@ -81,15 +87,21 @@ impl App {
 
     async fn let_go(&self, id: SessionId, trim: Trim, removed: &mut Removed) -> Result<()> {
         if trim.drop {
-            self.delete_session(id).await?;
+            self.remove_session(id).await?;
             removed.sessions += 1;
             return Ok(());
         }
+        let (unreferred, last_seq) = self.unreferred(&trim).await?;
         let trimmed = self
             .sessions()
             .step(id, move |step| {
-                if step.live.session.lifecycle != Lifecycle::Ended {
+                // What was added meanwhile may refer to what was not needed before.
+                if step.live.session.lifecycle != Lifecycle::Ended || step.live.last_seq != last_seq
+                {
                     return Ok(false);
+                }
+                for sha256 in unreferred {
+                    step.unrefer(&sha256);
                 }
                 step.trim(trim);
                 Ok(true)
@@ -97,6 +109,41 @@ impl App {
             .await?;
         removed.trimmed += u64::from(trimmed);
         Ok(())
+    }
+}
+
+impl App {
+    /// The content that a log refers to only before the seq it is to begin with, and the log's last seq.
+    async fn unreferred(&self, trim: &Trim) -> Result<(HashSet<String>, u64)> {
+        let head = self.store().head(&trim.stream).await;
+        let Some(head) = head.map_err(failure::from_store)? else {
+            return Err(Error::not_found("session", &trim.stream));
+        };
+        let mut gone = HashSet::new();
+        let mut kept = HashSet::new();
+        let mut after = head.first_seq.saturating_sub(1);
+        while after < head.last_seq {
+            let chunks = self
+                .store()
+                .read(&trim.stream, after, READ_BYTES)
+                .await
+                .map_err(failure::from_store)?;
+            let Some(last) = chunks.last() else { break };
+            after = last.last_seq;
+            for chunk in chunks {
+                let batch = EventBatch::from_encoded(chunk.bytes);
+                for event in batch.events().map_err(Error::internal)? {
+                    let event = event_from_pb(event)?;
+                    let part = match event.seq < trim.first_seq {
+                        true => &mut gone,
+                        false => &mut kept,
+                    };
+                    part.extend(contents_of(&event).iter().map(|found| found.sha256.clone()));
+                }
+            }
+        }
+        gone.retain(|sha256| !kept.contains(sha256));
+        Ok((gone, head.last_seq))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::access::Caller;
 use crate::base::{Result, SharedClock, Timestamp};
 
 /// What a server counts.
@@ -20,8 +21,8 @@ pub struct Counts {
 
 /// Who can count: the parts of `app` that hold the things.
 pub trait Counting: Send + Sync + 'static {
-    /// The counts now.
-    fn counts(&self) -> BoxFuture<'_, Result<Counts>>;
+    /// The counts now, of what the caller sees.
+    fn counts<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Counts>>;
 }
 
 /// What does not change while the server runs.
@@ -90,17 +91,18 @@ impl System {
         }
     }
 
-    /// Version, capabilities, limits, counts.
-    pub async fn info(&self) -> Result<ServerInfo> {
+    /// Version, capabilities, limits, counts of what the caller sees.
+    pub async fn info(&self, caller: &Caller) -> Result<ServerInfo> {
         Ok(ServerInfo {
             about: self.inner.about.clone(),
-            counts: self.inner.counting.counts().await?,
+            counts: self.inner.counting.counts(caller).await?,
             uptime: self.inner.clock.now().saturating_since(self.inner.started),
         })
     }
 
-    /// The metrics as Prometheus text.
-    pub fn metrics(&self) -> String {
-        (self.inner.metrics)()
+    /// The metrics as Prometheus text. FORBIDDEN for a narrowed caller: they count what everybody does.
+    pub fn metrics(&self, caller: &Caller) -> Result<String> {
+        caller.require_everything("metrics")?;
+        Ok((self.inner.metrics)())
     }
 }

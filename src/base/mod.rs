@@ -1,12 +1,14 @@
-//! The ground every room stands on: ids, time, errors, pages and secrets.
+//! The ground every room stands on: ids, time, quantities, errors, pages and secrets.
 //!
 //! Nothing here does IO, and nothing here knows a noun of the product beyond its id.
 
 pub mod clock;
 pub mod error;
+pub mod fault;
 pub mod id;
 pub mod json;
 pub mod page;
+pub mod quantity;
 pub mod secret;
 
 pub use clock::{Clock, SharedClock, SystemClock, Timestamp};

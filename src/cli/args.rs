@@ -73,12 +73,18 @@ pub enum Command {
     Interrupt(SessionArg),
     /// End a session
     End(EndArgs),
+    /// Change the model or the permission mode of a living session
+    Set(SetArgs),
     /// Stop the agent's process, to be resumed later
     Suspend(SessionArg),
     /// Continue an ended conversation in a new session
     Resume(ResumeArgs),
     /// Branch a conversation off into a new session
     Fork(ForkArgs),
+    /// Delete an ended session and its log
+    Delete(DeleteArgs),
+    /// Write out content that is too large for the log
+    Content(ContentArgs),
     /// List what agents ask
     Prompts(PromptsArgs),
     /// Answer what an agent asks
@@ -138,6 +144,9 @@ pub struct UpArgs {
     /// Directories beneath which sessions may run; default the home directory
     #[arg(long = "root", value_name = "DIR")]
     pub roots: Vec<PathBuf>,
+    /// Address and port of /metrics, or off
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics_listen: Option<String>,
 }
 
 /// `baton console-link`
@@ -184,6 +193,9 @@ pub struct ServeArgs {
     /// How long a lost daemon may stay away before its sessions count as lost
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
+    /// How long a prompt waits for an answer before it expires, or none
+    #[arg(long, value_name = "DURATION")]
+    pub prompt_expiry: Option<String>,
     /// Host name under which the server is reached; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
@@ -240,6 +252,15 @@ pub struct DaemonArgs {
     /// Most living sessions
     #[arg(long, value_name = "N")]
     pub max_sessions: Option<u32>,
+    /// How long an agent to which no daemon comes goes on before its runner ends it; default 24h
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub orphan_after: Option<Duration>,
+    /// Size at which a session's spool is full and its agent waits, 1MiB or more; default 256MiB
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes)]
+    pub spool_size: Option<u64>,
+    /// Program of Claude Code; default `claude` on the daemon's PATH
+    #[arg(long, value_name = "FILE")]
+    pub claude_program: Option<PathBuf>,
     /// pretty, json or auto
     #[arg(long)]
     pub log_format: Option<String>,
@@ -407,6 +428,46 @@ pub struct EndArgs {
     /// Skip the polite end
     #[arg(long)]
     pub force: bool,
+}
+
+/// `baton set`
+#[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("option").required(true).multiple(true).args(["model", "permission_mode"]))]
+pub struct SetArgs {
+    /// The session; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// The model; "" is the harness's default
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// deny, ask, auto-safe or auto
+    #[arg(long, value_name = "MODE", value_parser = value::mode)]
+    pub permission_mode: Option<PermissionMode>,
+}
+
+/// `baton delete`
+#[derive(Debug, ClapArgs)]
+pub struct DeleteArgs {
+    /// The session; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `baton content`
+#[derive(Debug, ClapArgs)]
+pub struct ContentArgs {
+    /// The session; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// The content's hash, as the log shows it; its end may be left out
+    #[arg(value_name = "SHA256")]
+    pub sha256: String,
+    /// Into this file, which must not exist; default standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `baton resume`
@@ -613,6 +674,12 @@ pub enum TokenAction {
         /// How long it lives; default until it is revoked
         #[arg(long, value_name = "DURATION", value_parser = value::duration)]
         ttl: Option<Duration>,
+        /// See only sessions in this directory or beneath it; DAEMON:DIR is on that machine only. May be repeated
+        #[arg(long = "project", value_name = "[DAEMON:]DIR")]
+        projects: Vec<String>,
+        /// See only this session, and what continues it or branches off from it. May be repeated
+        #[arg(long = "session", value_name = "ID")]
+        sessions: Vec<String>,
     },
     /// List them, without their secrets
     List,

@@ -77,7 +77,7 @@ impl Asking {
         }
         for suggestion in &prompt.suggestions {
             parts.push(format!(
-                "  could be remembered: {}",
+                "  the agent suggests to remember: {}",
                 visible_line(&suggestion.label)
             ));
         }

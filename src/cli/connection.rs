@@ -40,16 +40,6 @@ pub fn default_data_dir() -> anyhow::Result<PathBuf> {
     Ok(strategy.data_dir().join("baton"))
 }
 
-/// Makes a directory that only its owner may enter.
-pub fn make_private(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("making the data directory {}", dir.display()))
-}
-
 /// The data directory that was asked for, or the platform's.
 pub fn data_dir(global: &Global) -> anyhow::Result<PathBuf> {
     match &global.data_dir {

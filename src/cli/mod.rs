@@ -8,6 +8,8 @@ mod ask;
 mod command;
 mod connection;
 mod exit;
+#[cfg(feature = "failpoints")]
+mod fault;
 mod live;
 mod output;
 mod resolve;

@@ -296,9 +296,7 @@ impl<'a> View<'a> {
         if let Some(end) = &self.ended
             && (end.reason != EndReason::Lost || !self.settings.log)
         {
-            // A one-shot session completes whatever its turn came to.
-            let failed = self.settings.one_shot && self.turn_ended == Some(true);
-            return Ok(Some(if failed { FAILED } else { code_of_end(end) }));
+            return Ok(Some(code_of_end(end)));
         }
         self.ask_next()?;
         if self.settings.until_idle

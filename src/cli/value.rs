@@ -2,26 +2,22 @@
 
 use std::time::Duration;
 
-use crate::base::Timestamp;
+use crate::base::{Timestamp, quantity};
 use crate::domain::{EventKind, PermissionMode};
 
-/// A duration: `90s`, `15m`, `12h`, `30d`.
+/// A duration of at least a second, like `90s`, `15m`, `12h` or `30d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err("is not a duration like 90s, 15m, 12h or 30d".to_owned()),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(seconds))
-        .filter(|seconds| (1..=3_650 * 86_400).contains(seconds))
-        .map(Duration::from_secs)
+    let duration = quantity::duration(text)?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(3_650 * 86_400);
+    allowed
+        .contains(&duration)
+        .then_some(duration)
         .ok_or_else(|| "is not a duration between 1s and 3650d".to_owned())
+}
+
+/// A size in bytes, like `64KiB` or `2GiB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    quantity::bytes(text)
 }
 
 /// `key=value`.
@@ -87,16 +83,7 @@ mod tests {
     #[test]
     fn durations_are_read() {
         assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
-        for bad in [
-            "",
-            "5",
-            "m",
-            "-1s",
-            "0s",
-            "99999999999999999999d",
-            "1w",
-            "é",
-        ] {
+        for bad in ["", "m", "-1s", "0s", "99999999999999999999d", "1w", "é"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -2,6 +2,7 @@
 //! agent, store. Each function is one call; nothing else in `cli` names those rooms.
 
 use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,12 +42,26 @@ pub struct Running {
 /// How long a daemon that was asked to end may take.
 pub const DAEMON_STOP: Duration = Duration::from_secs(15);
 
-/// How often the store gives disk space back.
-const COMPACT_EVERY: Duration = Duration::from_secs(3_600);
+/// The smallest spool: with less, an agent would wait for the server every few lines.
+const LEAST_SPOOL_BYTES: u64 = 1 << 20;
 
 /// The store's directory within the data directory.
 pub fn store_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("store")
+}
+
+/// Makes a directory that only its owner may enter. One that is there already is closed to all others; one of
+/// somebody else is refused.
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    let before = std::fs::metadata(dir).map(|meta| meta.permissions().mode());
+    crate::daemon::paths::make_private(dir)?;
+    if before.is_ok_and(|mode| mode & 0o077 != 0) {
+        tracing::warn!(
+            dir = %dir.display(),
+            "others could enter this directory; from now on only its owner can"
+        );
+    }
+    Ok(())
 }
 
 fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
@@ -60,6 +75,7 @@ fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
         data_dir: global.data_dir.clone(),
         durability: args.durability.clone(),
         grace: args.grace.clone(),
+        prompt_expiry: args.prompt_expiry.clone(),
         hosts: args.hosts.clone(),
         origins: args.origins.clone(),
         max_sessions: args.max_sessions.clone(),
@@ -72,7 +88,9 @@ fn configure(global: &Global, args: &ServeArgs) -> anyhow::Result<Config> {
 
 /// Opens the store and puts the server together.
 async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::app::App)> {
-    connection::make_private(&options.data_dir)?;
+    #[cfg(feature = "failpoints")]
+    super::fault::arm()?;
+    make_private(&options.data_dir)?;
     let local = local::Options {
         durability: options.durability,
         ..local::Options::new(store_dir(&options.data_dir))
@@ -80,26 +98,37 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
     // Opening reads what is on disk, which may take a while.
     let store = tokio::task::spawn_blocking(move || LocalStore::open(local))
         .await?
-        .map_err(crate::app::fault::from_store_at_start)?;
+        .map_err(crate::app::failure::from_store_at_start)?;
     // A file that may not grow is to be an error of its write, not the end of the process: once this signal
     // has a handler, the write answers EFBIG, and the store says that it is full.
     let _handled = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
     let store = Arc::new(store);
+    let every = options.compaction_every;
     let search = Search::open(&options.data_dir.join("search.db"))?;
     let (builder, app) =
         server::compose(options, store.clone(), SystemClock::shared(), search).await?;
-    Ok((builder.add_job("compaction", compact(store)), app))
+    Ok((builder.add_job("compaction", compact(store, every)), app))
 }
 
 /// Gives the disk space of what was deleted back, now and then, beside everything else.
-async fn compact(store: Arc<LocalStore>) {
+async fn compact(store: Arc<LocalStore>, every: Duration) {
+    let compaction = local::compact::Compaction::default();
+    #[cfg(feature = "failpoints")]
+    let (every, compaction) = match super::fault::compact_every() {
+        Some(every) => (
+            every,
+            local::compact::Compaction {
+                min_live: 1.0,
+                seal_active: true,
+            },
+        ),
+        None => (every, compaction),
+    };
     loop {
-        tokio::time::sleep(COMPACT_EVERY).await;
+        tokio::time::sleep(every).await;
         let store = store.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            store.compact(&local::compact::Compaction::default(), &mut |_| {})
-        })
-        .await;
+        let done =
+            tokio::task::spawn_blocking(move || store.compact(&compaction, &mut |_| {})).await;
         match done {
             Ok(Ok(done)) => tracing::debug!(freed_bytes = done.freed_bytes, "compacted"),
             Ok(Err(error)) => tracing::warn!(%error, "compaction failed; it is tried again"),
@@ -227,7 +256,7 @@ pub async fn daemon(
         Some(dir) => dir.clone(),
         None => connection::default_data_dir()?.join("daemon"),
     };
-    connection::make_private(&state_dir)?;
+    make_private(&state_dir)?;
     let address = crate::daemon::link::ServerAddress {
         uri: global
             .server
@@ -250,10 +279,25 @@ pub async fn daemon(
     if let Some(most) = args.max_sessions {
         options.policy.max_sessions = most;
     }
+    if let Some(after) = args.orphan_after {
+        options.orphan_after = after;
+    }
+    if let Some(bytes) = args.spool_size {
+        if bytes < LEAST_SPOOL_BYTES {
+            return Err(usage("--spool-size is 1MiB or more"));
+        }
+        options.spool_bytes = bytes;
+    }
+    if let Some(program) = args.claude_program {
+        // Agents run in other directories than the daemon.
+        let program = std::path::absolute(&program).context("finding --claude-program")?;
+        options.claude_program = Some(program);
+    }
     let shutdown = CancellationToken::new();
     let told = shutdown.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let running = crate::daemon::run(options, shutdown);
     tokio::pin!(running);
     loop {
@@ -264,6 +308,8 @@ pub async fn daemon(
             }
             _ = terminate.recv() => told.cancel(),
             _ = interrupt.recv() => told.cancel(),
+            // Its terminal is gone, or somebody expects it to read something again. Neither is a reason to end.
+            _ = hangup.recv() => tracing::info!("SIGHUP: the daemon goes on, and has nothing to read again"),
         }
     }
 }

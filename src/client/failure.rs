@@ -7,17 +7,23 @@ use tonic::Status;
 
 use crate::base::{Code, Error};
 use crate::wire::status::error_from_status;
+use crate::wire::unreachable::{is_tls, reason};
 
 /// The error of a call that failed. A server that cannot be reached is told apart from one that refuses.
 pub(super) fn error_of(url: &str, status: &Status) -> Error {
     let Some(io) = io_kind(status) else {
         let error = error_from_status(status);
         // tonic names a connection that could not be made, but not always with an io error within.
-        if error.code() == Code::Unavailable && status.source().is_some() {
-            return unreachable(url, &causes(status)).maybe_done();
+        if error.code() == Code::Unavailable
+            && let Some(source) = status.source()
+        {
+            return made_unreachable(url, source).maybe_done();
         }
         return error;
     };
+    if is_tls(status) {
+        return made_unreachable(url, status);
+    }
     match io {
         ErrorKind::ConnectionRefused => unreachable(url, "the connection was refused"),
         ErrorKind::TimedOut => unreachable(url, "it does not answer"),
@@ -30,13 +36,19 @@ pub(super) fn error_of(url: &str, status: &Status) -> Error {
 
 /// The error of a connection that could not be made.
 pub(super) fn connect_error(url: &str, error: &tonic::transport::Error) -> Error {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = cause.to_string();
-        next = cause.source();
+    made_unreachable(url, error)
+}
+
+fn made_unreachable(url: &str, error: &(dyn std::error::Error + 'static)) -> Error {
+    let why = reason(error);
+    if is_tls(error) {
+        // Somebody answers there: the hint about a server that does not run would mislead.
+        return Error::new(
+            Code::Unavailable,
+            format!("the server at {url} cannot be reached safely: {why}"),
+        );
     }
-    unreachable(url, &text)
+    unreachable(url, &why)
 }
 
 fn unreachable(url: &str, why: &str) -> Error {

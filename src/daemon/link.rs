@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -24,6 +25,9 @@ use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_from_pb, up_to_pb};
 use crate::wire::link_v1::link_service_client::LinkServiceClient;
 use crate::wire::link_v1::{ConnectRequest, ConnectResponse, EnrollRequest};
 use crate::wire::status::error_from_status;
+use crate::wire::unreachable::reason;
+use crate::wire::v1::GetCallerRequest;
+use crate::wire::v1::access_service_client::AccessServiceClient;
 
 /// Most frames between the link and its transport; the link keeps the others.
 const MAX_FRAMES: usize = 16;
@@ -78,7 +82,11 @@ impl ServerAddress {
         endpoint.connect().await.map_err(|error| {
             Error::new(
                 Code::Unavailable,
-                format!("the server at {} cannot be reached", self.uri),
+                format!(
+                    "the server at {} cannot be reached: {}",
+                    self.uri,
+                    reason(&error)
+                ),
             )
             .caused_by(error)
         })
@@ -105,7 +113,17 @@ pub async fn enroll(
     let answer = timeout(CONNECT_PATIENCE, client.enroll(request))
         .await
         .map_err(|_| Error::new(Code::Timeout, "the server did not answer the enrolment"))?
-        .map_err(|status| error_from_status(&status))?
+        .map_err(|status| match error_from_status(&status) {
+            error if error.code() == Code::Unauthenticated => Error::new(
+                Code::Forbidden,
+                format!(
+                    "the server at {} does not take the join token: it was used before, has expired or was \
+                     revoked; `baton daemons join` where the server is prints a fresh command",
+                    server.uri
+                ),
+            ),
+            error => error,
+        })?
         .into_inner();
     let identity = Identity {
         id: DaemonId::parse("daemon_id", &answer.daemon_id)?,
@@ -113,6 +131,24 @@ pub async fn enroll(
     };
     state.enrolled(&identity, &Secret::new(answer.credential))?;
     Ok(identity)
+}
+
+/// Whether the server says that it does not take this credential. A server that cannot be asked has not said so.
+pub async fn is_refused(server: &ServerAddress, credential: &Secret) -> bool {
+    let asking = async {
+        let mut client = AccessServiceClient::new(server.dial().await?);
+        let mut request = Request::new(GetCallerRequest::default());
+        authorize(&mut request, credential)?;
+        request.set_timeout(CONNECT_PATIENCE);
+        client
+            .get_caller(request)
+            .await
+            .map_err(|status| error_from_status(&status))
+    };
+    match timeout(CONNECT_PATIENCE, asking).await {
+        Ok(Err(error)) => error.code() == Code::Unauthenticated,
+        Ok(Ok(_)) | Err(_) => false,
+    }
 }
 
 fn authorize<T>(request: &mut Request<T>, token: &Secret) -> Result<()> {
@@ -138,6 +174,8 @@ pub struct LinkJob {
     pub events: mpsc::Sender<DaemonEvent>,
     /// Set to say goodbye and end; runners live on.
     pub shutdown: CancellationToken,
+    /// Why there is no link, as it was said last; empty while there is one.
+    pub said: Mutex<String>,
 }
 
 /// What the link wants after its events.
@@ -149,8 +187,9 @@ enum Course {
     Dial(Duration, bool),
     /// Goodbye was said; the stream is to be flushed.
     Leave,
-    /// Another process has taken over.
-    Superseded(Error),
+    /// Another process has taken over, or the server does not take this daemon's credential: to dial again
+    /// would be in vain.
+    Over(Error),
 }
 
 impl LinkJob {
@@ -187,7 +226,7 @@ impl LinkJob {
             match self.events(queries).await? {
                 Course::On => {}
                 Course::Dial(pause, false) => return Ok(Some(pause)),
-                Course::Superseded(error) => return Err(error),
+                Course::Over(error) => return Err(error),
                 leaving @ (Course::Dial(_, true) | Course::Leave) => {
                     self.flush(&frames);
                     drop(frames);
@@ -266,6 +305,13 @@ impl LinkJob {
     fn closed(&self, error: Option<Error>) {
         if let Some(error) = &error {
             tracing::debug!(?error, "the link ended");
+            // Once for each reason: it is dialled again for ever.
+            let mut said = self.said.lock();
+            let is_final = error.code() == Code::Unauthenticated;
+            if !is_final && *said != error.message() {
+                error.message().clone_into(&mut said);
+                tracing::warn!(code = %error.code(), "there is no link; it is tried again: {}", error.message());
+            }
         }
         let now = self.uplink.now();
         self.uplink.drive(|link| link.closed(now, error));
@@ -277,22 +323,30 @@ impl LinkJob {
         while queries.try_join_next().is_some() {}
         while let Some(event) = self.uplink.drive_quietly(|link| link.event()) {
             match event {
-                DaemonEvent::Linked { epoch } => tracing::info!(epoch, "linked to the server"),
+                DaemonEvent::Linked { epoch } => {
+                    self.said.lock().clear();
+                    tracing::info!(epoch, "linked to the server");
+                }
                 DaemonEvent::Close { reason } => {
                     tracing::info!(reason, "the link is closed");
                     course = Course::Leave;
                 }
+                // The link itself would dial again.
+                DaemonEvent::Reconnect { .. } if matches!(course, Course::Over(_)) => {}
                 DaemonEvent::Reconnect { after } => {
                     course = Course::Dial(after, matches!(course, Course::Leave));
                 }
                 DaemonEvent::Superseded(error) => {
-                    course = Course::Superseded(Error::new(
+                    course = Course::Over(Error::new(
                         Code::Stale,
                         format!(
                             "another process runs as this daemon and has taken the link over, so this one ends: {}",
                             error.message()
                         ),
                     ));
+                }
+                DaemonEvent::Denied(error) if error.code() == Code::Unauthenticated => {
+                    course = Course::Over(self.removed(&error));
                 }
                 DaemonEvent::Denied(error) => tracing::error!(
                     code = %error.code(),
@@ -311,6 +365,22 @@ impl LinkJob {
             }
         }
         Ok(course)
+    }
+
+    /// What a daemon says whose credential the server does not take. A credential that was revoked never
+    /// comes back, so asking again would only hide from its owner that the machine is out of service.
+    fn removed(&self, error: &Error) -> Error {
+        Error::new(
+            Code::Forbidden,
+            format!(
+                "the server at {} does not take this daemon's credential: the daemon was removed there, or the \
+                 credential was revoked ({}). Its agents work on until they are done or have waited for a daemon \
+                 for too long. To join again, run `baton daemons join` where the server is, and here the command \
+                 that it prints",
+                self.server.uri,
+                error.message()
+            ),
+        )
     }
 
     fn query(&self, query: Query, queries: &mut JoinSet<()>) {

@@ -121,12 +121,23 @@ impl Daemon {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(Error::internal)?,
         };
-        let (identity, credential) = match (state.identity()?, state.credential()?) {
-            (Some(identity), Some(credential)) => (identity, credential),
-            _ => {
+        let mut known = state.identity()?.zip(state.credential()?);
+        if let (Some((identity, credential)), Some(_)) = (&known, &options.join_token)
+            && link::is_refused(&options.server, credential).await
+        {
+            tracing::warn!(
+                daemon = %identity.id,
+                "the server does not take this daemon's credential any more; it joins anew with the join token"
+            );
+            known = None;
+        }
+        let (identity, credential) = match known {
+            Some(known) => known,
+            None => {
                 let token = options.join_token.as_ref().ok_or_else(|| {
                     Error::state(format!(
-                        "{} holds no credential; get a join token from the server (baton daemons invite) and give it to this daemon once",
+                        "{} holds no credential: this daemon has not joined a server yet; run `baton daemons join` \
+                         where the server is, and here the command that it prints",
                         options.state_dir.display()
                     ))
                 })?;
@@ -193,6 +204,7 @@ impl Daemon {
             policy: self.policy.clone(),
             events,
             shutdown,
+            said: parking_lot::Mutex::default(),
         };
         tracing::info!(daemon = %self.identity.id, name = self.identity.name, "the daemon runs");
         tokio::select! {

@@ -44,6 +44,8 @@ pub struct Event {
     pub may_ignore: bool,
     /// What the harness wrote, where the body does not say everything; at most [`MAX_RAW_BYTES`].
     pub raw: Option<Json>,
+    /// The same, byte for byte, where it is too large for that or is no text: content beside the log.
+    pub raw_content: Option<ContentRef>,
     /// When the daemon read it from the harness.
     pub origin_time: Option<Timestamp>,
     /// What happened.
@@ -61,6 +63,7 @@ impl Event {
             actor: None,
             may_ignore: body.kind().may_ignore(),
             raw: None,
+            raw_content: None,
             origin_time: None,
             body,
         }
@@ -499,7 +502,7 @@ pub enum TransientBody {
         message_id: String,
         /// Which block, from 0.
         block: u32,
-        /// Where this text starts in the block, in bytes; 0 restarts the block.
+        /// Where this text starts in the block, in bytes; what stood there is repeated or replaced.
         offset: u64,
         /// The text.
         text: String,

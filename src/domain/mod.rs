@@ -19,6 +19,8 @@ pub mod prompt;
 
 pub mod event;
 
+pub mod live;
+
 pub mod policy;
 
 pub mod command;
@@ -26,6 +28,8 @@ pub mod command;
 pub mod daemon;
 
 pub mod link;
+
+pub mod narrowing;
 
 pub mod token;
 
@@ -36,6 +40,8 @@ pub use daemon::Daemon;
 pub use event::{Event, EventBody, EventKind, Transient};
 pub use harness::{Capabilities, Harness, PermissionMode};
 pub use input::{Delivery, Input, InputState};
+pub use live::LiveText;
+pub use narrowing::Narrowing;
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
 pub use token::{Scope, SignInCode, Token, TokenKind};

@@ -247,23 +247,24 @@ pub fn decide<'a>(
     }
 }
 
-/// The pattern that "remember this" means for a prompt: the narrowest that matches it again.
-pub fn pattern_for(prompt: &Prompt, cwd: &str) -> String {
-    let input = prompt.input.to_value();
-    let argument = if prompt.tool == "Bash" {
-        input["command"]
-            .as_str()
-            .and_then(|command| plain_words(command).map(|words| words.join(" ")))
-    } else {
-        path_field(&prompt.tool)
-            .and_then(|field| input[field].as_str())
-            .and_then(|path| beneath(path, cwd))
-            .map(|path| globset::escape(&path))
+/// The pattern that "remember this" means for a prompt: the narrowest that matches it again. `None` where
+/// only a pattern would do that is far wider than what was asked: a person has to say what they mean.
+pub fn pattern_for(prompt: &Prompt, cwd: &str) -> Option<String> {
+    pattern_of(&prompt.tool, &prompt.input.to_value(), cwd)
+}
+
+fn pattern_of(tool: &str, input: &Value, cwd: &str) -> Option<String> {
+    let argument = match path_field(tool) {
+        // Without a path the call is about the session's directory; the tool has no narrower pattern.
+        Some(field) if input[field].is_null() => return Some(tool.to_owned()),
+        Some(field) => globset::escape(&beneath(input[field].as_str()?, cwd)?),
+        None => match tool {
+            "Bash" => plain_words(input["command"].as_str()?)?.join(" "),
+            "WebFetch" => format!("domain:{}", host_of(input["url"].as_str()?)?),
+            _ => return Some(tool.to_owned()),
+        },
     };
-    match argument {
-        Some(argument) if !argument.is_empty() => format!("{}({argument})", prompt.tool),
-        _ => prompt.tool.clone(),
-    }
+    (!argument.is_empty()).then(|| format!("{tool}({argument})"))
 }
 
 /// Whether `path` is `directory` or lies beneath it, by their names alone.
@@ -480,6 +481,39 @@ mod tests {
             "ftp://example.com",
         ] {
             assert!(!sure(rule, "WebFetch", json!({"url": url})), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_no_wider_than_what_was_asked() {
+        for (tool, input, expected) in [
+            (
+                "Bash",
+                json!({"command": "git  status"}),
+                Some("Bash(git status)"),
+            ),
+            ("Bash", json!({"command": "ls | wc"}), None),
+            ("Bash", json!({}), None),
+            (
+                "Edit",
+                json!({"file_path": "a[b].rs"}),
+                Some("Edit(/home/me/app/a[[]b[]].rs)"),
+            ),
+            ("Edit", json!({"file_path": "../x"}), None),
+            ("Grep", json!({"pattern": "x"}), Some("Grep")),
+            (
+                "WebFetch",
+                json!({"url": "https://docs.example.com/x"}),
+                Some("WebFetch(domain:docs.example.com)"),
+            ),
+            ("WebFetch", json!({"url": "https://a@b/"}), None),
+            ("mcp__git__log", json!({"n": 1}), Some("mcp__git__log")),
+        ] {
+            let pattern = pattern_of(tool, &input, "/home/me/app");
+            assert_eq!(pattern.as_deref(), expected, "{tool} {input}");
+            if let Some(pattern) = pattern {
+                assert!(sure(&pattern, tool, input), "{pattern} matches it again");
+            }
         }
     }
 

@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::actor::Actor;
 use super::harness::{Capabilities, PermissionMode};
 use super::usage::Usage;
-use crate::base::id::{DaemonId, SessionId};
+use crate::base::id::{DaemonId, PromptId, SessionId};
 use crate::base::{Error, Result, Timestamp};
+
+/// How many ancestors a session's record names; those that are further back are forgotten.
+pub const MAX_ANCESTORS: usize = 64;
 
 /// Where a session is between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -177,6 +180,25 @@ impl EndInfo {
             stderr_tail: String::new(),
         }
     }
+
+    /// The end of a session that was told to end with `wanted` and whose process went like `self`. Why it was
+    /// told to says more than how the process went, but for one: that it completed is the process's to say.
+    /// One that failed or crashed has not completed, whoever was about to end it.
+    #[must_use]
+    pub fn when_wanted(self, wanted: EndReason, message: &str) -> EndInfo {
+        let has_failed = matches!(self.reason, EndReason::Failed | EndReason::Crashed);
+        if wanted == EndReason::Completed && has_failed {
+            return self;
+        }
+        EndInfo {
+            reason: wanted,
+            message: match message {
+                "" => self.message,
+                message => message.to_owned(),
+            },
+            ..self
+        }
+    }
 }
 
 /// Whether the harness speaks its protocol or runs in a terminal.
@@ -273,6 +295,10 @@ pub struct Session {
     pub resumed_from: Option<SessionId>,
     /// The session this one branched off from.
     pub forked_from: Option<SessionId>,
+    /// The sessions whose conversation it carries on, nearest first, at most [`MAX_ANCESTORS`]. A record of
+    /// an earlier version has none; [`Session::lineage`] knows its parent.
+    #[serde(default)]
+    pub ancestors: Vec<SessionId>,
     /// The session that continues this one.
     pub resumed_by: Option<SessionId>,
     /// When it was created.
@@ -287,6 +313,9 @@ pub struct Session {
     pub usage: Usage,
     /// How many turns have ended.
     pub turns: u32,
+    /// Whether a turn runs now.
+    #[serde(default)]
+    pub in_turn: bool,
     /// Bytes of output so far.
     #[serde(default)]
     pub output_bytes: u64,
@@ -303,6 +332,56 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session that was just made: nothing has happened to it, and nothing special is asked of it.
+    pub fn new(
+        id: SessionId,
+        daemon_id: DaemonId,
+        harness: String,
+        created_by: Actor,
+        now: Timestamp,
+    ) -> Self {
+        Session {
+            id,
+            title: String::new(),
+            daemon_id,
+            harness,
+            capabilities: Capabilities::default(),
+            model: String::new(),
+            permission_mode: PermissionMode::default(),
+            mode: Mode::default(),
+            one_shot: false,
+            cwd: String::new(),
+            argv: Vec::new(),
+            env_names: Vec::new(),
+            lifecycle: Lifecycle::Pending,
+            end: None,
+            stopping: None,
+            suspending: false,
+            activity: Activity::Unknown,
+            activity_source: ActivitySource::Protocol,
+            activity_confidence: 0,
+            detached_since: None,
+            provider_session_id: String::new(),
+            resumed_from: None,
+            forked_from: None,
+            ancestors: Vec::new(),
+            resumed_by: None,
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+            last_event_at: now,
+            usage: Usage::default(),
+            turns: 0,
+            in_turn: false,
+            output_bytes: 0,
+            pending_prompts: 0,
+            queued_inputs: 0,
+            limits: Limits::default(),
+            labels: BTreeMap::new(),
+            created_by,
+        }
+    }
+
     /// Whether the process is known to be gone for good, so that its conversation is free.
     pub fn is_over(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Ended | Lifecycle::Suspended)
@@ -315,6 +394,24 @@ impl Session {
                 .end
                 .as_ref()
                 .is_some_and(|end| end.reason == EndReason::Lost)
+    }
+
+    /// The sessions whose conversation it carries on, nearest first.
+    pub fn lineage(&self) -> impl Iterator<Item = SessionId> {
+        let parent = self.resumed_from.or(self.forked_from);
+        let known = self.ancestors.iter().copied();
+        parent
+            .filter(|parent| !self.ancestors.contains(parent))
+            .into_iter()
+            .chain(known)
+    }
+
+    /// The ancestors of a session that continues this one or branches off from it.
+    pub fn ancestors_of_next(&self) -> Vec<SessionId> {
+        std::iter::once(self.id)
+            .chain(self.lineage())
+            .take(MAX_ANCESTORS)
+            .collect()
     }
 
     /// Whether its conversation could be continued now.
@@ -342,9 +439,65 @@ impl Session {
     }
 }
 
+/// What is remembered of a deleted session for a while: enough to tell those who saw it that it is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// Its id.
+    pub id: SessionId,
+    /// The daemon it ran on.
+    pub daemon_id: DaemonId,
+    /// Its working directory.
+    pub cwd: String,
+    /// The sessions whose conversation it carried on.
+    pub ancestors: Vec<SessionId>,
+    /// Its prompts, which were deleted with it.
+    pub prompts: Vec<PromptId>,
+    /// When it was deleted.
+    pub at: Timestamp,
+}
+
+impl Gone {
+    /// What is remembered of a session that is deleted at `at` with its prompts.
+    pub fn of(session: &Session, prompts: Vec<PromptId>, at: Timestamp) -> Self {
+        Gone {
+            id: session.id,
+            daemon_id: session.daemon_id,
+            cwd: session.cwd.clone(),
+            ancestors: session.lineage().collect(),
+            prompts,
+            at,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::EndReason::{Completed, Crashed, Failed, Limit, Stopped};
     use super::Lifecycle::{self, *};
+    use super::{EndInfo, EndReason};
+
+    #[test]
+    fn only_a_process_that_went_well_completes() {
+        let end = |went: EndReason, wanted| {
+            let exit = EndInfo {
+                exit_code: Some(3),
+                ..EndInfo::because(went, "how it went")
+            };
+            let end = exit.when_wanted(wanted, "why");
+            assert_eq!(end.exit_code, Some(3));
+            (end.reason, end.message)
+        };
+        let why = |reason| (reason, "why".to_owned());
+        assert_eq!(end(Completed, Completed), why(Completed));
+        assert_eq!(end(Stopped, Completed), why(Completed));
+        for bad in [Failed, Crashed] {
+            assert_eq!(end(bad, Completed), (bad, "how it went".to_owned()));
+            assert_eq!(end(bad, Stopped), why(Stopped));
+            assert_eq!(end(bad, Limit), why(Limit));
+        }
+        let silent = EndInfo::because(Failed, "how it went").when_wanted(Stopped, "");
+        assert_eq!(silent.message, "how it went");
+    }
 
     #[test]
     fn only_the_edges_of_the_design_are_allowed() {

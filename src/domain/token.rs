@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::narrowing::Narrowing;
 use crate::base::Timestamp;
 use crate::base::id::{DaemonId, TokenId};
 
@@ -71,6 +72,8 @@ pub struct SignInCode {
     pub expires_at: Timestamp,
     /// When the browser's token must end at the latest, if the one it depends on ends.
     pub token_until: Option<Timestamp>,
+    /// What the browser's token will be narrowed to.
+    pub narrowing: Option<Narrowing>,
 }
 
 /// A token's record. The secret itself is not in it, only its hash.
@@ -92,6 +95,9 @@ pub struct Token {
     pub revoked_at: Option<Timestamp>,
     /// The daemon it is bound to.
     pub daemon_id: Option<DaemonId>,
+    /// What it is narrowed to, set when it was made and never changed; `None` sees all sessions.
+    #[serde(default)]
+    pub narrowing: Option<Narrowing>,
     /// For a used join token: the hash of the nonce it was used with, so that a lost answer can be repeated.
     #[serde(default)]
     pub used_nonce_sha256: Option<String>,

@@ -13,12 +13,34 @@ use crate::base::{Code, Error};
 pub enum Dialect {
     /// Ours: `{"error": {"code", "message"}}`.
     Own,
+    /// The relay's: `{"error": message, "code"}`.
+    Relay,
 }
 
 impl Dialect {
     /// The dialect that is spoken at a path.
-    pub fn of(_path: &str) -> Self {
-        Dialect::Own
+    pub fn of(path: &str) -> Self {
+        let beneath = |parent: &str| {
+            path.strip_prefix(parent)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if [
+            "/api/sessions/spawn",
+            "/api/sessions/spawned",
+            "/api/daemon",
+        ]
+        .into_iter()
+        .any(beneath)
+        {
+            return Dialect::Relay;
+        }
+        let of_session = path
+            .strip_prefix("/api/sessions/")
+            .and_then(|rest| rest.split_once('/'));
+        match of_session {
+            Some((_, "info" | "resume" | "ws")) => Dialect::Relay,
+            _ => Dialect::Own,
+        }
     }
 }
 
@@ -32,6 +54,7 @@ pub fn respond(dialect: Dialect, error: &Error) -> Response {
     let (code, message) = (error.code().as_str(), error.message());
     let body = match dialect {
         Dialect::Own => json!({ "error": { "code": code, "message": message } }),
+        Dialect::Relay => json!({ "error": message, "code": code }),
     };
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = http_status(error.code());

@@ -9,4 +9,12 @@ pub mod auth;
 
 pub mod console;
 
+pub mod views;
+
+pub mod sse;
+
+pub mod ws;
+
+pub mod rest;
+
 pub use fail::Dialect;

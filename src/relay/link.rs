@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::handler::{Claim, Introduction};
 use super::lane::{Lanes, Work};
 use super::registry::{Ask, Ending, Live, Shared, at_capacity, disconnected};
-use super::{epoch, outbox};
+use super::{epoch, fault, outbox};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::daemon::{Directory, Offer};
@@ -187,7 +187,11 @@ impl LinkJob {
             Some(done) = self.jobs.next() => Wake::Done(done),
             Ok(permit) = self.down.reserve(), if self.next.is_some() => {
                 if let Some(frame) = self.next.take() {
+                    let is_command = matches!(frame, Down::Command(_));
                     permit.send(Ok(frame));
+                    if is_command {
+                        fault::point(fault::AFTER_COMMAND);
+                    }
                 }
                 Wake::Tick
             }
@@ -260,6 +264,7 @@ impl LinkJob {
             let mut epoch = 0;
             let result = async {
                 epoch = epoch::next(&shared.store, daemon).await?;
+                fault::point(fault::AFTER_EPOCH);
                 let live = Arc::new(Live {
                     epoch,
                     attempt: (hello.boot_generation, hello.attempt),
@@ -311,6 +316,7 @@ impl LinkJob {
                     records.origin_epoch,
                     records.records.last().map_or(0, |record| record.origin_seq),
                 );
+                fault::point(fault::BEFORE_RECORDS);
                 let result = shared.handler.records(daemon, epoch, records).await;
                 Done::Records(session, last, result)
             }),
@@ -361,6 +367,7 @@ impl LinkJob {
                         (!self.link.is_over()).then_some(result.clone())
                     }
                     _ => {
+                        fault::point(fault::BEFORE_RESULT_ACK);
                         let was_full = self.link.is_full();
                         self.link
                             .result_stored(result.session_id, result.command_id);
@@ -380,6 +387,9 @@ impl LinkJob {
                 self.lanes.done(session, None);
             }
             Done::Outbox(after, commands) => {
+                if !commands.is_empty() {
+                    fault::point(fault::BEFORE_COMMANDS);
+                }
                 for command in commands {
                     self.link.command(command);
                 }
@@ -429,6 +439,7 @@ impl LinkJob {
     fn stored(&mut self, session: SessionId, last: Position, result: Result<Origin>) {
         match result {
             Ok(origin) => {
+                fault::point(fault::BEFORE_ACK);
                 self.link.stored(session, position(origin));
                 if position(origin) < last {
                     self.lanes.drop_records(session);

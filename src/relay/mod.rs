@@ -8,6 +8,7 @@
 
 mod handler;
 
+pub mod fault;
 pub mod outbox;
 
 mod epoch;

@@ -155,6 +155,11 @@ impl Relay {
             .count()
     }
 
+    /// Whether the server has begun to end ([`Relay::drain_all`]).
+    pub fn is_draining(&self) -> bool {
+        self.shared.jobs.is_closed()
+    }
+
     /// Ends a daemon's link with an error: its credential was revoked, or it was removed.
     pub fn close(&self, daemon: DaemonId, reason: Error) {
         if let Some(live) = self.shared.live(daemon) {
@@ -243,6 +248,8 @@ impl Shared {
                 "the server shuts down; reconnect",
             ));
         }
+        let kind = if live.epoch > 1 { "again" } else { "first" };
+        metrics::counter!("baton_links_total", "kind" => kind).increment(1);
         let old = links.insert(daemon, live);
         if let Some(old) = &old {
             old.end(Ending::Superseded);

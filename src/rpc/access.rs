@@ -9,7 +9,7 @@ use crate::base::id::TokenId;
 use crate::base::page::PageRequest;
 use crate::wire::enums::{required as required_enum, scope_from_pb, scope_to_pb};
 use crate::wire::time::{duration_from_pb, time_to_pb};
-use crate::wire::token::token_to_pb;
+use crate::wire::token::{narrowing_from_pb, token_to_pb};
 use crate::wire::v1;
 use crate::wire::v1::access_service_server::{AccessService, AccessServiceServer};
 
@@ -37,8 +37,12 @@ impl AccessService for Service {
         let made = async {
             let scope = required_enum(scope_from_pb(request.scope, "scope"), "scope")?;
             let ttl = duration_from_pb(request.ttl, "ttl")?;
+            let narrowing = request
+                .narrowing
+                .map(|narrowing| narrowing_from_pb(narrowing, "narrowing"))
+                .transpose()?;
             self.access
-                .create_token(&caller, &request.name, scope, ttl)
+                .create_token(&caller, &request.name, scope, ttl, narrowing)
                 .await
         };
         let minted = made.await.map_err(status)?;

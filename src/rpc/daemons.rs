@@ -1,6 +1,6 @@
 //! `baton.v1.DaemonService`.
 
-use super::status;
+use super::{caller, status};
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
@@ -34,8 +34,9 @@ impl DaemonService for Service {
         &self,
         request: Request<v1::GetDaemonRequest>,
     ) -> Result<Response<v1::GetDaemonResponse>, Status> {
+        let caller = caller(&request)?;
         let id = daemon_id(&request.get_ref().daemon_id)?;
-        let shown = self.app.get_daemon(id).await.map_err(status)?;
+        let shown = self.app.show_daemon(&caller, id).await.map_err(status)?;
         Ok(Response::new(v1::GetDaemonResponse {
             daemon: Some(to_pb(&shown)),
         }))
@@ -45,11 +46,12 @@ impl DaemonService for Service {
         &self,
         request: Request<v1::ListDaemonsRequest>,
     ) -> Result<Response<v1::ListDaemonsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
-            .list_daemons(request.attached_only, &page)
+            .list_daemons(&caller, request.attached_only, &page)
             .await
             .map_err(status)?;
         Ok(Response::new(v1::ListDaemonsResponse {
@@ -89,11 +91,12 @@ impl DaemonService for Service {
         &self,
         request: Request<v1::ListDirectoryRequest>,
     ) -> Result<Response<v1::ListDirectoryResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let id = daemon_id(&request.daemon_id)?;
         let directory = self
             .app
-            .list_directory(id, request.path, request.hidden)
+            .list_directory(&caller, id, request.path, request.hidden)
             .await
             .map_err(status)?;
         Ok(Response::new(directory_to_pb(directory)))

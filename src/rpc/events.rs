@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{caller, status};
 use crate::app::App;
-use crate::app::access::guarded;
+use crate::app::access::{Caller, guarded};
 use crate::app::events::{
     Change, ChangeBatch, Changed, ChangesReader, Cursor, Item, Reader, ReaderOptions, Tables,
 };
@@ -41,6 +41,7 @@ pub fn service(app: App) -> EventServiceServer<Service> {
 impl Service {
     async fn follow(
         &self,
+        caller: &Caller,
         index: u32,
         scope: v1::Scope,
         options: &ReaderOptions,
@@ -55,25 +56,31 @@ impl Service {
                     after_seq: scope.after_seq,
                     tail: scope.tail,
                 };
-                let reader = self.app.read_session(id, cursor, options.clone()).await?;
+                let reader = self
+                    .app
+                    .read_session(caller, id, cursor, options.clone())
+                    .await?;
                 Ok(follow_session(index, reader))
             }
             Some(ScopeKind::Daemon(scope)) => {
                 let id = DaemonId::parse(&format!("{name}.daemon.daemon_id"), &scope.daemon_id)?;
-                let reader = self.app.follow_changes(Tables::Daemon(id), 0).await?;
+                let reader = self
+                    .app
+                    .follow_changes(caller, Tables::Daemon(id), 0)
+                    .await?;
                 Ok(follow_changes(index, reader))
             }
             Some(ScopeKind::Prompts(scope)) => {
                 let reader = self
                     .app
-                    .follow_changes(Tables::Prompts, scope.from_revision)
+                    .follow_changes(caller, Tables::Prompts, scope.from_revision)
                     .await?;
                 Ok(follow_changes(index, reader))
             }
             Some(ScopeKind::All(scope)) => {
                 let reader = self
                     .app
-                    .follow_changes(Tables::All, scope.from_revision)
+                    .follow_changes(caller, Tables::All, scope.from_revision)
                     .await?;
                 Ok(follow_changes(index, reader))
             }
@@ -143,6 +150,10 @@ fn changes_to_pb(scope: u32, batch: ChangeBatch) -> v1::WatchResponse {
             head,
             first: 0,
         }),
+        ChangeBatch::Truncated(through) => Body::Truncated(v1::WatchTruncated {
+            oldest_seq: through,
+            log_epoch: 0,
+        }),
         ChangeBatch::Changes(changes) => Body::Changes(v1::ChangeBatch {
             changes: changes.iter().map(change_to_pb).collect(),
         }),
@@ -174,6 +185,7 @@ impl EventService for Service {
         &self,
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let id = SessionId::parse("session_id", &request.session_id).map_err(status)?;
         let kinds =
@@ -182,6 +194,7 @@ impl EventService for Service {
         let page = self
             .app
             .list_events(
+                &caller,
                 id,
                 request.log_epoch,
                 request.after_seq,
@@ -228,7 +241,10 @@ impl EventService for Service {
         };
         let mut followed = SelectAll::new();
         for (index, scope) in (0u32..).zip(request.scopes) {
-            let scope = self.follow(index, scope, &options).await.map_err(status)?;
+            let scope = self
+                .follow(&caller, index, scope, &options)
+                .await
+                .map_err(status)?;
             followed.push(scope);
         }
         let stream = guarded(self.app.access(), &caller, followed);
@@ -245,6 +261,7 @@ impl EventService for Service {
         &self,
         request: Request<v1::SearchEventsRequest>,
     ) -> Result<Response<v1::SearchEventsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let session = field::optional_id(&request.session_id, "session_id", SessionId::parse)
             .map_err(status)?;
@@ -253,7 +270,7 @@ impl EventService for Service {
         let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
-            .search_events(&request.query, session, &kinds, &page)
+            .search_events(&caller, &request.query, session, &kinds, &page)
             .await
             .map_err(status)?;
         Ok(Response::new(v1::SearchEventsResponse {
@@ -283,7 +300,7 @@ impl EventService for Service {
         let id = SessionId::parse("session_id", &request.session_id).map_err(status)?;
         let size = self
             .app
-            .find_content(id, &request.sha256)
+            .find_content(&caller, id, &request.sha256)
             .await
             .map_err(status)?;
         if request.offset > size {

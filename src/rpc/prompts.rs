@@ -30,8 +30,9 @@ impl PromptService for Service {
         &self,
         request: Request<v1::GetPromptRequest>,
     ) -> Result<Response<v1::GetPromptResponse>, Status> {
+        let caller = caller(&request)?;
         let id = prompt_id(&request.get_ref().prompt_id)?;
-        let (prompt, revision) = self.app.get_prompt(id).await.map_err(status)?;
+        let (prompt, revision) = self.app.get_prompt(&caller, id).await.map_err(status)?;
         Ok(Response::new(v1::GetPromptResponse {
             prompt: Some(prompt_to_pb(&prompt, Some(revision))),
         }))
@@ -41,6 +42,7 @@ impl PromptService for Service {
         &self,
         request: Request<v1::ListPromptsRequest>,
     ) -> Result<Response<v1::ListPromptsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let session = field::optional_id(&request.session_id, "session_id", SessionId::parse)
             .map_err(status)?;
@@ -49,7 +51,7 @@ impl PromptService for Service {
         let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
-            .list_prompts(session, &states, &page)
+            .list_prompts(&caller, session, &states, &page)
             .await
             .map_err(status)?;
         Ok(Response::new(v1::ListPromptsResponse {
@@ -87,11 +89,16 @@ impl PromptService for Service {
         &self,
         request: Request<v1::ListPromptRulesRequest>,
     ) -> Result<Response<v1::ListPromptRulesResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let session = field::optional_id(&request.session_id, "session_id", SessionId::parse)
             .map_err(status)?;
         let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
-        let page = self.app.rules().list(session, &page);
+        let page = self
+            .app
+            .list_rules(&caller, session, &page)
+            .await
+            .map_err(status)?;
         Ok(Response::new(v1::ListPromptRulesResponse {
             next_page_token: page.next_token(),
             rules: page.items.iter().map(rule_to_pb).collect(),
@@ -125,8 +132,9 @@ impl PromptService for Service {
         &self,
         request: Request<v1::DeletePromptRuleRequest>,
     ) -> Result<Response<v1::DeletePromptRuleResponse>, Status> {
+        let caller = caller(&request)?;
         let id = RuleId::parse("rule_id", &request.get_ref().rule_id).map_err(status)?;
-        self.app.rules().delete(id).await.map_err(status)?;
+        self.app.delete_rule(&caller, id).await.map_err(status)?;
         Ok(Response::new(v1::DeletePromptRuleResponse {}))
     }
 }

@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{caller, status};
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::app::sessions::{NewOptions, NewSession, Resume, SessionFilter, Shown};
 use crate::base::Error;
 use crate::base::id::{DaemonId, InputId, SessionId};
@@ -28,8 +29,8 @@ pub fn service(app: App) -> SessionServiceServer<Service> {
 }
 
 impl Service {
-    async fn show(&self, id: SessionId) -> Result<v1::Session, Status> {
-        let shown = self.app.show_session(id).await.map_err(status)?;
+    async fn show(&self, caller: &Caller, id: SessionId) -> Result<v1::Session, Status> {
+        let shown = self.app.show_session(caller, id).await.map_err(status)?;
         Ok(to_pb(&shown))
     }
 }
@@ -79,7 +80,7 @@ impl SessionService for Service {
             .create_session(&caller, &request_id, new)
             .await
             .map_err(status)?;
-        let session = Some(self.show(session.id).await?);
+        let session = Some(self.show(&caller, session.id).await?);
         Ok(Response::new(v1::CreateSessionResponse { session }))
     }
 
@@ -87,8 +88,9 @@ impl SessionService for Service {
         &self,
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
+        let caller = caller(&request)?;
         let id = session_id(&request.get_ref().session_id)?;
-        let session = Some(self.show(id).await?);
+        let session = Some(self.show(&caller, id).await?);
         Ok(Response::new(v1::GetSessionResponse { session }))
     }
 
@@ -96,6 +98,7 @@ impl SessionService for Service {
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let filter = SessionFilter {
@@ -110,7 +113,7 @@ impl SessionService for Service {
         };
         let page = self
             .app
-            .list_sessions(&filter, &page)
+            .list_sessions(&caller, &filter, &page)
             .await
             .map_err(status)?;
         Ok(Response::new(v1::ListSessionsResponse {
@@ -150,7 +153,7 @@ impl SessionService for Service {
             .interrupt_turn(&caller, &request.request_id, id)
             .await
             .map_err(status)?;
-        let session = Some(self.show(id).await?);
+        let session = Some(self.show(&caller, id).await?);
         Ok(Response::new(v1::InterruptTurnResponse { session }))
     }
 
@@ -165,7 +168,7 @@ impl SessionService for Service {
             .suspend_session(&caller, &request.request_id, id)
             .await
             .map_err(status)?;
-        let session = Some(self.show(id).await?);
+        let session = Some(self.show(&caller, id).await?);
         Ok(Response::new(v1::SuspendSessionResponse { session }))
     }
 
@@ -191,7 +194,7 @@ impl SessionService for Service {
             .resume_session(&caller, &request.request_id, id, resume)
             .await
             .map_err(status)?;
-        let session = Some(self.show(session.id).await?);
+        let session = Some(self.show(&caller, session.id).await?);
         Ok(Response::new(v1::ResumeSessionResponse { session }))
     }
 
@@ -207,7 +210,7 @@ impl SessionService for Service {
             .fork_session(&caller, &request.request_id, id, request.input)
             .await
             .map_err(status)?;
-        let session = Some(self.show(session.id).await?);
+        let session = Some(self.show(&caller, session.id).await?);
         Ok(Response::new(v1::ForkSessionResponse { session }))
     }
 
@@ -215,6 +218,7 @@ impl SessionService for Service {
         &self,
         request: Request<v1::ListInputsRequest>,
     ) -> Result<Response<v1::ListInputsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let id = session_id(&request.session_id)?;
         let states =
@@ -222,7 +226,7 @@ impl SessionService for Service {
         let page = PageRequest::parse(request.page_size, &request.page_token).map_err(status)?;
         let page = self
             .app
-            .list_inputs(id, &states, &page)
+            .list_inputs(&caller, id, &states, &page)
             .await
             .map_err(status)?;
         Ok(Response::new(v1::ListInputsResponse {
@@ -254,12 +258,13 @@ impl SessionService for Service {
         &self,
         request: Request<v1::MoveInputRequest>,
     ) -> Result<Response<v1::MoveInputResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let session = session_id(&request.session_id)?;
         let id = input_id(&request.input_id)?;
         let queue = self
             .app
-            .move_input(session, id, request.position)
+            .move_input(&caller, session, id, request.position)
             .await
             .map_err(status)?;
         Ok(Response::new(v1::MoveInputResponse {
@@ -296,7 +301,7 @@ impl SessionService for Service {
             .end_session(&caller, &request.request_id, id, request.force)
             .await
             .map_err(status)?;
-        let session = Some(self.show(id).await?);
+        let session = Some(self.show(&caller, id).await?);
         Ok(Response::new(v1::EndSessionResponse { session }))
     }
 
@@ -319,7 +324,7 @@ impl SessionService for Service {
             .set_session_options(&caller, &request.request_id, id, new)
             .await
             .map_err(status)?;
-        let session = Some(self.show(id).await?);
+        let session = Some(self.show(&caller, id).await?);
         Ok(Response::new(v1::SetSessionOptionsResponse { session }))
     }
 
@@ -327,8 +332,9 @@ impl SessionService for Service {
         &self,
         request: Request<v1::DeleteSessionRequest>,
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
+        let caller = caller(&request)?;
         let id = session_id(&request.get_ref().session_id)?;
-        self.app.delete_session(id).await.map_err(status)?;
+        self.app.delete_session(&caller, id).await.map_err(status)?;
         Ok(Response::new(v1::DeleteSessionResponse {}))
     }
 }

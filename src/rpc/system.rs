@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::status;
+use super::{caller, status};
 use crate::app::system::System;
 use crate::wire::time::duration_to_pb;
 use crate::wire::v1;
@@ -25,9 +25,10 @@ pub fn service(system: System) -> SystemServiceServer<Service> {
 impl SystemService for Service {
     async fn get_server_info(
         &self,
-        _: Request<v1::GetServerInfoRequest>,
+        request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
-        let info = self.system.info().await.map_err(status)?;
+        let caller = caller(&request)?;
+        let info = self.system.info(&caller).await.map_err(status)?;
         Ok(Response::new(v1::GetServerInfoResponse {
             version: info.about.version,
             capabilities: info.about.capabilities,
@@ -46,9 +47,9 @@ impl SystemService for Service {
 
     async fn get_metrics(
         &self,
-        _: Request<v1::GetMetricsRequest>,
+        request: Request<v1::GetMetricsRequest>,
     ) -> Result<Response<v1::GetMetricsResponse>, Status> {
-        let text = self.system.metrics();
+        let text = self.system.metrics(&caller(&request)?).map_err(status)?;
         Ok(Response::new(v1::GetMetricsResponse { text }))
     }
 }

@@ -40,9 +40,22 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener> {
         socket.listen(BACKLOG)
     };
     listen().map_err(|problem: std::io::Error| {
+        // Not UNAVAILABLE: no server was called that could not be reached.
+        let why = match problem.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there, perhaps a server of yours that runs already; end it, or listen elsewhere".to_owned()
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address".to_owned()
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "this user may not use that port; take one above 1023".to_owned()
+            }
+            _ => problem.to_string(),
+        };
         Error::new(
-            Code::Unavailable,
-            format!("cannot listen on {address}: {problem}"),
+            Code::InternalError,
+            format!("cannot listen on {address}: {why}"),
         )
         .caused_by(problem)
     })

@@ -24,10 +24,14 @@ use super::listener::Listener;
 use super::options::Options;
 use super::tls::{Tls, install_provider};
 use super::{bind, metrics_page};
+use crate::app::App;
 use crate::app::access::Access;
 use crate::app::idempotency::Idempotency;
 use crate::app::system::{About, Counting, System};
 use crate::base::{Code, Error, Result, SharedClock};
+use crate::domain::Scope;
+use crate::gateway::rest;
+use crate::gateway::ws::Sockets;
 use crate::gateway::{auth, console};
 use crate::rpc;
 use crate::store::SharedStore;
@@ -48,6 +52,7 @@ pub struct Builder {
     policy: Policy,
     routes: RoutesBuilder,
     http: Router,
+    sockets: Sockets,
     jobs: Vec<(&'static str, BoxFuture<'static, ()>)>,
 }
 
@@ -61,6 +66,7 @@ impl Builder {
             policy: Policy::default(),
             routes: Routes::builder(),
             http: Router::new(),
+            sockets: Sockets::default(),
             jobs: Vec::new(),
             options,
             store,
@@ -140,6 +146,14 @@ impl Builder {
         self.policy.add_beneath(auth::EXCHANGE, Need::Open);
         self.policy.add_beneath(auth::SIGN_OUT, Need::Token);
         self.add_http(auth::CALLER, Need::Token, router)
+    }
+
+    /// Adds the dialects of older front ends, over `app`.
+    pub fn add_dialects(mut self, app: App) -> Self {
+        let viewer = Need::Scope(Scope::Viewer);
+        self.policy.add_beneath(rest::relay::DAEMONS, viewer);
+        let router = rest::relay::router(app, self.sockets.clone());
+        self.add_http(rest::relay::SESSIONS, viewer, router)
     }
 
     /// Adds a job that runs as long as the server; it is stopped when the server has drained.
@@ -251,6 +265,7 @@ impl Builder {
             tls,
             drain: self.drain,
             reporter,
+            sockets: self.sockets,
             jobs,
         })
     }
@@ -265,6 +280,7 @@ pub struct Server {
     tls: Option<Tls>,
     drain: Drain,
     reporter: HealthReporter,
+    sockets: Sockets,
     jobs: Vec<(&'static str, BoxFuture<'static, ()>)>,
 }
 
@@ -298,11 +314,13 @@ impl Server {
         }
         let drain = self.drain.clone();
         let reporter = self.reporter;
+        let sockets = self.sockets;
         let leaving = async move {
             drain.begun().await;
             reporter
                 .set_service_status("", ServingStatus::NotServing)
                 .await;
+            sockets.close().await;
         };
         let metrics = async {
             if let Some(metrics) = self.metrics {

@@ -7,12 +7,12 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tonic::Extensions;
 
-use super::{Builder, Options};
+use super::{Builder, Options, gauges};
 use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
 use crate::app::system::{About, Counting, Counts};
-use crate::app::{App, fault, records, sessions};
+use crate::app::{App, failure, sessions};
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::input::{MAX_INPUT_BYTES, MAX_QUEUED_INPUTS};
@@ -21,8 +21,6 @@ use crate::rpc::link::{Enrolled, Gate};
 use crate::store::SharedStore;
 use crate::{relay, rpc};
 
-/// How often retention looks at what is kept.
-const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
 /// How long daemons that are asked to come back wait at least.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
@@ -37,17 +35,24 @@ pub async fn compose(
     let session_options = sessions::Options {
         grace: options.grace,
         limits: options.limits.clone(),
-        prompt_expiry: None,
+        prompt_expiry: options.prompt_expiry,
         max_living: options.max_sessions,
     };
     let retention = Retention {
         max_age: options.retention.max_age,
         max_session_bytes: options.retention.max_session_bytes,
     };
+    let retention_every = options.retention.every;
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
-            "sessions", "events", "prompts", "daemons", "search", "access",
+            "sessions",
+            "events",
+            "prompts",
+            "daemons",
+            "search",
+            "access",
+            "narrowing",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -90,6 +95,7 @@ pub async fn compose(
     let builder = builder
         .add_foundation(about, counting)?
         .add_console()
+        .add_dialects(app.clone())
         .add_service(rpc::sessions::service(app.clone()))
         .add_service(rpc::events::service(app.clone()))
         .add_service(rpc::prompts::service(app.clone()))
@@ -104,7 +110,8 @@ pub async fn compose(
             "search",
             search::run_indexer(app.clone(), CancellationToken::new()),
         )
-        .add_job("retention", retain(app.clone(), retention))
+        .add_job("gauges", gauges::run(app.clone()))
+        .add_job("retention", retain(app.clone(), retention, retention_every))
         .add_job("draining", draining);
     Ok((builder, app))
 }
@@ -112,7 +119,7 @@ pub async fn compose(
 /// Ends what a server that has drained still has under way, and closes its store.
 pub async fn close(app: App) -> Result<()> {
     app.sessions().stop().await;
-    app.store().close().await.map_err(fault::from_store)
+    app.store().close().await.map_err(failure::from_store)
 }
 
 /// Who may link: daemons by their credential, new ones by a join token.
@@ -156,12 +163,18 @@ impl Gate for LinkGate {
     }
 }
 
-async fn retain(app: App, retention: Retention) {
+async fn retain(app: App, retention: Retention, every: Duration) {
     loop {
-        tokio::time::sleep(RETENTION_EVERY).await;
+        tokio::time::sleep(every).await;
         match app.retain(retention).await {
             Ok(removed) => tracing::debug!(?removed, "retention"),
             Err(error) => tracing::warn!(?error, "retention failed; it is tried again"),
+        }
+        if let Err(error) = app.forget_gone().await {
+            tracing::warn!(
+                ?error,
+                "deleted sessions are remembered for longer; it is tried again"
+            );
         }
     }
 }
@@ -171,28 +184,12 @@ struct Counter {
 }
 
 impl Counting for Counter {
-    fn counts(&self) -> BoxFuture<'_, Result<Counts>> {
+    fn counts<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Counts>> {
         Box::pin(async move {
-            let mut pending: u32 = 0;
-            let mut after: Option<String> = None;
-            loop {
-                let page = self
-                    .app
-                    .store()
-                    .scan(records::PENDING_PROMPTS, after.as_deref(), 1_000)
-                    .await
-                    .map_err(fault::from_store)?;
-                pending = pending.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
-                match page.last() {
-                    Some(last) if page.len() == 1_000 => after = Some(last.key.clone()),
-                    _ => break,
-                }
-            }
-            let living = self.app.sessions().living(None).await?.len();
             Ok(Counts {
                 linked_daemons: u32::try_from(self.app.relay().linked()).unwrap_or(u32::MAX),
-                living_sessions: u32::try_from(living).unwrap_or(u32::MAX),
-                pending_prompts: pending,
+                living_sessions: self.app.count_living(caller, None).await?,
+                pending_prompts: self.app.count_pending_prompts(caller).await?,
             })
         })
     }

@@ -25,6 +25,7 @@ use super::drain::Drain;
 use super::io::{Carrier, Io};
 use super::options::Connections;
 use super::tls::Tls;
+use crate::gateway::ws::Held;
 
 /// How much a peer may send on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -179,6 +180,10 @@ pub(super) async fn serve(
         let requested = requested.clone();
         hyper::service::service_fn(move |mut request: Request<Incoming>| {
             requested.store(true, Ordering::Relaxed);
+            if request.headers().contains_key(http::header::UPGRADE) {
+                // What the request becomes keeps its place among the connections.
+                request.extensions_mut().insert(Held::new(info.clone()));
+            }
             request.extensions_mut().insert(info.clone());
             router.clone().oneshot(request)
         })

@@ -26,10 +26,17 @@ pub fn init(log: &Log) -> Result<()> {
         .with_timer(Time)
         // Colours are control characters; without them every control character is somebody's text.
         .with_ansi(false)
+        // Where standard error is gone (a closed terminal), saying so there would be a panic.
+        .log_internal_errors(false)
         .with_writer(Escaping);
     // The error says that somebody was first: the test harness, or an embedding program.
     let _ = if json {
-        builder.json().flatten_event(true).try_init()
+        // The list of spans has the innermost one too.
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init()
     } else {
         builder.with_target(false).compact().try_init()
     };

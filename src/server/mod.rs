@@ -8,6 +8,7 @@ pub mod options;
 
 mod builder;
 mod compose;
+mod gauges;
 
 pub mod bind;
 pub mod connection;

@@ -26,6 +26,8 @@ pub struct Options {
     pub durability: Durability,
     /// How long a lost daemon may stay away before its sessions count as lost.
     pub grace: Duration,
+    /// How long a prompt waits for an answer before it expires; `None` is for ever.
+    pub prompt_expiry: Option<Duration>,
     /// Host names under which the server is reached, besides loopback.
     pub hosts: Vec<String>,
     /// Web origins that may call.
@@ -36,6 +38,8 @@ pub struct Options {
     pub drain_deadline: Duration,
     /// What is kept.
     pub retention: Retention,
+    /// How often the store gives disk space back.
+    pub compaction_every: Duration,
     /// Limits of a session that names none.
     pub limits: Limits,
     /// How often a caller may call.
@@ -58,12 +62,14 @@ pub struct TlsFiles {
 }
 
 /// What is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Age at which an ended session is removed.
     pub max_age: Option<Duration>,
     /// Size of a session's log above which its beginning is trimmed.
     pub max_session_bytes: Option<u64>,
+    /// How often it is looked for.
+    pub every: Duration,
 }
 
 /// How often a caller may call.
@@ -147,6 +153,7 @@ impl Options {
             data_dir: PathBuf::from(&read.value("data_dir")?.text),
             durability: read.with("durability", durability)?,
             grace: read.with("grace", value::duration)?,
+            prompt_expiry: read.with("prompt_expiry", prompt_expiry)?,
             hosts: read.with("hosts", hosts)?,
             origins: read.with("origins", origins)?,
             max_sessions: read.number("max_sessions", 1, 1_000_000)? as u32,
@@ -155,7 +162,9 @@ impl Options {
                 max_age: read.with("retention.max_age", value::optional_duration)?,
                 max_session_bytes: read
                     .with("retention.max_session_bytes", value::optional_bytes)?,
+                every: read.with("retention.every", interval)?,
             },
+            compaction_every: read.with("compaction.every", interval)?,
             limits: Limits {
                 runtime: read.with("limits.runtime", value::optional_duration)?,
                 idle: read.with("limits.idle", value::optional_duration)?,
@@ -228,6 +237,16 @@ impl Reader<'_> {
     }
 }
 
+/// No time at all would deny everything before anybody could see it, which the mode `deny` says better.
+fn prompt_expiry(text: &str) -> std::result::Result<Option<Duration>, String> {
+    match value::optional_duration(text)? {
+        Some(Duration::ZERO) => Err(format!(
+            "is {text:?}; it must be longer than nothing, or none"
+        )),
+        expiry => Ok(expiry),
+    }
+}
+
 fn durability(text: &str) -> std::result::Result<Durability, String> {
     if text == "fsync" {
         return Ok(Durability::Fsync);
@@ -241,6 +260,16 @@ fn durability(text: &str) -> std::result::Result<Durability, String> {
         _ => Err(format!(
             "is {text:?}; it must be fsync, or an interval like 50ms"
         )),
+    }
+}
+
+/// A pause between two rounds of a job; without any it would do nothing else.
+fn interval(text: &str) -> std::result::Result<Duration, String> {
+    match value::duration(text)? {
+        every if every < Duration::from_millis(100) => {
+            Err(format!("is {text:?}; it must be 100ms or more"))
+        }
+        every => Ok(every),
     }
 }
 

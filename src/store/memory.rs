@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -18,8 +19,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::rules::{self, MAX_TOMBSTONES, Overlay, View};
 use super::{
-    Chunk, Commit, Committed, Contents, Error, Expect, Head, Journal, Lease, Leases, Outbox,
-    Record, RecordChange, RecordOp, Records, Result, Store, Stream, keys, lease, outbox,
+    Chunk, Commit, Committed, Contents, Error, Head, Journal, Lease, Leases, Outbox, Record,
+    RecordChange, RecordOp, Records, Result, Store, Stream, contents, keys, lease, outbox,
 };
 use crate::base::SharedClock;
 
@@ -38,6 +39,7 @@ pub struct MemoryStore {
     clock: SharedClock,
     state: Mutex<State>,
     revision: watch::Sender<u64>,
+    records_read: AtomicU64,
 }
 
 struct State {
@@ -60,6 +62,8 @@ struct Data {
     /// Live and deleted records by revision.
     by_revision: BTreeSet<(u64, String)>,
     deleted: BTreeMap<String, u64>,
+    /// Deletions up to this revision may be forgotten.
+    forgotten: u64,
     contents: BTreeMap<String, Bytes>,
 }
 
@@ -147,6 +151,7 @@ impl Data {
                 .find(|(_, key)| self.deleted.contains_key(key))
                 .cloned();
             if let Some((revision, key)) = oldest {
+                self.forgotten = self.forgotten.max(revision);
                 self.deleted.remove(&key);
                 self.by_revision.remove(&(revision, key));
             }
@@ -191,6 +196,7 @@ impl MemoryStore {
         MemoryStore {
             clock,
             revision: watch::Sender::new(data.lsn),
+            records_read: AtomicU64::new(0),
             state: Mutex::new(State {
                 sync,
                 data,
@@ -205,6 +211,16 @@ impl MemoryStore {
     /// Changes when commits count as synced; what waits goes on waiting.
     pub fn set_sync(&self, sync: Sync) {
         self.state.lock().sync = sync;
+    }
+
+    /// How many records were handed out so far: what a reader costs.
+    pub fn records_read(&self) -> u64 {
+        self.records_read.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, records: usize) {
+        self.records_read
+            .fetch_add(records as u64, Ordering::Relaxed);
     }
 
     /// How many commits wait for a sync.
@@ -339,20 +355,12 @@ impl Journal for MemoryStore {
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<Vec<Chunk>>> {
         self.with_state(|state| {
-            let stream = stream.clone();
-            let Some(data) = state.data.streams.get(&stream) else {
-                return Err(Error::NoStream { stream });
-            };
-            let head = data.head;
-            if after_seq > head.last_seq {
-                return Err(Error::Future { stream, head });
-            }
-            if after_seq + 1 < head.first_seq {
-                return Err(Error::Truncated { stream, head });
-            }
+            let data = state.data.streams.get(stream);
+            rules::readable(stream, data.map(|data| data.head), after_seq)?;
             let mut chunks: Vec<Chunk> = Vec::new();
             let mut bytes = 0;
-            for run in data.runs.iter().skip_while(|run| run.last_seq <= after_seq) {
+            let runs = data.into_iter().flat_map(|data| &data.runs);
+            for run in runs.skip_while(|run| run.last_seq <= after_seq) {
                 if bytes >= max_bytes && !chunks.is_empty() {
                     break;
                 }
@@ -422,6 +430,7 @@ fn record((key, (revision, value)): (&String, &(u64, Bytes))) -> Record {
 
 impl Records for MemoryStore {
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Record>>> {
+        self.count(1);
         self.with_state(|state| Ok(state.data.records.get_key_value(key).map(record)))
     }
 
@@ -437,11 +446,13 @@ impl Records for MemoryStore {
                 _ => Bound::Included(prefix),
             };
             let range = state.data.records.range::<str, _>((from, Bound::Unbounded));
-            Ok(range
+            let found: Vec<Record> = range
                 .take_while(|(key, _)| key.starts_with(prefix))
                 .take(limit)
                 .map(record)
-                .collect())
+                .collect();
+            self.count(found.len());
+            Ok(found)
         })
     }
 
@@ -459,12 +470,14 @@ impl Records for MemoryStore {
                 .records
                 .range::<str, _>((Bound::Unbounded, to))
                 .rev();
-            Ok(range
+            let found: Vec<Record> = range
                 .skip_while(|(key, _)| key.as_str() > prefix && !key.starts_with(prefix))
                 .take_while(|(key, _)| key.starts_with(prefix))
                 .take(limit)
                 .map(record)
-                .collect())
+                .collect();
+            self.count(found.len());
+            Ok(found)
         })
     }
 
@@ -476,6 +489,10 @@ impl Records for MemoryStore {
     ) -> BoxFuture<'_, Result<Vec<RecordChange>>> {
         self.with_state(|state| {
             let mut changes: Vec<RecordChange> = Vec::new();
+            let through = state.data.forgotten;
+            if revision > 0 && revision < through {
+                return Err(Error::Forgotten { through });
+            }
             let from = Bound::Included((revision.saturating_add(1), String::new()));
             for (at, key) in state.data.by_revision.range((from, Bound::Unbounded)) {
                 if !key.starts_with(prefix) {
@@ -551,32 +568,14 @@ impl Contents for MemoryStore {
         data: Bytes,
     ) -> BoxFuture<'_, Result<bool>> {
         self.with_state(|state| {
-            if !keys::is_sha256(sha256) {
-                return Err(Error::Malformed(
-                    "a content's name is 64 lower-case hex digits".into(),
-                ));
-            }
+            contents::check_name(sha256)?;
             if let Some(whole) = state.data.contents.get(sha256) {
-                return if whole.len() as u64 == size {
-                    Ok(true)
-                } else {
-                    Err(Error::Malformed(format!(
-                        "content {sha256} has {} bytes, not {size}",
-                        whole.len()
-                    )))
-                };
+                contents::check_size(sha256, whole.len() as u64, size)?;
+                return Ok(true);
             }
             let mut staged = state.staging.remove(sha256).unwrap_or_default();
-            let have = staged.len() as u64;
-            let end = offset.saturating_add(data.len() as u64);
-            if offset > have || end > size {
-                return Err(Error::Malformed(format!(
-                    "the piece of content {sha256} at {offset} does not fit"
-                )));
-            }
-            if end > have {
-                staged.put_slice(&data[(have - offset) as usize..]);
-            }
+            let known = contents::known(sha256, size, staged.len() as u64, offset, &data)?;
+            staged.put_slice(&data[known..]);
             if (staged.len() as u64) < size {
                 state.staging.insert(sha256.to_owned(), staged);
                 return Ok(false);
@@ -586,9 +585,7 @@ impl Contents for MemoryStore {
                 .map(|byte| format!("{byte:02x}"))
                 .collect();
             if hash != sha256 {
-                return Err(Error::Malformed(format!(
-                    "what was staged as content {sha256} has another hash"
-                )));
+                return Err(contents::wrong_hash(sha256));
             }
             state
                 .data
@@ -600,11 +597,7 @@ impl Contents for MemoryStore {
 
     fn size(&self, sha256: &str) -> BoxFuture<'_, Result<Option<u64>>> {
         self.with_state(|state| {
-            if !keys::is_sha256(sha256) {
-                return Err(Error::Malformed(
-                    "a content's name is 64 lower-case hex digits".into(),
-                ));
-            }
+            contents::check_name(sha256)?;
             Ok(state
                 .data
                 .contents
@@ -616,7 +609,7 @@ impl Contents for MemoryStore {
     fn read_content(&self, sha256: &str, offset: u64, max: usize) -> BoxFuture<'_, Result<Bytes>> {
         self.with_state(|state| {
             let Some(whole) = state.data.contents.get(sha256) else {
-                return Err(Error::Malformed(format!("there is no content {sha256}")));
+                return Err(contents::absent(sha256));
             };
             let from =
                 usize::try_from(offset).map_or(whole.len(), |offset| offset.min(whole.len()));
@@ -626,11 +619,7 @@ impl Contents for MemoryStore {
     }
 
     fn refer_op(&self, stream: &Stream, sha256: &str) -> RecordOp {
-        RecordOp {
-            key: keys::content(stream, sha256),
-            expect: Expect::Any,
-            value: Some(Bytes::new()),
-        }
+        contents::refer_op(stream, sha256)
     }
 
     fn refers(&self, stream: &Stream, sha256: &str) -> BoxFuture<'_, Result<bool>> {

@@ -13,6 +13,7 @@ pub mod local;
 pub mod memory;
 pub mod retention;
 
+mod contents;
 mod keys;
 mod lease;
 mod outbox;
@@ -244,6 +245,12 @@ pub enum Error {
         /// Its head.
         head: Head,
     },
+    /// Deletions of records up to this revision may be forgotten: changes since an older one are not whole.
+    #[error("deletions up to revision {through} may be forgotten")]
+    Forgotten {
+        /// That revision.
+        through: u64,
+    },
     /// Stored bytes are damaged. The stream is set apart; the others go on.
     #[error("stream {stream} is damaged: {problem}")]
     Corrupt {
@@ -335,7 +342,9 @@ pub trait Records: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<Record>>>;
 
     /// Changes after `revision` of keys that start with `prefix`, each key's newest only, oldest first, at
-    /// most `limit` keys (a commit's changes are not split). Deletions are remembered for the last 10,000.
+    /// most `limit` keys (a commit's changes are not split); nothing says that there are no more. The last
+    /// 10,000 deletions are remembered; after an older revision (but 0, whose reader has nothing that could
+    /// be gone) it is [`Error::Forgotten`].
     fn changes(
         &self,
         prefix: &str,
@@ -408,6 +417,7 @@ pub trait Contents: Send + Sync + 'static {
     /// Bytes from `offset`, at most `max`; empty at the end.
     fn read_content(&self, sha256: &str, offset: u64, max: usize) -> BoxFuture<'_, Result<Bytes>>;
     /// The change that says that a stream refers to content; content nobody refers to is removed by compaction.
+    /// Removing the record takes it back; a stream that is dropped takes all of its own along.
     fn refer_op(&self, stream: &Stream, sha256: &str) -> RecordOp;
     /// Whether a stream refers to content.
     fn refers(&self, stream: &Stream, sha256: &str) -> BoxFuture<'_, Result<bool>>;

@@ -133,6 +133,17 @@ pub(super) fn stage(
     Ok(Committed { revision, heads })
 }
 
+/// The head of a stream, if it may be read after `after_seq`.
+pub(super) fn readable(stream: &Stream, head: Option<Head>, after_seq: u64) -> Result<Head> {
+    let stream = stream.clone();
+    match head {
+        None => Err(Error::NoStream { stream }),
+        Some(head) if after_seq > head.last_seq => Err(Error::Future { stream, head }),
+        Some(head) if after_seq + 1 < head.first_seq => Err(Error::Truncated { stream, head }),
+        Some(head) => Ok(head),
+    }
+}
+
 /// The head that an append leads to. Also what a replay does with it, so it depends on nothing else.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Advance {

@@ -28,6 +28,7 @@ pub fn event_to_pb(event: &Event) -> v1::Event {
         actor: event.actor.as_ref().map(actor_to_pb),
         may_ignore: event.may_ignore,
         raw: event.raw.as_ref().map(json_to_pb),
+        raw_content: event.raw_content.as_ref().map(content_to_pb),
         origin_time: event.origin_time.map(time_to_pb),
         body: Some(body_to_pb(&event.body)),
     }
@@ -61,6 +62,7 @@ pub fn event_from_pb(event: v1::Event) -> Result<Event> {
         actor: event.actor.map(actor_from_pb).transpose()?,
         may_ignore: event.may_ignore,
         raw: json_from_pb(event.raw, "event.raw")?,
+        raw_content: event.raw_content.map(content_from_pb).transpose()?,
         origin_time: time_from_pb(event.origin_time, "event.origin_time")?,
         body,
     })

@@ -34,6 +34,8 @@ mod link_command;
 
 pub mod status;
 
+pub mod unreachable;
+
 pub use encoded::{encode_event, encoded_len, kind_of};
 pub use event_batch::EventBatch;
 

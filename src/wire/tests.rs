@@ -15,6 +15,7 @@ use crate::domain::command::CommandOutcome;
 use crate::domain::daemon::Offer;
 use crate::domain::event::*;
 use crate::domain::harness::Login;
+use crate::domain::narrowing::Project;
 use crate::domain::prompt::*;
 use crate::domain::session::*;
 use crate::domain::*;
@@ -396,6 +397,7 @@ impl Gen {
             actor: self.opt(Self::actor),
             may_ignore: self.yes(),
             raw: self.opt(Self::json),
+            raw_content: self.opt(Self::content),
             origin_time: self.opt(Self::time),
             body: self.body(kind),
         }
@@ -430,6 +432,7 @@ impl Gen {
             provider_session_id: self.text(),
             resumed_from: self.opt(Self::session_id),
             forked_from: self.opt(Self::session_id),
+            ancestors: Vec::new(),
             resumed_by: self.opt(Self::session_id),
             created_at: self.time(),
             started_at: self.opt(Self::time),
@@ -437,6 +440,7 @@ impl Gen {
             last_event_at: self.time(),
             usage: self.usage(),
             turns: self.u32(),
+            in_turn: false,
             output_bytes: 0,
             pending_prompts: self.u32(),
             queued_inputs: self.u32(),
@@ -564,6 +568,13 @@ proptest! {
             expires_at: g.opt(Gen::time),
             revoked_at: g.opt(Gen::time),
             daemon_id: g.opt(|g| DaemonId::from_bits(g.bits())),
+            narrowing: g.opt(|g| Narrowing {
+                projects: vec![Project {
+                    directory: g.text(),
+                    daemon_id: g.opt(|g| DaemonId::from_bits(g.bits())),
+                }],
+                sessions: vec![g.session_id()],
+            }),
             used_nonce_sha256: None,
             kind: g.pick(&[TokenKind::Issued, TokenKind::Browser]),
             made_with: None,

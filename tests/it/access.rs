@@ -36,7 +36,7 @@ async fn token(running: &Running, scope: Scope) -> Secret {
     let admin = admin(&running.access, &running.admin).await;
     let made = running
         .access
-        .create_token(&admin, scope.as_str(), scope, None)
+        .create_token(&admin, scope.as_str(), scope, None, None)
         .await;
     made.unwrap().secret
 }
@@ -227,6 +227,7 @@ async fn an_expired_token_ends_its_streams_and_opens_nothing() {
             "short",
             Scope::Viewer,
             Some(Duration::from_secs(60)),
+            None,
         )
         .await
         .unwrap();
@@ -387,7 +388,7 @@ async fn nobody_gives_more_than_they_have() {
     let (access, _, _) = bare();
     let (admin, _) = first_admin(&access, dir.path()).await;
     let made = access
-        .create_token(&admin, "op", Scope::Operator, None)
+        .create_token(&admin, "op", Scope::Operator, None, None)
         .await
         .unwrap();
     let operator = access.authenticate(&made.secret).await.unwrap();
@@ -399,7 +400,7 @@ async fn nobody_gives_more_than_they_have() {
     assert_eq!(
         code(
             access
-                .create_token(&operator, "x", Scope::Admin, None)
+                .create_token(&operator, "x", Scope::Admin, None, None)
                 .await
         ),
         Code::Forbidden
@@ -409,24 +410,36 @@ async fn nobody_gives_more_than_they_have() {
         Code::Forbidden
     );
     assert_eq!(
-        code(access.create_token(&admin, "x", Scope::Daemon, None).await),
-        Code::InvalidInput
-    );
-    assert_eq!(
-        code(access.create_token(&admin, "", Scope::Viewer, None).await),
+        code(
+            access
+                .create_token(&admin, "x", Scope::Daemon, None, None)
+                .await
+        ),
         Code::InvalidInput
     );
     assert_eq!(
         code(
             access
-                .create_token(&admin, "a\u{202e}b", Scope::Viewer, None)
+                .create_token(&admin, "", Scope::Viewer, None, None)
+                .await
+        ),
+        Code::InvalidInput
+    );
+    assert_eq!(
+        code(
+            access
+                .create_token(&admin, "a\u{202e}b", Scope::Viewer, None, None)
                 .await
         ),
         Code::InvalidInput
     );
     let zero = Some(Duration::ZERO);
     assert_eq!(
-        code(access.create_token(&admin, "x", Scope::Viewer, zero).await),
+        code(
+            access
+                .create_token(&admin, "x", Scope::Viewer, zero, None)
+                .await
+        ),
         Code::InvalidInput
     );
     // Nothing of it was stored.
@@ -456,7 +469,7 @@ async fn the_first_token_is_in_a_file_of_its_owners_only() {
     assert!(access.authenticate(&secret).await.is_err());
     // With an admin of somebody's making, a file that was taken away stays away.
     access
-        .create_token(&admin, "me", Scope::Admin, None)
+        .create_token(&admin, "me", Scope::Admin, None, None)
         .await
         .unwrap();
     std::fs::remove_file(&file).unwrap();

@@ -9,17 +9,14 @@ use baton::base::{Clock as _, Code, Secret, SharedClock, SystemClock};
 use baton::domain::{Scope, TokenKind};
 use baton::store::SharedStore;
 use baton::wire::v1;
-use bytes::{Buf as _, Bytes};
-use http::{Method, Request, Response};
+use bytes::Bytes;
+use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use prost::Message as _;
-use tokio::net::TcpStream;
 
 use crate::serving::*;
 use crate::support::baton::Baton;
+use crate::support::http::{Got, ask, frames, h1};
 
 const GET_CALLER: &str = "/baton.v1.AccessService/GetCaller";
 const WEB: &str = "application/grpc-web+proto";
@@ -31,79 +28,6 @@ async fn console() -> Running {
         |builder| builder.add_console(),
     )
     .await
-}
-
-/// A connection that speaks HTTP/1.1, as a browser's to a plain port does.
-async fn h1(address: std::net::SocketAddr) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    send
-}
-
-struct Got {
-    status: u16,
-    headers: http::HeaderMap,
-    body: Bytes,
-}
-
-impl Got {
-    async fn of(response: Response<Incoming>) -> Self {
-        let (parts, body) = response.into_parts();
-        Got {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: soon("a body", body.collect()).await.unwrap().to_bytes(),
-        }
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-}
-
-/// One request on a connection of its own.
-async fn ask(
-    address: std::net::SocketAddr,
-    method: Method,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: impl Into<Bytes>,
-) -> Got {
-    let mut request = Request::builder().method(method).uri(path);
-    if !headers.iter().any(|(name, _)| *name == "host") {
-        request = request.header("host", address.to_string());
-    }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Full::new(body.into())).unwrap();
-    let response = soon("an answer", h1(address).await.send_request(request)).await;
-    Got::of(response.unwrap()).await
-}
-
-/// The frames of a gRPC-Web body: messages, and the trailers as text.
-fn frames(mut body: Bytes) -> (Vec<Bytes>, String) {
-    let (mut messages, mut trailers) = (Vec::new(), String::new());
-    while body.has_remaining() {
-        let flag = body.get_u8();
-        let length = body.get_u32() as usize;
-        let data = body.split_to(length);
-        if flag & 0x80 == 0 {
-            messages.push(data);
-        } else {
-            trailers = String::from_utf8(data.to_vec()).unwrap();
-        }
-    }
-    (messages, trailers)
 }
 
 async fn sign_in(running: &Running, scope: Option<Scope>) -> (Got, String) {
@@ -206,7 +130,7 @@ async fn a_watch_over_grpc_web_ends_with_its_token_in_a_frame_a_browser_reads() 
         .create_token(v1::CreateTokenRequest {
             name: "tab".to_owned(),
             scope: v1::TokenScope::Viewer.into(),
-            ttl: None,
+            ..Default::default()
         })
         .await
         .unwrap();
@@ -254,7 +178,7 @@ async fn a_code_becomes_a_cookie_once_and_signing_out_ends_it() {
     let set = got.header("set-cookie");
     assert!(
         set.starts_with("baton_session=bt_")
-            && set.ends_with("; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000"),
+            && set.contains("; HttpOnly; SameSite=Strict; Path=/; Max-Age=25"),
         "attributes"
     );
     assert_eq!(got.header("cache-control"), "no-store");
@@ -299,6 +223,30 @@ async fn a_code_becomes_a_cookie_once_and_signing_out_ends_it() {
     assert_eq!(got.header("grpc-status"), "16");
     let got = ask(running.address, Method::GET, "/auth/caller", &page, "").await;
     assert_eq!(got.status, 401);
+}
+
+#[tokio::test]
+async fn behind_a_front_end_that_encrypts_the_cookie_stays_encrypted() {
+    let origins = |options: &mut baton::server::Options| {
+        options.origins = vec!["https://b.example".to_owned()];
+    };
+    let running = start_with(origins, SystemClock::shared(), |it| it.add_console()).await;
+    let caller = running.access.authenticate(&running.admin).await.unwrap();
+    let code = running.access.create_sign_in_code(&caller, None).await;
+    let body = serde_json::json!({ "code": code.unwrap().code.expose() }).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("origin", "https://b.example"),
+    ];
+    let got = ask(
+        running.address,
+        Method::POST,
+        "/auth/exchange",
+        &headers,
+        body,
+    )
+    .await;
+    assert!(got.header("set-cookie").ends_with("; Secure"));
 }
 
 #[tokio::test]
@@ -439,7 +387,7 @@ async fn a_browser_gets_no_more_than_who_let_it_in_and_not_for_longer() {
     let admin = access.authenticate(&secret).await.unwrap();
     let hour = Some(Duration::from_secs(3_600));
     let viewer = access
-        .create_token(&admin, "v", Scope::Viewer, hour)
+        .create_token(&admin, "v", Scope::Viewer, hour, None)
         .await
         .unwrap();
     let viewer_id = viewer.token.id;

@@ -3,14 +3,76 @@
 use baton::domain::EventBody;
 use baton::wire::v1;
 
-use crate::support::baton::Baton;
+use crate::support::baton::{Baton, eventually};
 
 const CANARY: &str = "canary-3f9a71c2e5-not-for-anyone";
 
+/// The metrics as whoever reaches their port sees them.
+fn page(port: u16) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(
+        text.starts_with("HTTP/1.1 200") && text.contains("baton_requests_total"),
+        "{text}"
+    );
+    text
+}
+
+/// The environments of a session's runner and of all that descends from it.
+fn environments(session: &str, here: &str) -> Vec<(String, String)> {
+    let read = |pid: i32, file: &str| {
+        let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let parents: Vec<(i32, i32)> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| {
+            let stat = read(pid, "stat");
+            let (_, rest) = stat.rsplit_once(") ")?;
+            Some((pid, rest.split(' ').nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut family: Vec<i32> = parents
+        .iter()
+        .map(|(pid, _)| *pid)
+        .filter(|pid| {
+            let line = read(*pid, "cmdline");
+            line.contains("runner") && line.contains(session) && line.contains(here)
+        })
+        .collect();
+    let mut at = 0;
+    while let Some(parent) = family.get(at).copied() {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        family.extend(children.map(|(pid, _)| *pid));
+        at += 1;
+    }
+    family
+        .into_iter()
+        .map(|pid| {
+            let line = read(pid, "cmdline");
+            (format!("environment of {line:?}"), read(pid, "environ"))
+        })
+        .collect()
+}
+
 #[tokio::test]
 async fn no_secret_is_found_in_logs_events_errors_metrics_or_processes() {
+    let metrics_port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port();
+    let metrics_listen = format!("metrics_listen=127.0.0.1:{metrics_port}");
     let mut baton = Baton::new()
-        .server_flags(&["--log-level", "trace"])
+        .server_flags(&["--log-level", "trace", "--set", &metrics_listen])
         .daemon_flags(&["--log-level", "trace"])
         .daemon_env("BATON_TEST_CANARY", CANARY);
     baton.start_server().await;
@@ -38,7 +100,10 @@ async fn no_secret_is_found_in_logs_events_errors_metrics_or_processes() {
             .unwrap_or(text.trim())
             .to_owned()
     };
+    // What the daemon joined with: used up, and still nobody's business.
+    let joined_with = baton.daemon_variable("BATON_JOIN_TOKEN");
     let secrets = [
+        joined_with,
         baton.admin().expose().to_owned(),
         join,
         token,
@@ -46,19 +111,9 @@ async fn no_secret_is_found_in_logs_events_errors_metrics_or_processes() {
         CANARY.to_owned(),
     ];
 
-    let session = client
-        .create_session(v1::CreateSessionRequest {
-            harness: "command".to_owned(),
-            cwd: baton.project().to_string_lossy().into_owned(),
-            argv: ["sh", "-c", "env; echo marker"].map(str::to_owned).to_vec(),
-            ..Default::default()
-        })
-        .await
-        .unwrap()
-        .session
-        .unwrap();
+    let command = baton.create(baton.shell("env; echo marker")).await;
     baton
-        .wait_for(&session.id, "the command ends", |body| {
+        .wait_for(&command, "the command ends", |body| {
             matches!(body, EventBody::Ended { .. })
         })
         .await;
@@ -73,11 +128,30 @@ async fn no_secret_is_found_in_logs_events_errors_metrics_or_processes() {
         ("server.log".to_owned(), baton.logged("server.log")),
         ("daemon.log".to_owned(), baton.logged("daemon.log")),
     ];
-    for id in [&session.id, &agent.id] {
+    for id in [&command, &agent.id] {
         places.push((
             format!("log of {id}"),
             format!("{:?}", baton.events(id).await),
         ));
+    }
+    places.push(("/metrics".to_owned(), page(metrics_port)));
+    // What a person looks at with a token in the environment, as they would paste it into an issue.
+    for arguments in [
+        &["serve", "--print-config"][..],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["daemons"],
+        &["token", "list", "--json"],
+    ] {
+        let output = baton
+            .cli(arguments)
+            .env("BATON_TEST_CANARY", CANARY)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.len() > 40, "{arguments:?} says something: {text}");
+        places.push((arguments.join(" "), text));
     }
     let metrics = client.get_metrics(v1::GetMetricsRequest {}).await.unwrap();
     places.push(("metrics".to_owned(), metrics.text));
@@ -91,6 +165,15 @@ async fn no_secret_is_found_in_logs_events_errors_metrics_or_processes() {
         .await
         .unwrap_err();
     places.push(("an error".to_owned(), format!("{refused} {refused:?}")));
+    // The environment of what runs for a session: the runner, the agent, and what that starts.
+    let living = baton.create(baton.shell("sleep 600 & wait")).await;
+    baton.reaches(&living, v1::Lifecycle::Running).await;
+    let children = eventually("the agent's own child", || async {
+        let children = environments(&living, &baton.dir().to_string_lossy());
+        (children.len() >= 3).then_some(children)
+    })
+    .await;
+    places.extend(children);
     let mut processes = 0;
     let here = baton.dir().to_string_lossy().into_owned();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {

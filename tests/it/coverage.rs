@@ -1408,7 +1408,7 @@ fn cases(path: &str, input: &MessageDescriptor, entry: &Entry) -> Vec<Case> {
 }
 
 /// One call with one message: what came first, `None` for the end of a stream without anything.
-async fn call(
+pub(crate) async fn call(
     baton: &Baton,
     path: &str,
     token: &Secret,
@@ -1488,7 +1488,7 @@ fn judge(case: &Case, outcome: &Result<Option<Bytes>, Status>) -> Option<String>
 }
 
 /// Everything that bad input must not change.
-async fn picture(baton: &Baton) -> Vec<String> {
+pub(crate) async fn picture(baton: &Baton) -> Vec<String> {
     let client = baton.client();
     let mut picture = Vec::new();
     let sessions = client

@@ -4,6 +4,8 @@
 //! points at which they are.
 
 mod load;
+#[cfg(feature = "failpoints")]
+mod points;
 
 use std::io::BufRead as _;
 use std::process::{Command, Stdio};
@@ -31,7 +33,7 @@ async fn a_server_killed_anywhere_loses_doubles_and_invents_nothing() {
     let rounds = rounds(50);
     for round in 0..rounds {
         if round % 3 == 2 {
-            // A link that never lives for five seconds is dialled ever more slowly; a new daemon begins
+            // A link that never lives for five seconds is dialled again after up to four; a new daemon begins
             // with short pauses.
             baton.kill_daemon();
             baton.start_daemon().await;
@@ -301,6 +303,36 @@ async fn a_lost_session_that_is_found_goes_on() {
 }
 
 #[tokio::test]
+async fn a_session_whose_start_waits_for_its_daemon_is_never_lost() {
+    let mut baton = Baton::new().server_flags(&["--grace", "1s"]);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let old = repeater(&baton, "old").await;
+    let is_running = |body: &EventBody| matches!(body, EventBody::Started { .. });
+    baton.wait_for(&old.id, "it runs", is_running).await;
+    baton.freeze_daemon();
+    let waiting = baton.session("demo", "say: hello").await;
+    baton.kill_daemon();
+    // The same grace period is over for both, but only one of them has begun.
+    assert_eq!(ended(&baton, &old.id).await.reason, EndReason::Lost);
+    baton.kill_server();
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let is_turn = |body: &EventBody| matches!(body, EventBody::TurnEnded { .. });
+    baton.wait_for(&waiting.id, "its turn", is_turn).await;
+    let log = baton.events(&waiting.id).await;
+    let lifecycles: Vec<_> = log
+        .iter()
+        .filter_map(|event| match event.body {
+            EventBody::LifecycleChanged { to, .. } => Some(to),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lifecycles, [Lifecycle::Starting, Lifecycle::Running]);
+    end(&baton, &waiting.id).await;
+}
+
+#[tokio::test]
 async fn a_lost_session_that_was_given_up_is_ended_when_it_is_found() {
     let mut baton = Baton::new().server_flags(&["--grace", "2s"]);
     baton.start_server().await;
@@ -360,6 +392,73 @@ async fn a_lost_session_that_was_given_up_is_ended_when_it_is_found() {
         0,
         "what was given up does not come back"
     );
+    end(&baton, &new.id).await;
+}
+
+#[tokio::test]
+async fn a_conversation_has_one_writer_also_with_two_daemons() {
+    let mut baton = Baton::new().server_flags(&["--grace", "2s"]);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let old = baton.session("demo", "say: hello").await;
+    let other = baton.start_other_daemon().await;
+    assert_ne!(old.daemon_id, other);
+    baton
+        .wait_for(&old.id, "a turn", |body| {
+            matches!(body, EventBody::TurnEnded { .. })
+        })
+        .await;
+    let first = kin::marked(SESSION_VARIABLE, &old.id);
+    assert!(!first.is_empty());
+    let client = baton.client();
+    let resume = |force| {
+        client.resume_session(v1::ResumeSessionRequest {
+            session_id: old.id.clone(),
+            input: "recall:".to_owned(),
+            force,
+            ..Default::default()
+        })
+    };
+    let refused = |error: baton::base::Error| {
+        assert_eq!(error.code(), Code::InvalidState, "{error:?}");
+    };
+
+    // It runs: neither is there a second writer, whatever is asked for.
+    refused(resume(false).await.unwrap_err());
+    refused(resume(true).await.unwrap_err());
+
+    // Its daemon is away, and its process lives: the other daemon does not get it, not even by force. What is
+    // forced waits for the daemon that has the conversation, which ends the old process first.
+    baton.kill_daemon();
+    assert_eq!(ended(&baton, &old.id).await.reason, EndReason::Lost);
+    refused(resume(false).await.unwrap_err());
+    let new = resume(true).await.unwrap().session.unwrap();
+    assert_eq!(new.daemon_id, old.daemon_id);
+    let again = resume(true).await.unwrap_err();
+    assert_eq!(again.code(), Code::SessionExists, "{again:?}");
+    assert!(first.iter().all(|process| process.is_alive()));
+    assert!(kin::marked(SESSION_VARIABLE, &new.id).is_empty());
+    baton.start_daemon().await;
+    let second = eventually("the new process runs", || async {
+        let second = kin::marked(SESSION_VARIABLE, &new.id);
+        // Seen in this order: while the new one is there, the old one must not be.
+        assert!(second.is_empty() || kin::marked(SESSION_VARIABLE, &old.id).is_empty());
+        (!second.is_empty()).then_some(second)
+    })
+    .await;
+    baton
+        .wait_for(&new.id, "the new one works", |body| {
+            matches!(
+                body,
+                EventBody::TurnEnded {
+                    is_error: false,
+                    ..
+                }
+            )
+        })
+        .await;
+    assert!(second.iter().any(|process| process.is_alive()));
+    assert!(first.iter().all(|process| !process.is_alive()));
     end(&baton, &new.id).await;
 }
 

@@ -3,7 +3,8 @@
 use baton::domain::{EventBody, InputState};
 use baton::wire::v1;
 
-use crate::support::baton::{Baton, eventually};
+use crate::support::baton::Baton;
+use crate::support::sessions::{allowed, ended_turns};
 
 fn texts(events: &[baton::domain::Event]) -> Vec<String> {
     events
@@ -18,22 +19,9 @@ fn texts(events: &[baton::domain::Event]) -> Vec<String> {
 #[tokio::test]
 async fn a_command_runs_and_its_output_and_exit_arrive() {
     let baton = Baton::start().await;
-    let session = baton
-        .client()
-        .create_session(v1::CreateSessionRequest {
-            harness: "command".to_owned(),
-            cwd: baton.project().to_string_lossy().into_owned(),
-            argv: ["sh", "-c", "seq 1 1000; exit 7"]
-                .map(str::to_owned)
-                .to_vec(),
-            ..Default::default()
-        })
-        .await
-        .unwrap()
-        .session
-        .unwrap();
+    let id = baton.create(baton.shell("seq 1 1000; exit 7")).await;
     let ended = baton
-        .wait_for(&session.id, "the command ends", |body| {
+        .wait_for(&id, "the command ends", |body| {
             matches!(body, EventBody::Ended { .. })
         })
         .await;
@@ -42,23 +30,17 @@ async fn a_command_runs_and_its_output_and_exit_arrive() {
     };
     assert_eq!(end.exit_code, Some(7));
     let expected: Vec<String> = (1..=1000).map(|n| n.to_string()).collect();
-    assert_eq!(texts(&baton.events(&session.id).await), expected);
+    assert_eq!(texts(&baton.events(&id).await), expected);
 }
 
 #[tokio::test]
 async fn a_permission_is_asked_once_and_the_first_answer_wins() {
     let baton = Baton::start().await;
     let session = baton.session("demo", "run: touch made.txt").await;
-    let prompt = eventually("a prompt", || async {
-        baton.pending(&session.id).await.pop()
-    })
-    .await;
+    let prompt = baton.prompt(&session.id).await;
     let answer = v1::AnswerPromptRequest {
         prompt_id: prompt.id.clone(),
-        answer: Some(v1::answer_prompt_request::Answer::Decision(v1::Decision {
-            allow: true,
-            ..Default::default()
-        })),
+        answer: Some(v1::answer_prompt_request::Answer::Decision(allowed())),
         ..Default::default()
     };
     let client = baton.client();
@@ -127,25 +109,9 @@ async fn a_killed_server_and_a_killed_daemon_lose_and_double_nothing() {
         1
     );
     // The same process takes the next input.
-    baton
-        .client()
-        .send_input(v1::SendInputRequest {
-            session_id: session.id.clone(),
-            text: "say: still here".to_owned(),
-            ..Default::default()
-        })
-        .await
-        .unwrap();
-    eventually("a second turn", || async {
-        let turns = baton
-            .events(&session.id)
-            .await
-            .iter()
-            .filter(|event| matches!(event.body, EventBody::TurnEnded { .. }))
-            .count();
-        (turns == 2).then_some(())
-    })
-    .await;
+    baton.say(&session.id, "say: still here").await;
+    let events = baton.turns(&session.id, 2).await;
+    assert_eq!(ended_turns(&events), 2);
 }
 
 #[tokio::test]
@@ -158,7 +124,7 @@ async fn a_server_that_is_asked_to_end_says_so_and_its_sessions_go_on() {
         })
         .await;
     assert_eq!(
-        baton.stop_server(),
+        baton.stop_server().await,
         Some(0),
         "a drained server exits with 0"
     );

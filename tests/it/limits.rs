@@ -1,61 +1,11 @@
 //! What a session may use, who may do what in it, and the order of what waits.
 
 use baton::base::Code;
-use baton::domain::{ActorKind, EndReason, Event, EventBody, InputState, Lifecycle};
+use baton::domain::{EndReason, EventBody, InputState, Lifecycle};
 use baton::wire::v1;
 
 use crate::support::baton::{Baton, eventually};
-
-fn demo(baton: &Baton, input: &str) -> v1::CreateSessionRequest {
-    v1::CreateSessionRequest {
-        harness: "demo".to_owned(),
-        input: input.to_owned(),
-        cwd: baton.project().to_string_lossy().into_owned(),
-        ..Default::default()
-    }
-}
-
-fn shell(baton: &Baton, script: &str) -> v1::CreateSessionRequest {
-    v1::CreateSessionRequest {
-        harness: "command".to_owned(),
-        input: String::new(),
-        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        ..demo(baton, "")
-    }
-}
-
-async fn made(baton: &Baton, request: v1::CreateSessionRequest) -> String {
-    let made = baton.client().create_session(request).await.unwrap();
-    made.session.unwrap().id
-}
-
-async fn get(baton: &Baton, id: &str) -> v1::Session {
-    let request = v1::GetSessionRequest {
-        session_id: id.to_owned(),
-    };
-    let answer = baton.client().get_session(request).await.unwrap();
-    answer.session.unwrap()
-}
-
-async fn reaches(baton: &Baton, id: &str, lifecycle: v1::Lifecycle) -> v1::Session {
-    eventually(&format!("{lifecycle:?}"), || async {
-        let session = get(baton, id).await;
-        (session.lifecycle() == lifecycle).then_some(session)
-    })
-    .await
-}
-
-async fn turns(baton: &Baton, id: &str, count: usize) -> Vec<Event> {
-    eventually("the turns end", || async {
-        let events = baton.events(id).await;
-        let ended = events
-            .iter()
-            .filter(|event| matches!(event.body, EventBody::TurnEnded { .. }))
-            .count();
-        (ended >= count).then_some(events)
-    })
-    .await
-}
+use crate::support::sessions::denied;
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
@@ -78,7 +28,7 @@ async fn every_limit_ends_or_suspends_and_keeps_what_was_produced() {
                     action: end,
                     ..Default::default()
                 },
-                shell(&baton, "echo kept; sleep 600"),
+                baton.shell("echo kept; sleep 600"),
             ),
             v1::Lifecycle::Ended,
         ),
@@ -90,7 +40,7 @@ async fn every_limit_ends_or_suspends_and_keeps_what_was_produced() {
                     action: end,
                     ..Default::default()
                 },
-                shell(&baton, "echo kept; seq 1 2000; sleep 600"),
+                baton.shell("echo kept; seq 1 2000; sleep 600"),
             ),
             v1::Lifecycle::Ended,
         ),
@@ -102,7 +52,7 @@ async fn every_limit_ends_or_suspends_and_keeps_what_was_produced() {
                     action: end,
                     ..Default::default()
                 },
-                demo(&baton, "say: kept"),
+                baton.demo("say: kept"),
             ),
             v1::Lifecycle::Ended,
         ),
@@ -114,7 +64,7 @@ async fn every_limit_ends_or_suspends_and_keeps_what_was_produced() {
                     action: end,
                     ..Default::default()
                 },
-                demo(&baton, "say: kept"),
+                baton.demo("say: kept"),
             ),
             v1::Lifecycle::Ended,
         ),
@@ -126,14 +76,14 @@ async fn every_limit_ends_or_suspends_and_keeps_what_was_produced() {
                     action: v1::LimitAction::Suspend.into(),
                     ..Default::default()
                 },
-                demo(&baton, "say: kept\ncost: 0.25"),
+                baton.demo("say: kept\ncost: 0.25"),
             ),
             v1::Lifecycle::Suspended,
         ),
     ];
     for (name, request, lifecycle) in cases {
-        let id = made(&baton, request).await;
-        let session = reaches(&baton, &id, lifecycle).await;
+        let id = baton.create(request).await;
+        let session = baton.reaches(&id, lifecycle).await;
         let events = baton.events(&id).await;
         let reached: Vec<&String> = events
             .iter()
@@ -174,7 +124,7 @@ async fn a_request_id_makes_one_session_however_often_it_is_used() {
     let baton = Baton::start().await;
     let request = v1::CreateSessionRequest {
         request_id: "r-1".to_owned(),
-        ..demo(&baton, "say: once")
+        ..baton.demo("say: once")
     };
     let client = baton.client();
     let calls = (0..8).map(|_| client.create_session(request.clone()));
@@ -215,10 +165,7 @@ async fn the_queue_is_bounded_and_can_be_changed_while_it_waits() {
     let baton = Baton::start().await;
     let client = baton.client();
     let session = baton.session("demo", "run: touch waits").await;
-    let prompt = eventually("a prompt", || async {
-        baton.pending(&session.id).await.pop()
-    })
-    .await;
+    let prompt = baton.prompt(&session.id).await;
     let send = |text: String| v1::SendInputRequest {
         session_id: session.id.clone(),
         text,
@@ -261,17 +208,8 @@ async fn the_queue_is_bounded_and_can_be_changed_while_it_waits() {
         .unwrap();
     let order: Vec<&str> = moved.inputs.iter().map(|input| &*input.text).collect();
     assert_eq!(order, ["say: changed", "say: 96", "say: 97", "say: 98"]);
-    client
-        .answer_prompt(v1::AnswerPromptRequest {
-            prompt_id: prompt.id,
-            answer: Some(v1::answer_prompt_request::Answer::Decision(
-                v1::Decision::default(),
-            )),
-            ..Default::default()
-        })
-        .await
-        .unwrap();
-    let events = turns(&baton, &session.id, 5).await;
+    baton.decide(&prompt, denied("")).await;
+    let events = baton.turns(&session.id, 5).await;
     let applied: Vec<String> = events
         .iter()
         .filter_map(|event| match &event.body {
@@ -291,62 +229,11 @@ async fn the_queue_is_bounded_and_can_be_changed_while_it_waits() {
 }
 
 #[tokio::test]
-async fn modes_and_rules_answer_and_a_deny_beats_an_allow() {
-    let baton = Baton::start().await;
-    let client = baton.client();
-    let mode = |mode: v1::PermissionMode, input: &str| v1::CreateSessionRequest {
-        permission_mode: mode.into(),
-        ..demo(&baton, input)
-    };
-    let id = made(&baton, mode(v1::PermissionMode::Deny, "run: touch denied")).await;
-    turns(&baton, &id, 1).await;
-    assert!(!baton.project().join("denied").exists());
-    assert!(baton.pending(&id).await.is_empty());
-
-    // One rule for all sessions allows, one denies: the deny wins.
-    let rule = |pattern: &str, allow| v1::CreatePromptRuleRequest {
-        pattern: pattern.to_owned(),
-        allow,
-        ..Default::default()
-    };
-    let allow = client
-        .create_prompt_rule(rule("Bash(touch:*)", true))
-        .await
-        .unwrap();
-    client
-        .create_prompt_rule(rule("Bash(touch okay2)", false))
-        .await
-        .unwrap();
-    let allow = allow.rule.unwrap();
-    let id = made(
-        &baton,
-        mode(v1::PermissionMode::Ask, "run: touch ok1\nrun: touch okay2"),
-    )
-    .await;
-    let events = turns(&baton, &id, 1).await;
-    assert!(baton.project().join("ok1").exists());
-    assert!(!baton.project().join("okay2").exists());
-    // The automatic answer says which rule gave it.
-    let by: Vec<String> = events
-        .iter()
-        .filter_map(|event| match &event.body {
-            EventBody::PromptAnswered { answer, .. } => Some(&answer.by),
-            _ => None,
-        })
-        .map(|by| {
-            assert_eq!(by.kind, ActorKind::Rule);
-            by.id.clone()
-        })
-        .collect();
-    assert!(by.contains(&allow.id), "{by:?} has no {}", allow.id);
-}
-
-#[tokio::test]
 async fn a_session_is_suspended_resumed_branched_off_and_deleted() {
     let baton = Baton::start().await;
     let client = baton.client();
     let id = baton.session("demo", "say: remember plums").await.id;
-    turns(&baton, &id, 1).await;
+    baton.turns(&id, 1).await;
     let fork = client
         .fork_session(v1::ForkSessionRequest {
             session_id: id.clone(),
@@ -358,14 +245,14 @@ async fn a_session_is_suspended_resumed_branched_off_and_deleted() {
         .session
         .unwrap();
     assert_eq!(fork.forked_from, id);
-    let told = turns(&baton, &fork.id, 1).await;
+    let told = baton.turns(&fork.id, 1).await;
     assert!(format!("{told:?}").contains("plums"));
     let suspend = v1::SuspendSessionRequest {
         session_id: id.clone(),
         ..Default::default()
     };
     client.suspend_session(suspend).await.unwrap();
-    reaches(&baton, &id, v1::Lifecycle::Suspended).await;
+    baton.reaches(&id, v1::Lifecycle::Suspended).await;
     let resumed = client
         .resume_session(v1::ResumeSessionRequest {
             session_id: id.clone(),
@@ -377,9 +264,9 @@ async fn a_session_is_suspended_resumed_branched_off_and_deleted() {
         .session
         .unwrap();
     assert_eq!(resumed.resumed_from, id);
-    let told = turns(&baton, &resumed.id, 1).await;
+    let told = baton.turns(&resumed.id, 1).await;
     assert!(format!("{told:?}").contains("plums"));
-    let old = reaches(&baton, &id, v1::Lifecycle::Ended).await;
+    let old = baton.reaches(&id, v1::Lifecycle::Ended).await;
     assert_eq!(old.resumed_by, resumed.id);
     let gone = v1::DeleteSessionRequest {
         session_id: id.clone(),
@@ -398,7 +285,7 @@ async fn search_finds_words_and_is_made_anew_when_it_is_lost() {
         .session("demo", "say: a zephyr in the garden")
         .await
         .id;
-    turns(&baton, &id, 1).await;
+    baton.turns(&id, 1).await;
     for round in ["as it is", "after a kill", "after the loss of the index"] {
         if round != "as it is" {
             baton.kill_server();

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Access;
-use crate::app::{fault, records};
+use crate::app::{failure, records};
 use crate::base::{Code, Error, Result, Secret};
 use crate::domain::{Scope, Token, TokenKind};
 use crate::store::{Commit, Expect};
@@ -63,7 +63,7 @@ impl Access {
                 ..Commit::default()
             })
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         for (token, _) in earlier {
             self.forget(token.id);
         }
@@ -83,7 +83,7 @@ impl Access {
                 .store
                 .scan(records::TOKENS, after.as_deref(), 500)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &found {
                 let token: Token = records::decode(record)?;
                 // A browser's token is nobody's key to the server: it depends on another token.

@@ -2,7 +2,7 @@
 
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::{Code, Error, Result, Timestamp};
-use crate::domain::{Actor, ActorKind, Scope, Token, TokenKind};
+use crate::domain::{Actor, ActorKind, Narrowing, Scope, Session, Token, TokenKind};
 
 /// Who calls, as the server's own record of the token says. An extension of every request that was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Caller {
     pub scope: Scope,
     /// The daemon it is bound to.
     pub daemon_id: Option<DaemonId>,
+    /// What it is narrowed to; `None` sees all sessions.
+    pub narrowing: Option<Narrowing>,
     /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// How its token came to be.
@@ -30,6 +32,7 @@ impl Caller {
             name: token.name.clone(),
             scope: token.scope,
             daemon_id: token.daemon_id,
+            narrowing: token.narrowing.clone(),
             expires_at: token.expires_at,
             kind: token.kind,
             made_with: token.made_with,
@@ -49,6 +52,31 @@ impl Caller {
                 id: self.token_id.to_string(),
                 name: self.name.clone(),
             },
+        }
+    }
+
+    /// Whether the caller sees a session. Everything that shows or changes something of a session asks this.
+    pub fn sees(&self, session: &Session) -> bool {
+        self.narrowing
+            .as_ref()
+            .is_none_or(|narrowing| narrowing.sees(session))
+    }
+
+    /// Whether the caller may start a session in a directory of a daemon's machine.
+    pub fn may_start(&self, daemon: DaemonId, cwd: &str) -> bool {
+        self.narrowing
+            .as_ref()
+            .is_none_or(|narrowing| narrowing.has_place(daemon, cwd))
+    }
+
+    /// [`Code::Forbidden`] for a narrowed caller: `what` tells of all sessions at once.
+    pub fn require_everything(&self, what: &str) -> Result<()> {
+        match self.narrowing {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                Code::Forbidden,
+                format!("{what} tell of the whole server; this needs a token that is not narrowed"),
+            )),
         }
     }
 

@@ -7,7 +7,7 @@
 
 use super::secret::sha256_hex;
 use super::{Access, Caller, TRIES, busy, check_name, not_valid};
-use crate::app::{fault, records};
+use crate::app::{failure, records};
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::{Code, Error, Result, Secret};
 use crate::domain::daemon::Offer;
@@ -74,7 +74,7 @@ impl Access {
                 }
                 // Somebody used the same token in the meantime: look again.
                 Err(store::Error::Stale { .. }) => {}
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
         }
         Err(busy())
@@ -251,10 +251,10 @@ impl Access {
                     if key != records::daemon_key(id)
                         && key != records::token_key(daemon.token_id) =>
                 {
-                    return Err(fault::from_store(store::Error::Stale { key, revision }));
+                    return Err(failure::from_store(store::Error::Stale { key, revision }));
                 }
                 Err(store::Error::Stale { .. }) => {}
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
         }
         Err(busy())

@@ -24,11 +24,11 @@ pub use enroll::Enrolled;
 pub use sign_in::{BROWSER_TTL, Code as SignInCode};
 pub use validity::guarded;
 
-use crate::app::{fault, records};
+use crate::app::{failure, records};
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result, Secret, SharedClock, Timestamp};
-use crate::domain::{Scope, Token, TokenKind, field};
+use crate::domain::{Narrowing, Scope, Token, TokenKind, field};
 use crate::store::{self, Commit, Expect, SharedStore};
 
 /// How long a token's record may be used without reading it again.
@@ -183,13 +183,15 @@ impl Access {
         self.inner.revocations.send_modify(|count| *count += 1);
     }
 
-    /// Makes an access token. [`Code::Forbidden`]: `caller` has less itself.
+    /// Makes an access token. [`Code::Forbidden`]: `caller` has less itself. [`Code::NotFound`]: it is
+    /// narrowed to a session or daemon that is not there.
     pub async fn create_token(
         &self,
         caller: &Caller,
         name: &str,
         scope: Scope,
         ttl: Option<Duration>,
+        narrowing: Option<Narrowing>,
     ) -> Result<Minted> {
         check_name("name", name)?;
         if matches!(scope, Scope::Daemon | Scope::Join) {
@@ -206,7 +208,40 @@ impl Access {
         }
         caller.require(scope)?;
         check_ttl(ttl, MAX_TTL)?;
-        self.store_new(name, scope, ttl, None).await
+        let narrowing = match narrowing {
+            Some(narrowing) => Some(self.check_narrowing(scope, narrowing).await?),
+            None => None,
+        };
+        let mut minted = self.mint(name, scope, ttl, None);
+        minted.token.narrowing = narrowing;
+        self.store_new(minted).await
+    }
+
+    async fn check_narrowing(&self, scope: Scope, narrowing: Narrowing) -> Result<Narrowing> {
+        if scope == Scope::Admin {
+            return Err(Error::invalid(
+                "narrowing",
+                "goes with operator or viewer only: an admin sees everything",
+            ));
+        }
+        let narrowing = narrowing.checked()?;
+        let missing = async |key: String| {
+            let found = self.inner.store.get(&key).await;
+            found
+                .map(|record| record.is_none())
+                .map_err(failure::from_store)
+        };
+        for id in &narrowing.sessions {
+            if missing(records::session_key(*id)).await? {
+                return Err(Error::not_found("session", id));
+            }
+        }
+        for id in narrowing.projects.iter().filter_map(|p| p.daemon_id) {
+            if missing(records::daemon_key(id)).await? {
+                return Err(Error::not_found("daemon", id));
+            }
+        }
+        Ok(narrowing)
     }
 
     /// Makes a single-use token with which one daemon enrols; `name` is the daemon's, empty leaves it open.
@@ -221,18 +256,12 @@ impl Access {
             check_name("name", name)?;
         }
         check_ttl(ttl, MAX_JOIN_TTL)?;
-        self.store_new(name, Scope::Join, Some(ttl.unwrap_or(JOIN_TTL)), None)
+        let ttl = Some(ttl.unwrap_or(JOIN_TTL));
+        self.store_new(self.mint(name, Scope::Join, ttl, None))
             .await
     }
 
-    async fn store_new(
-        &self,
-        name: &str,
-        scope: Scope,
-        ttl: Option<Duration>,
-        daemon_id: Option<DaemonId>,
-    ) -> Result<Minted> {
-        let minted = self.mint(name, scope, ttl, daemon_id);
+    async fn store_new(&self, minted: Minted) -> Result<Minted> {
         let commit = Commit {
             ops: vec![records::put(
                 records::token_key(minted.token.id),
@@ -245,7 +274,7 @@ impl Access {
             .store
             .commit(commit)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(minted)
     }
 
@@ -268,6 +297,7 @@ impl Access {
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             revoked_at: None,
             daemon_id,
+            narrowing: None,
             used_nonce_sha256: None,
             kind: TokenKind::Issued,
             made_with: None,
@@ -278,7 +308,7 @@ impl Access {
     /// Whether the store answers.
     pub async fn probe(&self) -> Result<()> {
         let found = self.inner.store.get("probe/store").await;
-        found.map(drop).map_err(fault::from_store)
+        found.map(drop).map_err(failure::from_store)
     }
 
     /// One token's record.
@@ -302,7 +332,7 @@ impl Access {
             .store
             .scan(records::TOKENS, after, page.size + 1)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         let more = found.len() > page.size;
         let shown = &found[..found.len().min(page.size)];
         let items = shown
@@ -346,7 +376,7 @@ impl Access {
                     return Ok(token);
                 }
                 Err(store::Error::Stale { .. }) => {}
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
         }
         Err(busy())

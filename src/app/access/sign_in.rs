@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::secret::sha256_hex;
 use super::{Access, Caller, MAX_NAME_BYTES, Minted};
-use crate::app::{fault, records};
+use crate::app::{failure, records};
 use crate::base::{Code as ErrorCode, Error, Result, Secret, Timestamp};
 use crate::domain::content::floor_char;
 use crate::domain::{Scope, SignInCode, Token, TokenKind};
@@ -65,6 +65,7 @@ impl Access {
             scope,
             expires_at: now.saturating_add(CODE_TTL),
             token_until: caller.expires_at,
+            narrowing: caller.narrowing.clone(),
         };
         let key = records::sign_in_code_key(&sha256_hex(code.expose().as_bytes()));
         let commit = Commit {
@@ -75,7 +76,7 @@ impl Access {
             .store
             .commit(commit)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(Code {
             code,
             scope,
@@ -103,6 +104,8 @@ impl Access {
         let mut minted = self.mint(&name, record.scope, Some(BROWSER_TTL), None);
         minted.token = Token {
             kind: TokenKind::Browser,
+            // What is lent is narrowed as what it is lent from.
+            narrowing: record.narrowing,
             made_with: Some(record.made_with),
             expires_at: earlier(minted.token.expires_at, record.token_until),
             ..minted.token
@@ -127,7 +130,7 @@ impl Access {
             }
             // Somebody else was first with the same code.
             Err(store::Error::Stale { .. }) => Err(not_good()),
-            Err(error) => Err(fault::from_store(error)),
+            Err(error) => Err(failure::from_store(error)),
         }
     }
 
@@ -150,7 +153,7 @@ impl Access {
             .store
             .scan(records::SIGN_IN_CODES, None, MAX_CODES)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         let mut ended = Vec::new();
         for record in &waiting {
             if records::decode::<SignInCode>(record)?.expires_at <= now {
@@ -176,7 +179,7 @@ impl Access {
             .commit(commit)
             .await
             .map(drop)
-            .map_err(fault::from_store)
+            .map_err(failure::from_store)
     }
 }
 

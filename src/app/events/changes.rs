@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::Open;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::app::daemons::ShownDaemon;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::Shown;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result};
+use crate::domain::session::Gone;
 use crate::domain::{Daemon, Prompt, Session};
+use crate::store;
 
 /// How many changes one message holds at most.
 const BATCH: usize = 200;
@@ -57,6 +62,8 @@ pub enum Changed {
 pub enum ChangeBatch {
     /// The records are being followed; this is the newest revision.
     Started(u64),
+    /// It is forgotten what was deleted up to this revision: every record comes again.
+    Truncated(u64),
     /// Records that changed, oldest change first.
     Changes(Vec<Change>),
     /// Everything up to this revision was given.
@@ -66,11 +73,15 @@ pub enum ChangeBatch {
 /// A reader of records.
 pub struct ChangesReader {
     app: App,
+    caller: Caller,
     tables: Tables,
     phase: Phase,
     wake: watch::Receiver<u64>,
     /// Everything up to this revision was given.
     through: u64,
+    /// When the reader was last given something.
+    told: Instant,
+    _open: Open,
 }
 
 enum Phase {
@@ -80,8 +91,14 @@ enum Phase {
 }
 
 impl App {
-    /// Follows records after a revision; 0 gives what there is first (of prompts: what waits).
-    pub async fn follow_changes(&self, tables: Tables, from: u64) -> Result<ChangesReader> {
+    /// Follows the records that the caller sees after a revision; 0 gives what there is first (of prompts:
+    /// what waits).
+    pub async fn follow_changes(
+        &self,
+        caller: &Caller,
+        tables: Tables,
+        from: u64,
+    ) -> Result<ChangesReader> {
         if let Tables::Daemon(id) = tables {
             self.get_daemon(id).await?;
         }
@@ -96,10 +113,13 @@ impl App {
         }
         Ok(ChangesReader {
             app: self.clone(),
+            caller: caller.clone(),
             tables,
             phase: Phase::Start { from },
             wake,
             through: if from == 0 { newest } else { from },
+            told: Instant::now(),
+            _open: Open::of("changes"),
         })
     }
 }
@@ -107,6 +127,12 @@ impl App {
 impl ChangesReader {
     /// What comes next; waits for it. Cancelling the wait loses nothing.
     pub async fn next(&mut self) -> Result<ChangeBatch> {
+        let batch = self.find().await?;
+        self.told = Instant::now();
+        Ok(batch)
+    }
+
+    async fn find(&mut self) -> Result<ChangeBatch> {
         loop {
             match &self.phase {
                 Phase::Start { from } => {
@@ -166,7 +192,7 @@ impl ChangesReader {
             .store()
             .scan(prefix, after.as_deref(), BATCH)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         self.phase = match page.last() {
             Some(last) if page.len() == BATCH => Phase::Snapshot {
                 table,
@@ -187,7 +213,7 @@ impl ChangesReader {
                         .store()
                         .get(&key)
                         .await
-                        .map_err(fault::from_store)?
+                        .map_err(failure::from_store)?
                     {
                         Some(prompt) => prompt,
                         None => continue,
@@ -195,10 +221,8 @@ impl ChangesReader {
                 }
                 None => record,
             };
-            let change = self
-                .change(&record.key, record.revision, Some(&record))
+            self.change(&record.key, record.revision, Some(&record), &mut changes)
                 .await?;
-            changes.extend(change);
         }
         Ok((!changes.is_empty()).then_some(ChangeBatch::Changes(changes)))
     }
@@ -206,75 +230,115 @@ impl ChangesReader {
     async fn changes(&mut self) -> Result<Option<ChangeBatch>> {
         let prefix = match self.tables {
             Tables::All => String::new(),
+            // Of deletions, a narrowed caller is told by another table.
+            Tables::Prompts if self.caller.narrowing.is_some() => String::new(),
             Tables::Prompts => records::PROMPTS.to_owned(),
             Tables::Daemon(id) => records::daemon_key(id),
         };
         let newest = *self.wake.borrow();
-        let page = self
-            .app
-            .store()
-            .changes(&prefix, self.through, BATCH)
-            .await
-            .map_err(fault::from_store)?;
+        let page = match self.app.store().changes(&prefix, self.through, BATCH).await {
+            Ok(page) => page,
+            Err(store::Error::Forgotten { through }) => {
+                self.through = newest;
+                self.phase = Phase::Snapshot {
+                    table: 0,
+                    after: None,
+                };
+                return Ok(Some(ChangeBatch::Truncated(through)));
+            }
+            Err(error) => return Err(failure::from_store(error)),
+        };
         let Some(last) = page.last().map(|change| change.revision) else {
             self.through = self.through.max(newest);
             return Ok(None);
         };
         let mut changes = Vec::new();
         for change in &page {
-            let record = change.value.clone().map(|value| crate::store::Record {
+            let record = change.value.clone().map(|value| store::Record {
                 key: change.key.clone(),
                 revision: change.revision,
                 value,
             });
-            let change = self
-                .change(&change.key, change.revision, record.as_ref())
+            self.change(&change.key, change.revision, record.as_ref(), &mut changes)
                 .await?;
-            changes.extend(change);
         }
         self.through = last;
         Ok((!changes.is_empty()).then_some(ChangeBatch::Changes(changes)))
     }
 
-    /// A record's change as a reader sees it; `None` for a record that is not of a followed table.
+    /// Adds a record's change as the reader sees it: nothing for a record that is not of a followed table, or
+    /// not the caller's to see.
     async fn change(
         &self,
         key: &str,
         revision: u64,
-        record: Option<&crate::store::Record>,
-    ) -> Result<Option<Change>> {
+        record: Option<&store::Record>,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
         let Some((table, id)) = key.split_once('/') else {
-            return Ok(None);
+            return Ok(());
         };
+        let narrowed = self.caller.narrowing.as_ref();
         let followed = match self.tables {
-            Tables::All => matches!(table, "session" | "prompt" | "daemon"),
-            Tables::Prompts => table == "prompt",
+            Tables::All => matches!(table, "session" | "prompt" | "daemon" | "gone"),
+            Tables::Prompts => matches!(table, "prompt" | "gone"),
             Tables::Daemon(daemon) => key == records::daemon_key(daemon),
         };
         if !followed {
-            return Ok(None);
+            return Ok(());
         }
+        let mut push = |changed| changes.push(Change { revision, changed });
         let Some(record) = record else {
-            return Ok(Some(Change {
-                revision,
-                changed: Changed::Deleted(id.to_owned()),
-            }));
+            // That a record is gone does not say whose it was; what is remembered of its session does.
+            if table == "daemon" || table != "gone" && narrowed.is_none() {
+                push(Changed::Deleted(id.to_owned()));
+            }
+            return Ok(());
         };
-        let changed = match table {
+        match table {
             "session" => {
                 let session: Session = records::decode(record)?;
-                Changed::Session(Box::new(self.app.shown(session, revision).await?))
+                if self.caller.sees(&session) {
+                    let shown = self.app.shown(session, revision).await?;
+                    push(Changed::Session(Box::new(shown)));
+                }
             }
-            "prompt" => Changed::Prompt(Box::new(records::decode::<Prompt>(record)?)),
+            "prompt" => {
+                let prompt: Prompt = records::decode(record)?;
+                if self.app.sees(&self.caller, prompt.session_id).await? {
+                    push(Changed::Prompt(Box::new(prompt)));
+                }
+            }
+            "gone" => {
+                let gone: Gone = records::decode(record)?;
+                if narrowed.is_some_and(|narrowing| narrowing.saw(&gone)) {
+                    if self.tables == Tables::All {
+                        push(Changed::Deleted(gone.id.to_string()));
+                    }
+                    for prompt in gone.prompts {
+                        push(Changed::Deleted(prompt.to_string()));
+                    }
+                }
+            }
             _ => {
                 let daemon: Daemon = records::decode(record)?;
-                Changed::Daemon(Box::new(self.app.shown_daemon(daemon, revision).await?))
+                let shown = self
+                    .app
+                    .show_daemon_record(&self.caller, daemon, revision)
+                    .await?;
+                push(Changed::Daemon(Box::new(shown)));
             }
-        };
-        Ok(Some(Change { revision, changed }))
+        }
+        Ok(())
     }
 
+    /// Waits for a change of any record. How long the reader has heard nothing counts, not how long nothing
+    /// changed: other tables may be busy all the time.
     async fn wait(&mut self) -> Result<Option<ChangeBatch>> {
+        let due = self.told + PROGRESS_EVERY;
+        if due <= Instant::now() {
+            return Ok(Some(ChangeBatch::Progress(self.through)));
+        }
         tokio::select! {
             changed = self.wake.changed() => {
                 if changed.is_err() {
@@ -284,7 +348,142 @@ impl ChangesReader {
                 tokio::time::sleep(GATHER_FOR).await;
                 Ok(None)
             }
-            () = tokio::time::sleep(PROGRESS_EVERY) => Ok(Some(ChangeBatch::Progress(self.through))),
+            () = tokio::time::sleep_until(due) => Ok(Some(ChangeBatch::Progress(self.through))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::access::Access;
+    use crate::app::search::Search;
+    use crate::app::sessions;
+    use crate::base::Timestamp;
+    use crate::base::clock::SystemClock;
+    use crate::base::id::TokenId;
+    use crate::domain::Scope;
+    use crate::domain::daemon::Offer;
+    use crate::relay;
+    use crate::store::{Commit, memory};
+
+    async fn app() -> App {
+        let clock = SystemClock::shared();
+        let store = memory::shared(clock.clone());
+        let access = Access::new(store.clone(), clock.clone());
+        App::new(
+            store,
+            clock,
+            access,
+            relay::Options::default(),
+            Search::in_memory().unwrap(),
+            sessions::Options::default(),
+        )
+        .await
+        .unwrap()
+    }
+
+    fn admin() -> Caller {
+        Caller {
+            token_id: TokenId::from_bits(1),
+            name: "admin".to_owned(),
+            scope: Scope::Admin,
+            daemon_id: None,
+            narrowing: None,
+            expires_at: None,
+            kind: Default::default(),
+            made_with: None,
+        }
+    }
+
+    /// A table that never changes on a server that is busy all the time: its reader is told in time that
+    /// it is up to date, and from where to go on.
+    #[tokio::test(start_paused = true)]
+    async fn progress_is_told_in_time_while_only_other_tables_change() {
+        let app = app().await;
+        let mut reader = app
+            .follow_changes(&admin(), Tables::Prompts, 0)
+            .await
+            .unwrap();
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Started(_))));
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Progress(_))));
+        let busy = tokio::spawn({
+            let app = app.clone();
+            async move {
+                loop {
+                    let commit = Commit {
+                        ops: vec![records::mark("living/other".to_owned(), "")],
+                        ..Commit::default()
+                    };
+                    app.store().commit(commit).await.unwrap();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        });
+        for _ in 0..3 {
+            let told = tokio::time::timeout(PROGRESS_EVERY * 3 / 2, reader.next()).await;
+            assert!(matches!(told, Ok(Ok(ChangeBatch::Progress(_)))), "{told:?}");
+        }
+        busy.abort();
+    }
+
+    /// A reader that was away while more was deleted than is remembered is told so, and is sent everything
+    /// anew: it can see what is gone.
+    #[tokio::test]
+    async fn a_reader_that_missed_forgotten_deletions_is_sent_everything_anew() {
+        let app = app().await;
+        let daemon = |id: DaemonId| {
+            records::put(
+                records::daemon_key(id),
+                &Daemon {
+                    id,
+                    name: id.to_string(),
+                    token_id: TokenId::from_bits(1),
+                    offer: Offer::default(),
+                    attached: false,
+                    since: Timestamp::EPOCH,
+                    link_epoch: 0,
+                    boot_generation: 0,
+                    draining: false,
+                    created_at: Timestamp::EPOCH,
+                },
+                store::Expect::Any,
+            )
+            .unwrap()
+        };
+        let (stays, goes) = (DaemonId::from_bits(1), DaemonId::from_bits(2));
+        let commit = |ops| async {
+            let commit = Commit {
+                ops,
+                ..Commit::default()
+            };
+            app.store().commit(commit).await.unwrap();
+        };
+        commit(vec![daemon(stays), daemon(goes)]).await;
+        let from = *app.store().watch_revision().borrow();
+        commit(vec![records::remove(records::daemon_key(goes))]).await;
+        for lot in 0..12 {
+            let keys = (0..1_000).map(|n| format!("other/{lot}/{n}"));
+            commit(keys.clone().map(|key| records::mark(key, "")).collect()).await;
+            commit(keys.map(records::remove).collect()).await;
+        }
+        let mut reader = app
+            .follow_changes(&admin(), Tables::All, from)
+            .await
+            .unwrap();
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Started(_))));
+        assert!(matches!(reader.next().await, Ok(ChangeBatch::Truncated(at)) if at > from));
+        let mut seen = Vec::new();
+        loop {
+            match reader.next().await.unwrap() {
+                ChangeBatch::Changes(changes) => seen.extend(changes),
+                ChangeBatch::Progress(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(
+            matches!(&seen[..], [Change { changed: Changed::Daemon(shown), .. }] if shown.daemon.id == stays),
+            "{seen:?}"
+        );
     }
 }

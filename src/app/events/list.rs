@@ -1,7 +1,8 @@
 //! One page of a session's log.
 
 use crate::app::App;
-use crate::app::fault;
+use crate::app::access::Caller;
+use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::page::PageRequest;
 use crate::base::{Code, Error, Result};
@@ -29,8 +30,13 @@ pub struct EventPage {
 
 impl App {
     /// Events of a session after `after_seq` and before `before_seq` (0 is no bound), of some kinds only.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of what is asked for"
+    )]
     pub async fn list_events(
         &self,
+        caller: &Caller,
         id: SessionId,
         log_epoch: u64,
         after_seq: u64,
@@ -38,18 +44,24 @@ impl App {
         kinds: &[EventKind],
         page: &PageRequest,
     ) -> Result<EventPage> {
+        self.require_session(caller, id).await?;
         let stream = Stream::session(id);
         let head = self
             .store()
             .head(&stream)
             .await
-            .map_err(fault::from_store)?
+            .map_err(failure::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         check_cursor(&head, log_epoch, after_seq)?;
         let mut after = match &page.after {
-            Some(seq) => seq
-                .parse()
-                .map_err(|_| Error::invalid("page_token", "is not one of this list"))?,
+            Some(seq) => {
+                let seq = seq
+                    .parse()
+                    .map_err(|_| Error::invalid("page_token", "is not one of this list"))?;
+                // What came next may have been removed since the page before.
+                check_cursor(&head, log_epoch, seq)?;
+                seq
+            }
             None => after_seq,
         };
         let end = if before_seq == 0 {
@@ -74,7 +86,7 @@ impl App {
                 .store()
                 .read(&stream, after, READ_BYTES)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             if chunks.is_empty() {
                 return Ok(EventPage {
                     events,
@@ -125,7 +137,7 @@ impl App {
             .store()
             .read(&Stream::session(id), seq.saturating_sub(1), 1)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         for chunk in chunks {
             let events = wire::EventBatch::from_encoded(chunk.bytes)
                 .events()

@@ -10,3 +10,22 @@ pub use changes::{Change, ChangeBatch, Changed, ChangesReader, Tables};
 pub use list::EventPage;
 pub use reader::{Cursor, Item, Reader, ReaderOptions};
 pub use transients::Transients;
+
+/// Counts one open reader for as long as it lives.
+struct Open {
+    gauge: metrics::Gauge,
+}
+
+impl Open {
+    fn of(what: &'static str) -> Self {
+        let gauge = metrics::gauge!("baton_readers", "of" => what);
+        gauge.increment(1.0);
+        Open { gauge }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.decrement(1.0);
+    }
+}

@@ -5,16 +5,17 @@
 //! reader costs the server one number.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Open;
 use super::list::check_cursor;
-use super::transients::{Board, Sent};
+use super::transients::Watching;
 use crate::app::App;
-use crate::app::fault;
+use crate::app::access::Caller;
+use crate::app::failure;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
 use crate::domain::{EventKind, Transient};
@@ -81,26 +82,28 @@ pub enum Item {
 pub struct Reader {
     store: SharedStore,
     stream: Stream,
-    session_id: SessionId,
     options: ReaderOptions,
     head: Head,
     after: u64,
     wake: watch::Receiver<u64>,
-    board: Option<(Arc<Board>, watch::Receiver<u64>, Sent)>,
+    board: Option<Watching>,
     ready: VecDeque<Item>,
     chunks: VecDeque<Chunk>,
     told: (u64, Instant),
+    _open: Open,
 }
 
 impl App {
-    /// A reader of a session's log. NOT_FOUND: there is no such session. OUT_OF_RANGE: the cursor lies in the
+    /// A reader of a session's log. NOT_FOUND: there is no such session, or it is not the caller's to see. OUT_OF_RANGE: the cursor lies in the
     /// future. A cursor that lies before the oldest event, or in another epoch, is given `Truncated` first.
     pub async fn read_session(
         &self,
+        caller: &Caller,
         id: SessionId,
         cursor: Cursor,
         options: ReaderOptions,
     ) -> Result<Reader> {
+        self.require_session(caller, id).await?;
         let stream = Stream::session(id);
         // The wake-up is taken before the head is read, so that nothing comes between them unnoticed.
         let wake = self.store().watch(&stream);
@@ -108,7 +111,7 @@ impl App {
             .store()
             .head(&stream)
             .await
-            .map_err(fault::from_store)?
+            .map_err(failure::from_store)?
             .ok_or_else(|| Error::not_found("session", id))?;
         let mut ready = VecDeque::from([Item::Started {
             log_epoch: head.log_epoch,
@@ -133,15 +136,10 @@ impl App {
                 }
             }
         };
-        let board = options.transients.then(|| {
-            let board = self.transients().board(id);
-            let wake = board.watch();
-            (board, wake, Sent::default())
-        });
+        let board = options.transients.then(|| self.transients().watch(id));
         Ok(Reader {
             store: self.store().clone(),
             stream,
-            session_id: id,
             options,
             head,
             after,
@@ -150,6 +148,7 @@ impl App {
             ready,
             chunks: VecDeque::new(),
             told: (0, Instant::now()),
+            _open: Open::of("session"),
         })
     }
 }
@@ -181,11 +180,10 @@ impl Reader {
                     });
                     continue;
                 }
-                Err(error) => return Err(fault::from_store(error)),
+                Err(error) => return Err(failure::from_store(error)),
             }
-            if let Some((board, wake, sent)) = &mut self.board {
-                wake.mark_unchanged();
-                let news = board.news(self.session_id, sent);
+            if let Some(board) = &mut self.board {
+                let news = board.news();
                 if !news.is_empty() {
                     self.ready.extend(news.into_iter().map(Item::Transient));
                     continue;
@@ -196,10 +194,16 @@ impl Reader {
     }
 
     async fn wait(&mut self) -> Result<()> {
+        // A log of which only other kinds grow wakes the reader all the time: that is no word to it.
         let due = self.told.1 + PROGRESS_EVERY;
+        if due <= Instant::now() {
+            self.told = (self.after, Instant::now());
+            self.ready.push_back(Item::Progress(self.after));
+            return Ok(());
+        }
         let live = async {
             match &mut self.board {
-                Some((_, wake, _)) => wake.changed().await.is_ok(),
+                Some(board) => board.changed().await,
                 None => std::future::pending().await,
             }
         };
@@ -212,7 +216,7 @@ impl Reader {
                     tokio::time::sleep(CONFLATE_FOR).await;
                 }
             }
-            _ = live => {}
+            () = live => {}
             () = tokio::time::sleep_until(due) => {
                 self.told = (self.after, Instant::now());
                 self.ready.push_back(Item::Progress(self.after));

@@ -3,213 +3,159 @@
 //! A board a session holds the text so far of every block that is being written; a reader remembers how
 //! much of each it has sent and takes the rest when it is woken. So a slow reader gets fewer, longer
 //! pieces, and one who joins in the middle gets the text so far. A block leaves the board when its message
-//! is in the log. Overflow policy: a board holds at most [`BOARD_BYTES`]; beyond that the oldest block goes.
+//! is in the log. A board holds at most [`LIVE_BYTES`], and there is one only while something is being written
+//! or somebody watches: what is over leaves nothing in memory.
+//!
+//! [`LIVE_BYTES`]: crate::domain::live::LIVE_BYTES
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::base::id::SessionId;
-use crate::domain::event::TransientBody;
+use crate::domain::live::{LiveText, Sent};
 use crate::domain::{Event, EventBody, Transient};
 
-/// The most text a board holds, in bytes.
-pub const BOARD_BYTES: usize = 256 * 1024;
-
-/// The boards of all sessions that have something live.
+/// The boards of all sessions that have something live, or somebody who watches.
 #[derive(Default)]
 pub struct Transients {
-    boards: Mutex<HashMap<SessionId, Arc<Board>>>,
+    boards: Mutex<HashMap<SessionId, Board>>,
 }
 
 /// What is live in one session.
-pub(super) struct Board {
-    text: Mutex<Text>,
+struct Board {
+    text: LiveText,
     version: watch::Sender<u64>,
 }
 
-#[derive(Default)]
-struct Text {
-    blocks: BTreeMap<(String, u32), Block>,
-    bytes: usize,
-    born: u64,
-    progress: Option<(u64, String)>,
+impl Board {
+    fn is_needed(&self) -> bool {
+        !self.text.is_empty() || self.version.receiver_count() > 0
+    }
 }
 
-struct Block {
-    born: u64,
-    text: String,
-    thinking: bool,
-}
-
-/// What a reader has sent of a board.
-#[derive(Default)]
-pub(super) struct Sent {
-    blocks: HashMap<(String, u32), (u64, usize)>,
-    progress: u64,
+/// A reader's view of a board; the board goes with the last of them, unless something is being written.
+pub(super) struct Watching {
+    transients: Arc<Transients>,
+    session_id: SessionId,
+    /// `None` only while it is dropped.
+    wake: Option<watch::Receiver<u64>>,
+    sent: Sent,
 }
 
 impl Transients {
     /// Takes something live from a daemon.
     pub fn put(&self, transient: Transient) {
-        let board = self.board(transient.session_id);
-        {
-            let mut text = board.text.lock();
-            match transient.body {
-                TransientBody::MessageDelta {
-                    message_id,
-                    block,
-                    offset,
-                    text: piece,
-                    thinking,
-                } => text.add((message_id, block), offset, &piece, thinking),
-                TransientBody::Progress { text: note } => {
-                    text.born += 1;
-                    text.progress = Some((text.born, note));
-                }
-            }
-        }
-        board.version.send_modify(|version| *version += 1);
+        self.change(transient.session_id, true, |text| text.add(transient.body));
     }
 
     /// Events are in the log: what they say is no longer live.
     pub(crate) fn committed(&self, events: &[Event]) {
         for event in events {
-            let all = match &event.body {
-                EventBody::TurnEnded { .. } | EventBody::Ended { .. } => true,
-                EventBody::Message { .. } | EventBody::ToolCall { .. } => false,
-                _ => continue,
-            };
-            let Some(board) = self.boards.lock().get(&event.session_id).cloned() else {
-                continue;
-            };
-            let mut text = board.text.lock();
-            if all {
-                *text = Text {
-                    born: text.born,
-                    ..Text::default()
-                };
-            } else if let EventBody::Message { message_id, .. } = &event.body {
-                text.drop_message(message_id);
+            let says = matches!(
+                event.body,
+                EventBody::TurnEnded { .. } | EventBody::Ended { .. } | EventBody::Message { .. }
+            );
+            if says {
+                self.change(event.session_id, false, |text| text.finished(&event.body));
             }
         }
     }
 
     /// A session is over: nobody writes any more.
     pub(crate) fn ended(&self, id: SessionId) {
-        self.boards.lock().remove(&id);
+        self.change(id, false, LiveText::clear);
     }
 
-    pub(super) fn board(&self, id: SessionId) -> Arc<Board> {
-        self.boards
-            .lock()
-            .entry(id)
-            .or_insert_with(|| {
-                Arc::new(Board {
-                    text: Mutex::default(),
-                    version: watch::Sender::new(0),
-                })
-            })
-            .clone()
+    fn change(&self, id: SessionId, make: bool, change: impl FnOnce(&mut LiveText)) {
+        let mut boards = self.boards.lock();
+        let board = match boards.get_mut(&id) {
+            Some(board) => board,
+            None if make => boards.entry(id).or_insert_with(Board::new),
+            None => return,
+        };
+        change(&mut board.text);
+        if board.is_needed() {
+            board.version.send_modify(|version| *version += 1);
+        } else {
+            boards.remove(&id);
+        }
+    }
+
+    /// How many boards there are.
+    pub fn len(&self) -> usize {
+        self.boards.lock().len()
+    }
+
+    /// Whether there is no board.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Begins to watch a session's board.
+    pub(super) fn watch(self: &Arc<Self>, id: SessionId) -> Watching {
+        let mut boards = self.boards.lock();
+        let board = boards.entry(id).or_insert_with(Board::new);
+        Watching {
+            transients: self.clone(),
+            session_id: id,
+            wake: Some(board.version.subscribe()),
+            sent: Sent::default(),
+        }
     }
 }
 
 impl Board {
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
-    }
-
-    /// What a reader has not sent yet.
-    pub(super) fn news(&self, session_id: SessionId, sent: &mut Sent) -> Vec<Transient> {
-        let text = self.text.lock();
-        let mut news = Vec::new();
-        sent.blocks.retain(|key, _| text.blocks.contains_key(key));
-        for (key, block) in &text.blocks {
-            let (born, from) = sent.blocks.get(key).copied().unwrap_or((block.born, 0));
-            let from = if born == block.born { from } else { 0 };
-            let rest = block.text.get(from..).unwrap_or_default();
-            if rest.is_empty() {
-                continue;
-            }
-            news.push(Transient {
-                session_id,
-                body: TransientBody::MessageDelta {
-                    message_id: key.0.clone(),
-                    block: key.1,
-                    offset: from as u64,
-                    text: rest.to_owned(),
-                    thinking: block.thinking,
-                },
-            });
-            sent.blocks
-                .insert(key.clone(), (block.born, block.text.len()));
+    fn new() -> Self {
+        Board {
+            text: LiveText::default(),
+            version: watch::Sender::new(0),
         }
-        if let Some((born, note)) = &text.progress
-            && *born > sent.progress
-        {
-            sent.progress = *born;
-            news.push(Transient {
-                session_id,
-                body: TransientBody::Progress { text: note.clone() },
-            });
-        }
-        news
     }
 }
 
-impl Text {
-    fn add(&mut self, key: (String, u32), offset: u64, piece: &str, thinking: bool) {
-        let so_far = self.blocks.get(&key).map_or(0, |block| block.text.len());
-        if offset == 0 {
-            self.drop_block(&key);
-            self.born += 1;
-            self.blocks.insert(
-                key.clone(),
-                Block {
-                    born: self.born,
-                    text: piece.to_owned(),
-                    thinking,
-                },
-            );
-            self.bytes += piece.len();
-        } else if offset == so_far as u64
-            && let Some(block) = self.blocks.get_mut(&key)
+impl Watching {
+    /// What this reader has not sent yet; what comes after that ends [`Watching::changed`].
+    pub(super) fn news(&mut self) -> Vec<Transient> {
+        if let Some(wake) = &mut self.wake {
+            wake.mark_unchanged();
+        }
+        let boards = self.transients.boards.lock();
+        let Some(board) = boards.get(&self.session_id) else {
+            return Vec::new();
+        };
+        std::iter::from_fn(|| board.text.next(&mut self.sent))
+            .map(|body| Transient {
+                session_id: self.session_id,
+                body,
+            })
+            .collect()
+    }
+
+    /// Waits until there may be news. Cancelling the wait loses nothing.
+    pub(super) async fn changed(&mut self) {
+        let changed = match &mut self.wake {
+            Some(wake) => wake.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            // Never: the board stays while this is subscribed.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut boards = self.transients.boards.lock();
+        self.wake = None;
+        if boards
+            .get(&self.session_id)
+            .is_some_and(|board| !board.is_needed())
         {
-            block.text.push_str(piece);
-            self.bytes += piece.len();
-        }
-        // A piece that does not follow was lost before it; the finished text comes in the log anyway.
-        while self.bytes > BOARD_BYTES {
-            let oldest = self
-                .blocks
-                .iter()
-                .min_by_key(|(_, block)| block.born)
-                .map(|(key, _)| key.clone());
-            match oldest {
-                Some(key) => self.drop_block(&key),
-                None => break,
-            }
-        }
-    }
-
-    fn drop_block(&mut self, key: &(String, u32)) {
-        if let Some(block) = self.blocks.remove(key) {
-            self.bytes -= block.text.len();
-        }
-    }
-
-    fn drop_message(&mut self, message_id: &str) {
-        let gone: Vec<_> = self
-            .blocks
-            .keys()
-            .filter(|(id, _)| id == message_id)
-            .cloned()
-            .collect();
-        // Blocks of one message are finished one by one and in order: the first is the finished one.
-        if let Some(key) = gone.first() {
-            self.drop_block(key);
+            boards.remove(&self.session_id);
         }
     }
 }
@@ -218,6 +164,7 @@ impl Text {
 mod tests {
     use super::*;
     use crate::base::Timestamp;
+    use crate::domain::event::{Origin, TransientBody};
 
     fn delta(session_id: SessionId, offset: u64, text: &str) -> Transient {
         Transient {
@@ -232,41 +179,53 @@ mod tests {
         }
     }
 
-    fn texts(news: Vec<Transient>) -> Vec<(u64, String)> {
-        news.into_iter()
-            .filter_map(|transient| match transient.body {
-                TransientBody::MessageDelta { offset, text, .. } => Some((offset, text)),
-                TransientBody::Progress { .. } => None,
-            })
-            .collect()
+    fn id(n: u128) -> SessionId {
+        SessionId::from_bits(n)
     }
 
     #[test]
-    fn who_joins_late_gets_the_text_so_far_and_then_the_rest() {
-        let id = SessionId::generate(Timestamp::EPOCH);
-        let transients = Transients::default();
-        transients.put(delta(id, 0, "one "));
-        transients.put(delta(id, 4, "two "));
-        let board = transients.board(id);
-        let mut sent = Sent::default();
-        assert_eq!(
-            texts(board.news(id, &mut sent)),
-            [(0, "one two ".to_owned())]
-        );
-        transients.put(delta(id, 8, "three"));
-        assert_eq!(texts(board.news(id, &mut sent)), [(8, "three".to_owned())]);
-        assert!(board.news(id, &mut sent).is_empty());
+    fn who_joins_after_a_restart_of_the_server_gets_the_text_so_far() {
+        let transients = Arc::new(Transients::default());
+        let mut early = transients.watch(id(1));
+        // What a daemon of an older version sends: only what came after the restart.
+        transients.put(delta(id(1), 4, "two "));
+        assert_eq!(early.news(), [delta(id(1), 4, "two ")]);
+        // What a daemon sends first on a new link: all it has.
+        transients.put(delta(id(1), 0, "one two three"));
+        let all = [delta(id(1), 0, "one two three")];
+        assert_eq!(transients.watch(id(1)).news(), all);
+        assert_eq!(early.news(), all);
+        assert_eq!(early.news(), []);
     }
 
     #[test]
-    fn a_board_is_bounded() {
-        let id = SessionId::generate(Timestamp::EPOCH);
-        let transients = Transients::default();
-        let mut offset = 0;
-        for _ in 0..1_000 {
-            transients.put(delta(id, offset, &"x".repeat(1_000)));
-            offset += 1_000;
+    fn sessions_that_are_over_leave_no_board() {
+        let transients = Arc::new(Transients::default());
+        let mut readers = Vec::new();
+        for n in 0..1_000 {
+            transients.put(delta(id(n), 0, "text"));
+            readers.push(transients.watch(id(n)));
+            transients.ended(id(n));
+            assert_eq!(readers.last_mut().map(Watching::news), Some(Vec::new()));
         }
-        assert!(transients.board(id).text.lock().bytes <= BOARD_BYTES);
+        assert_eq!(transients.len(), 1_000);
+        // A session that is found again goes on for those who stayed.
+        transients.put(delta(id(7), 0, "again"));
+        assert_eq!(readers[7].news(), [delta(id(7), 0, "again")]);
+        transients.ended(id(7));
+        readers.clear();
+        assert!(transients.is_empty());
+        // Without a reader, and for a turn that ends in a session that lives on.
+        transients.put(delta(id(1), 0, "text"));
+        let end = Event::new(
+            id(1),
+            Origin::Harness,
+            Timestamp::EPOCH,
+            EventBody::Ended {
+                end: crate::domain::EndInfo::because(crate::domain::EndReason::Completed, ""),
+            },
+        );
+        transients.committed(&[end]);
+        assert!(transients.is_empty());
     }
 }

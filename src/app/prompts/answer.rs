@@ -1,12 +1,14 @@
 //! Answering a prompt: the first answer wins, whoever gives it.
 
-use super::decided;
+use super::{decided, rules};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::app::sessions::Step;
+use crate::app::sight::beyond;
 use crate::base::id::{PromptId, RuleId, SessionId};
+use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result};
 use crate::domain::policy;
 use crate::domain::prompt::{
@@ -39,7 +41,7 @@ impl App {
         session_id: Option<SessionId>,
         body: AnswerBody,
     ) -> Result<(Answered, u64)> {
-        let (prompt, _) = self.get_prompt(id).await?;
+        let (prompt, _) = self.get_prompt(caller, id).await?;
         if session_id.is_some_and(|session| session != prompt.session_id) {
             return Err(Error::invalid("session_id", "is not the prompt's session"));
         }
@@ -54,14 +56,14 @@ impl App {
                 let rule = std::str::from_utf8(&rule)
                     .ok()
                     .and_then(|text| text.parse::<RuleId>().ok());
-                let (prompt, revision) = self.get_prompt(id).await?;
+                let (prompt, revision) = self.get_prompt(caller, id).await?;
                 let rule = rule.and_then(|id| self.rules().get(id));
                 return Ok((Answered { prompt, rule }, revision));
             }
             Begin::Fresh(pending) => pending,
         };
         let actor = caller.actor();
-        let rule = self.rule_for(&prompt, &body, &actor).await?;
+        let rule = self.rule_for(caller, &prompt, &body).await?;
         let made = rule.clone();
         let mark = pending.op(rule
             .as_ref()
@@ -84,7 +86,7 @@ impl App {
             .await;
         if let Err(error) = outcome {
             // Somebody was first: say who and how.
-            let (prompt, _) = self.get_prompt(id).await?;
+            let (prompt, _) = self.get_prompt(caller, id).await?;
             return Err(match prompt.state {
                 PromptState::Answered => answered(&prompt),
                 _ => error,
@@ -93,15 +95,15 @@ impl App {
         if let Some(rule) = &rule {
             self.rules().stored(rule.clone());
         }
-        let (prompt, revision) = self.get_prompt(id).await?;
+        let (prompt, revision) = self.get_prompt(caller, id).await?;
         Ok((Answered { prompt, rule }, revision))
     }
 
     async fn rule_for(
         &self,
+        caller: &Caller,
         prompt: &Prompt,
         body: &AnswerBody,
-        actor: &Actor,
     ) -> Result<Option<PromptRule>> {
         let AnswerBody::Decision(decision) = body else {
             return Ok(None);
@@ -109,20 +111,39 @@ impl App {
         if decision.remember == Remember::None {
             return Ok(None);
         }
-        let (session, _) = self.get_session(prompt.session_id).await?;
+        let (session, _) = self.get_session(caller, prompt.session_id).await?;
         let pattern = if decision.pattern.is_empty() {
-            policy::pattern_for(prompt, &session.cwd)
+            policy::pattern_for(prompt, &session.cwd).ok_or_else(|| {
+                Error::invalid(
+                    "decision.pattern",
+                    format!(
+                        "is missing: no pattern means just this call, so say which is to be remembered ({} alone is every call), or answer for this once",
+                        prompt.tool
+                    ),
+                )
+            })?
         } else {
             decision.pattern.clone()
+        };
+        let for_good = decision.remember != Remember::Session;
+        let directory = match &caller.narrowing {
+            // For good, but for nothing that the caller does not see.
+            Some(narrowing) if for_good => narrowing
+                .bound_of(&session)
+                .ok_or_else(|| {
+                    beyond(caller, "makes rules for its sessions only, or beneath projects on every daemon; remember it for the session")
+                })?
+                .to_owned(),
+            _ => String::new(),
         };
         let rule = NewRule {
             pattern,
             allow: decision.allow,
-            session_id: (decision.remember == Remember::Session).then_some(prompt.session_id),
-            directory: String::new(),
+            session_id: (!for_good).then_some(prompt.session_id),
+            directory,
         };
         self.rules().check(&rule)?;
-        Ok(Some(self.rules().prepare(rule, actor)))
+        Ok(Some(self.rules().prepare(rule, &caller.actor())))
     }
 }
 
@@ -275,13 +296,51 @@ fn check_answers(prompt: &Prompt, answers: &[QuestionAnswer]) -> Result<()> {
 }
 
 impl App {
-    /// Makes a rule.
+    /// Rules that the caller sees, oldest first; of one session only, if asked for.
+    pub async fn list_rules(
+        &self,
+        caller: &Caller,
+        session: Option<SessionId>,
+        page: &PageRequest,
+    ) -> Result<Page<PromptRule>> {
+        let mut seen = Vec::new();
+        for rule in self.rules().current().iter() {
+            if self.sees_rule(caller, rule).await? {
+                seen.push(rule.clone());
+            }
+        }
+        Ok(rules::list(&seen, session, page))
+    }
+
+    /// Deletes a rule. NOT_FOUND: there is none, or it is not the caller's to see.
+    pub async fn delete_rule(&self, caller: &Caller, id: RuleId) -> Result<()> {
+        if let Some(rule) = self.rules().get(id)
+            && !self.sees_rule(caller, &rule).await?
+        {
+            return Err(Error::not_found("rule", id));
+        }
+        self.rules().delete(id).await
+    }
+
+    /// Makes a rule. FORBIDDEN: it would touch more than a narrowed caller sees.
     pub async fn create_rule(
         &self,
         caller: &Caller,
         request_id: &str,
         rule: NewRule,
     ) -> Result<PromptRule> {
+        if let Some(narrowing) = &caller.narrowing {
+            match rule.session_id {
+                Some(session) => self.require_session(caller, session).await?,
+                None if narrowing.covers(&rule.directory) => {}
+                None => {
+                    return Err(beyond(
+                        caller,
+                        "makes rules for its sessions only, or beneath projects on every daemon",
+                    ));
+                }
+            }
+        }
         let request = digest(format!("{rule:?}").as_bytes());
         let begun = self
             .idempotency()

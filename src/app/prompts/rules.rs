@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{RuleId, SessionId};
 use crate::base::page::{Page, PageRequest};
@@ -45,7 +45,7 @@ impl Rules {
             let page = store
                 .scan(records::RULES, after.as_deref(), 500)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &page {
                 rules.push(records::decode::<PromptRule>(record)?);
             }
@@ -132,7 +132,7 @@ impl Rules {
                 ..Commit::default()
             })
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         self.stored(rule.clone());
         Ok(rule)
     }
@@ -157,7 +157,7 @@ impl Rules {
                 ..Commit::default()
             })
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         let mut current = self.current.write();
         let rules = current
             .iter()
@@ -167,23 +167,26 @@ impl Rules {
         *current = Arc::new(rules);
         Ok(())
     }
+}
 
-    /// The rules, oldest first; of one session only, if asked for.
-    pub fn list(&self, session: Option<SessionId>, page: &PageRequest) -> Page<PromptRule> {
-        let rules = self.current();
-        let mut matching = rules
-            .iter()
-            .filter(|rule| session.is_none() || rule.session_id == session)
-            .filter(|rule| {
-                page.after
-                    .as_deref()
-                    .is_none_or(|after| rule.id.to_string().as_str() > after)
-            });
-        let items: Vec<PromptRule> = matching.by_ref().take(page.size).cloned().collect();
-        let next = matching
-            .next()
-            .and(items.last())
-            .map(|last| last.id.to_string());
-        Page { items, next }
-    }
+/// A page of rules, oldest first; of one session only, if asked for.
+pub(super) fn list(
+    rules: &[PromptRule],
+    session: Option<SessionId>,
+    page: &PageRequest,
+) -> Page<PromptRule> {
+    let mut matching = rules
+        .iter()
+        .filter(|rule| session.is_none() || rule.session_id == session)
+        .filter(|rule| {
+            page.after
+                .as_deref()
+                .is_none_or(|after| rule.id.to_string().as_str() > after)
+        });
+    let items: Vec<PromptRule> = matching.by_ref().take(page.size).cloned().collect();
+    let next = matching
+        .next()
+        .and(items.last())
+        .map(|last| last.id.to_string());
+    Page { items, next }
 }

@@ -41,6 +41,29 @@ pub(super) struct Index {
     connection: Connection,
 }
 
+/// Makes the file one that only its owner may read: transcripts are in it. The files that SQLite keeps beside
+/// it get its mode; those of an earlier time are closed as well.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::metadata(&name) {
+            Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
+                std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o600))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl Index {
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
         match Self::try_open(path) {
@@ -59,6 +82,10 @@ impl Index {
     }
 
     fn try_open(path: &Path) -> rusqlite::Result<Self> {
+        if let Err(problem) = private(path) {
+            // SQLite says in a moment what is wrong with the file, if it cannot be used.
+            tracing::warn!(%problem, "the search index could not be closed to other users");
+        }
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -172,24 +199,38 @@ impl Index {
         transaction.commit()
     }
 
-    /// What matches, newest first, with the row to go on from.
+    /// The row of an event, or of the next one of its session if retention has removed it.
+    pub(super) fn row_of(&self, session: SessionId, seq: u64) -> rusqlite::Result<Option<i64>> {
+        self.connection.query_row(
+            "SELECT min(id) FROM docs WHERE session = ?1 AND seq >= ?2",
+            params![session.to_string(), i64::try_from(seq).unwrap_or(i64::MAX)],
+            |row| row.get(0),
+        )
+    }
+
+    /// What matches, newest first; `among` these sessions only, if given.
     pub(super) fn find(
         &self,
         query: &Query,
-        session: Option<SessionId>,
+        among: Option<&[SessionId]>,
         kinds: &[EventKind],
         before: Option<i64>,
         limit: usize,
-    ) -> rusqlite::Result<Vec<(i64, Hit)>> {
+    ) -> rusqlite::Result<Vec<Hit>> {
         let mut sql = String::from(
             "SELECT docs.id, docs.session, docs.seq, docs.time, docs.kind, \
              snippet(texts, 0, '\u{2039}', '\u{203a}', '…', 24) \
              FROM texts JOIN docs ON docs.id = texts.rowid WHERE texts MATCH ?1",
         );
         let mut values = vec![Value::from(query.expression().to_owned())];
-        if let Some(session) = session {
-            values.push(Value::from(session.to_string()));
-            sql.push_str(&format!(" AND docs.session = ?{}", values.len()));
+        if let Some(among) = among {
+            // One value, however many sessions: the number of a statement's values is bounded.
+            let ids: Vec<String> = among.iter().map(SessionId::to_string).collect();
+            values.push(Value::from(serde_json::json!(ids).to_string()));
+            sql.push_str(&format!(
+                " AND docs.session IN (SELECT value FROM json_each(?{}))",
+                values.len()
+            ));
         }
         if let Some(before) = before {
             values.push(Value::from(before));
@@ -218,16 +259,13 @@ impl Index {
             ) else {
                 continue;
             };
-            hits.push((
-                row.get(0)?,
-                Hit {
-                    session_id,
-                    seq: row.get::<_, i64>(2)?.unsigned_abs(),
-                    time: Timestamp::from_micros(row.get(3)?),
-                    kind: *kind,
-                    snippet: row.get(5)?,
-                },
-            ));
+            hits.push(Hit {
+                session_id,
+                seq: row.get::<_, i64>(2)?.unsigned_abs(),
+                time: Timestamp::from_micros(row.get(3)?),
+                kind: *kind,
+                snippet: row.get(5)?,
+            });
         }
         Ok(hits)
     }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::index::Doc;
 use super::text::text_of;
 use crate::app::App;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::records;
 use crate::base::{Error, Result};
 use crate::store::{self, Stream};
@@ -58,7 +58,7 @@ async fn catch_up(app: &App) -> Result<()> {
             .store()
             .changes(records::SESSIONS, through, SESSIONS)
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         let Some(last) = changes.last().map(|change| change.revision) else {
             break;
         };
@@ -121,7 +121,7 @@ async fn index_session(app: &App, id: String) -> Result<()> {
                 continue;
             }
             Err(store::Error::NoStream { .. } | store::Error::Corrupt { .. }) => return Ok(()),
-            Err(error) => return Err(fault::from_store(error)),
+            Err(error) => return Err(failure::from_store(error)),
         };
         if chunks.is_empty() {
             return Ok(());

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use self::index::Index;
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::base::id::SessionId;
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Error, Result, Timestamp};
@@ -85,9 +86,10 @@ impl Search {
 }
 
 impl App {
-    /// Searches the text of transcripts, newest first.
+    /// Searches the text of transcripts that the caller sees, newest first.
     pub async fn search_events(
         &self,
+        caller: &Caller,
         query: &str,
         session: Option<SessionId>,
         kinds: &[EventKind],
@@ -95,13 +97,20 @@ impl App {
     ) -> Result<Page<Hit>> {
         let query = Query::parse(query)?;
         if let Some(id) = session {
-            self.get_session(id).await?;
+            self.get_session(caller, id).await?;
         }
+        let foreign = || Error::invalid("page_token", "is not one of this list");
+        // A page begins after an event, not after a row: rows count what others wrote too.
         let before = match &page.after {
-            Some(row) => Some(
-                row.parse::<i64>()
-                    .map_err(|_| Error::invalid("page_token", "is not one of this list"))?,
-            ),
+            Some(key) => {
+                let (id, seq) = key.split_once('/').ok_or_else(foreign)?;
+                let id: SessionId = id.parse().map_err(|_| foreign())?;
+                let seq: u64 = seq.parse().map_err(|_| foreign())?;
+                if !self.sees(caller, id).await? {
+                    return Err(foreign());
+                }
+                Some((id, seq))
+            }
             None => None,
         };
         let newest = *self.store().watch_revision().borrow();
@@ -110,16 +119,32 @@ impl App {
         let _ = tokio::time::timeout(CATCH_UP, through.wait_for(|at| *at >= newest)).await;
         let size = page.size;
         let kinds = kinds.to_vec();
-        let mut rows = self
+        let among = match session {
+            Some(id) => Some(vec![id]),
+            None => self.sessions_seen(caller).await?,
+        };
+        let found = self
             .search()
-            .with(move |index| index.find(&query, session, &kinds, before, size + 1))
+            .with(move |index| {
+                let before = match before {
+                    Some((id, seq)) => match index.row_of(id, seq)? {
+                        Some(row) => Some(row),
+                        None => return Ok(None),
+                    },
+                    None => None,
+                };
+                index
+                    .find(&query, among.as_deref(), &kinds, before, size + 1)
+                    .map(Some)
+            })
             .await?;
-        let more = rows.len() > size;
-        rows.truncate(size);
-        let next = rows.last().filter(|_| more).map(|(row, _)| row.to_string());
-        Ok(Page {
-            items: rows.into_iter().map(|(_, hit)| hit).collect(),
-            next,
-        })
+        let mut items = found.ok_or_else(foreign)?;
+        let more = items.len() > size;
+        items.truncate(size);
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|hit| format!("{}/{}", hit.session_id, hit.seq));
+        Ok(Page { items, next })
     }
 }

@@ -12,12 +12,11 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::step::{Changes, Step};
-use super::{Shared, timers};
-use crate::app::fault;
+use super::{Shared, fault, timers};
 use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
-use crate::domain::Lifecycle;
+use crate::domain::{EventBody, Lifecycle};
 use crate::store::{Append, Commit, Expect, Stream};
 
 /// How many steps may wait for a session; a caller beyond that waits for its turn.
@@ -72,7 +71,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
                 tracing::warn!(session = %id, ?error, "a change of the session could not be stored");
                 // The store's word decides: what this actor believed may be behind.
                 match Live::load(shared.store.as_ref(), id).await {
-                    Ok(Some(fresh)) => live = fresh,
+                    Ok(Some(mut fresh)) => {
+                        fresh.prompt_expiry = shared.options.prompt_expiry;
+                        live = fresh;
+                    }
                     Ok(None) | Err(_) => {
                         shared.forget(id);
                         return;
@@ -178,11 +180,15 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
     if commit.ops.is_empty() && commit.appends.is_empty() && commit.trims.is_empty() {
         return Ok(());
     }
-    shared
-        .store
-        .commit(commit)
-        .await
-        .map_err(fault::from_store)?;
+    fault::point(fault::BEFORE_COMMIT);
+    shared.commit(commit).await?;
+    fault::point(fault::AFTER_COMMIT);
+    for event in &changes.events {
+        if let EventBody::Ended { end } = &event.body {
+            metrics::counter!("baton_sessions_ended_total", "reason" => end.reason.as_str())
+                .increment(1);
+        }
+    }
     shared.transients.committed(&changes.events);
     if changes.nudge {
         shared.nudges.nudge(live.session.daemon_id);

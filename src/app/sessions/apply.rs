@@ -35,8 +35,19 @@ pub(super) fn records(
         for sha256 in &record.contents {
             step.refer(sha256);
         }
+        let mut turn = None;
         for event in record.events {
+            if let EventBody::TurnEnded {
+                is_error, reason, ..
+            } = &event.body
+            {
+                turn = Some(is_error.then(|| reason.clone()));
+            }
             apply(step, event, rules)?;
+        }
+        // After the whole record: a process that ends in its turn says by itself how it ended.
+        if let Some(failed) = turn {
+            finish_one_shot(step, failed)?;
         }
         step.stored_through(Origin {
             epoch,
@@ -87,10 +98,14 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule]) -> Result<()> 
                 step.input_moved(id, state, &reason)?;
             }
         }
+        EventBody::TurnStarted { .. } => {
+            step.live.session.in_turn = true;
+            step.push(event);
+        }
         EventBody::TurnEnded { .. } => {
+            step.live.session.in_turn = false;
             step.live.session.turns = step.live.session.turns.saturating_add(1);
             step.push(event);
-            finish_one_shot(step)?;
         }
         EventBody::UsageUpdated { total } => {
             step.live.session.usage = *total;
@@ -172,7 +187,8 @@ fn take_conversation(step: &mut Step<'_>, provider_session_id: &str) {
     step.op(lock);
 }
 
-fn finish_one_shot(step: &mut Step<'_>) -> Result<()> {
+/// Ends a session that was to have one turn. `failed` says why the turn did, if it did.
+fn finish_one_shot(step: &mut Step<'_>, failed: Option<String>) -> Result<()> {
     let session = &step.live.session;
     let done = session.one_shot
         && session.lifecycle == Lifecycle::Running
@@ -182,7 +198,10 @@ fn finish_one_shot(step: &mut Step<'_>) -> Result<()> {
     if !done {
         return Ok(());
     }
-    let end = EndInfo::because(EndReason::Completed, "its one turn is over");
+    let end = match failed {
+        None => EndInfo::because(EndReason::Completed, "its one turn is over"),
+        Some(why) => EndInfo::because(EndReason::Failed, format!("its one turn failed: {why}")),
+    };
     step.stop(end, false, false)
 }
 
@@ -210,13 +229,7 @@ fn ended(step: &mut Step<'_>, exit: EndInfo) -> Result<()> {
     }
     let suspended = session.suspending && session.lifecycle != Lifecycle::Pending;
     let end = match session.stopping.clone() {
-        // Why it was told to end says more than how the process went.
-        Some(wanted) => EndInfo {
-            exit_code: exit.exit_code,
-            signal: exit.signal,
-            stderr_tail: exit.stderr_tail,
-            ..wanted
-        },
+        Some(wanted) => exit.when_wanted(wanted.reason, &wanted.message),
         None => exit,
     };
     if step.live.session.lifecycle == Lifecycle::Starting && suspended {
@@ -348,13 +361,7 @@ pub(super) fn command_ended(
 
 /// A daemon says that it has never heard of a session that should run there, or has lost it.
 pub(super) fn unknown_to_daemon(step: &mut Step<'_>) -> Result<()> {
-    let session = &step.live.session;
-    let waits_for_start = step
-        .live
-        .commands
-        .values()
-        .any(|command| matches!(command.body, crate::domain::CommandBody::Start(_)));
-    if !session.lifecycle.is_living() || waits_for_start {
+    if !step.live.session.lifecycle.is_living() || step.live.waits_for_start() {
         return Ok(());
     }
     let end = EndInfo::because(

@@ -4,23 +4,22 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::fields;
-use super::{apply, lost};
+use super::{apply, fault, fields, index, lost};
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::fault;
-use crate::app::idempotency::{Begin, digest};
+use crate::app::idempotency::{Begin, Fresh, digest};
 use crate::app::records;
+use crate::app::sight::beyond;
 use crate::base::id::{CommandId, DaemonId, InputId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::command::StartCommand;
 use crate::domain::event::Origin as EventOrigin;
 use crate::domain::field;
 use crate::domain::harness::PermissionMode;
-use crate::domain::session::{ActivitySource, Limits, Mode};
+use crate::domain::session::{Limits, Mode};
 use crate::domain::{
-    Activity, Actor, Command, CommandBody, Delivery, EndInfo, EndReason, Event, EventBody, Input,
-    InputState, Lifecycle, Session, Usage,
+    Actor, Command, CommandBody, Delivery, EndInfo, EndReason, Event, EventBody, Input, InputState,
+    Lifecycle, Session,
 };
 use crate::store::{Append, Commit, Expect, Outbox, RecordOp, Stream};
 
@@ -57,6 +56,14 @@ pub struct NewSession {
     pub argv: Vec<String>,
 }
 
+/// How a request to make a session begins.
+enum Begun {
+    /// It was made before.
+    Repeat(Box<Session>),
+    /// It is to be made; the mark belongs in its commit.
+    Fresh(Fresh),
+}
+
 /// A session about to be stored for the first time.
 struct Birth {
     session: Session,
@@ -70,7 +77,7 @@ impl App {
         &self,
         caller: &Caller,
         request_id: &str,
-        new: NewSession,
+        mut new: NewSession,
     ) -> Result<Session> {
         fields::input("input", &new.input, true)?;
         field::path("cwd", &new.cwd)?;
@@ -103,26 +110,19 @@ impl App {
                 "this server has no interactive terminals; use the headless mode",
             ));
         }
+        confine(caller, &mut new)?;
         let limits = fields::limits(new.limits.clone(), &self.sessions().options().limits)?;
         let title = fields::title(&new.title, &new.input, &new.argv)?;
 
-        let request = digest(format!("{new:?}").as_bytes());
-        let begun = self
-            .idempotency()
-            .begin(caller, "CreateSession", request_id, request)
-            .await?;
-        let pending = match begun {
-            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
-            Begin::Fresh(pending) => pending,
+        let detail = format!("{new:?}");
+        let pending = match self
+            .begin_birth(caller, "CreateSession", request_id, &detail)
+            .await?
+        {
+            Begun::Repeat(session) => return Ok(*session),
+            Begun::Fresh(pending) => pending,
         };
-        let most = self.sessions().options().max_living;
-        if self.sessions().living(None).await?.len() >= most as usize {
-            return Err(Error::new(
-                Code::AtCapacity,
-                format!("this server has {most} living sessions, as many as it takes"),
-            ));
-        }
-        let daemon = self.place(&new).await?;
+        let daemon = self.place(caller, &new).await?;
         let now = self.clock().now();
         let actor = caller.actor();
         let cwd = if new.cwd.is_empty() {
@@ -131,9 +131,7 @@ impl App {
             new.cwd.clone()
         };
         let session = Session {
-            id: SessionId::generate(now),
             title,
-            daemon_id: daemon.id,
             capabilities: daemon
                 .offer
                 .harnesses
@@ -141,7 +139,6 @@ impl App {
                 .find(|harness| harness.name == new.harness)
                 .map(|harness| harness.capabilities)
                 .unwrap_or_default(),
-            harness: new.harness,
             model: new.model,
             permission_mode: new.permission_mode.unwrap_or_default(),
             mode: new.mode,
@@ -149,30 +146,15 @@ impl App {
             cwd,
             argv: new.argv,
             env_names: new.env_names,
-            lifecycle: Lifecycle::Pending,
-            end: None,
-            stopping: None,
-            suspending: false,
-            activity: Activity::Unknown,
-            activity_source: ActivitySource::Protocol,
-            activity_confidence: 0,
-            detached_since: None,
-            provider_session_id: String::new(),
-            resumed_from: None,
-            forked_from: None,
-            resumed_by: None,
-            created_at: now,
-            started_at: None,
-            ended_at: None,
-            last_event_at: now,
-            usage: Usage::default(),
-            turns: 0,
-            output_bytes: 0,
-            pending_prompts: 0,
-            queued_inputs: 0,
             limits,
             labels: new.labels,
-            created_by: actor.clone(),
+            ..Session::new(
+                SessionId::generate(now),
+                daemon.id,
+                new.harness,
+                actor.clone(),
+                now,
+            )
         };
         let mut birth = Birth::new(self.store().as_ref(), session, "", false, None, &actor, now)?;
         if !new.input.is_empty() {
@@ -194,16 +176,16 @@ impl App {
     ) -> Result<Session> {
         fields::input("input", &resume.input, true)?;
         field::word("model", &resume.model)?;
-        let request = digest(format!("{id}{resume:?}").as_bytes());
-        let begun = self
-            .idempotency()
-            .begin(caller, "ResumeSession", request_id, request)
-            .await?;
-        let pending = match begun {
-            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
-            Begin::Fresh(pending) => pending,
+        self.require_session(caller, id).await?;
+        let detail = format!("{id}{resume:?}");
+        let pending = match self
+            .begin_birth(caller, "ResumeSession", request_id, &detail)
+            .await?
+        {
+            Begun::Repeat(session) => return Ok(*session),
+            Begun::Fresh(pending) => pending,
         };
-        let (old, _) = self.get_session(id).await?;
+        let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
         may_resume(&old, resume.force)?;
         let mode = resume.permission_mode.unwrap_or(old.permission_mode);
@@ -296,16 +278,16 @@ impl App {
         input: String,
     ) -> Result<Session> {
         fields::input("input", &input, true)?;
-        let request = digest(format!("{id}{input}").as_bytes());
-        let begun = self
-            .idempotency()
-            .begin(caller, "ForkSession", request_id, request)
-            .await?;
-        let pending = match begun {
-            Begin::Repeat(answer) => return self.repeated_session(&answer).await,
-            Begin::Fresh(pending) => pending,
+        self.require_session(caller, id).await?;
+        let detail = format!("{id}{input}");
+        let pending = match self
+            .begin_birth(caller, "ForkSession", request_id, &detail)
+            .await?
+        {
+            Begun::Repeat(session) => return Ok(*session),
+            Begun::Fresh(pending) => pending,
         };
-        let (old, _) = self.get_session(id).await?;
+        let (old, _) = self.get_session(caller, id).await?;
         if !old.capabilities.fork {
             return Err(Error::new(
                 Code::NoResumableSession,
@@ -348,28 +330,68 @@ impl App {
         self.store_birth(birth, now).await
     }
 
+    /// What making a session begins with, whatever it is made from: a repeated request gets its first answer, and
+    /// a new one must find room.
+    async fn begin_birth(
+        &self,
+        caller: &Caller,
+        method: &'static str,
+        request_id: &str,
+        detail: &str,
+    ) -> Result<Begun> {
+        let begun = self
+            .idempotency()
+            .begin(caller, method, request_id, digest(detail.as_bytes()))
+            .await?;
+        match begun {
+            Begin::Repeat(answer) => {
+                let id = std::str::from_utf8(&answer).map_err(Error::internal)?;
+                let (session, _) = self.get_session(caller, id.parse()?).await?;
+                Ok(Begun::Repeat(Box::new(session)))
+            }
+            Begin::Fresh(pending) => {
+                self.sessions().check_room()?;
+                Ok(Begun::Fresh(pending))
+            }
+        }
+    }
+
     async fn store_birth(&self, birth: Birth, now: Timestamp) -> Result<Session> {
         let session = birth.session.clone();
         let (append, ops) = birth.into_parts(now)?;
-        self.store()
+        self.sessions()
             .commit(Commit {
                 appends: vec![append],
                 ops,
                 ..Commit::default()
             })
-            .await
-            .map_err(fault::from_store)?;
+            .await?;
+        fault::point(fault::AFTER_BIRTH);
         self.relay().nudge(session.daemon_id);
         // Its actor runs from the start, so that its timers do.
         self.sessions().step(session.id, |_| Ok(())).await?;
         Ok(session)
     }
+}
 
-    async fn repeated_session(&self, answer: &[u8]) -> Result<Session> {
-        let id = std::str::from_utf8(answer).map_err(Error::internal)?;
-        let (session, _) = self.get_session(id.parse()?).await?;
-        Ok(session)
+/// A narrowed caller starts sessions in its projects only. Where it names no directory, it means the first of
+/// them that the daemon may have.
+fn confine(caller: &Caller, new: &mut NewSession) -> Result<()> {
+    let Some(narrowing) = &caller.narrowing else {
+        return Ok(());
+    };
+    let mut projects = narrowing.projects.iter().filter(|project| {
+        let there = |asked| project.daemon_id.is_none_or(|id| id == asked);
+        new.daemon_id.is_none_or(there) && (new.cwd.is_empty() || project.contains(&new.cwd))
+    });
+    let project = projects
+        .next()
+        .ok_or_else(|| beyond(caller, "starts sessions in its projects only"))?;
+    if new.cwd.is_empty() {
+        new.cwd.clone_from(&project.directory);
+        new.daemon_id = new.daemon_id.or(project.daemon_id);
     }
+    Ok(())
 }
 
 /// What a caller wants of a continued session.
@@ -424,29 +446,20 @@ fn may_resume(old: &Session, force: bool) -> Result<()> {
 /// A new session that takes over what an old one was.
 fn successor(old: &Session, id: SessionId, actor: &Actor, now: Timestamp) -> Session {
     Session {
-        id,
-        lifecycle: Lifecycle::Pending,
-        end: None,
-        stopping: None,
-        suspending: false,
-        activity: Activity::Unknown,
-        activity_source: ActivitySource::Protocol,
-        activity_confidence: 0,
-        detached_since: None,
-        resumed_from: None,
-        forked_from: None,
-        resumed_by: None,
-        created_at: now,
-        started_at: None,
-        ended_at: None,
-        last_event_at: now,
-        usage: Usage::default(),
-        turns: 0,
-        output_bytes: 0,
-        pending_prompts: 0,
-        queued_inputs: 0,
-        created_by: actor.clone(),
-        ..old.clone()
+        title: old.title.clone(),
+        capabilities: old.capabilities,
+        model: old.model.clone(),
+        permission_mode: old.permission_mode,
+        mode: old.mode,
+        one_shot: old.one_shot,
+        cwd: old.cwd.clone(),
+        argv: old.argv.clone(),
+        env_names: old.env_names.clone(),
+        provider_session_id: old.provider_session_id.clone(),
+        ancestors: old.ancestors_of_next(),
+        limits: old.limits.clone(),
+        labels: old.labels.clone(),
+        ..Session::new(id, old.daemon_id, old.harness.clone(), actor.clone(), now)
     }
 }
 
@@ -523,6 +536,7 @@ impl Birth {
             &input,
             Expect::Absent,
         )?);
+        self.ops.push(index::input(&input));
         let accepted = EventBody::InputAccepted {
             input_id: input.id,
             text: input.text,
@@ -538,6 +552,7 @@ impl Birth {
         for (index, event) in self.events.iter_mut().enumerate() {
             event.seq = index as u64 + 1;
         }
+        self.ops.extend(index::born(&self.session));
         self.ops.push(records::put(
             records::session_key(self.session.id),
             &self.session,

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::app::fault;
+use super::index;
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 use crate::base::{Result, Timestamp};
-use crate::domain::prompt::{AnswerDelivery, PromptState};
-use crate::domain::{Activity, Command, Input, InputState, Lifecycle, Prompt, Session};
+use crate::domain::prompt::PromptState;
+use crate::domain::{
+    Activity, Command, CommandBody, Input, InputState, Lifecycle, Prompt, Session,
+};
 use crate::store::{Head, Origin, Store, Stream};
 
 /// Everything about a session that is not over and done with.
@@ -64,35 +67,29 @@ impl Live {
         }) = store
             .head(&Stream::session(id))
             .await
-            .map_err(fault::from_store)?
+            .map_err(failure::from_store)?
         {
             live.last_seq = last_seq;
             live.origin = origin;
         }
-        live.load_inputs(store).await?;
-        live.load_prompts(store).await?;
-        live.load_commands(store).await?;
+        // A session that is over for good has let go of everything.
+        if live.session.lifecycle != Lifecycle::Ended || live.session.is_lost() {
+            live.load_inputs(store).await?;
+            live.load_prompts(store).await?;
+            live.load_commands(store).await?;
+        }
         Ok(Some(live))
     }
 
     async fn load_inputs(&mut self, store: &dyn Store) -> Result<()> {
-        // Only what is not settled is kept; a session's inputs are read once, when its actor starts.
-        let prefix = records::input_prefix(self.session.id);
-        let mut after: Option<String> = None;
-        loop {
-            let page = store
-                .scan(&prefix, after.as_deref(), 500)
-                .await
-                .map_err(fault::from_store)?;
-            for record in &page {
-                let input: Input = records::decode(record)?;
-                if matches!(input.state, InputState::Queued | InputState::Delivered) {
-                    self.inputs.insert(input.id, input);
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
-                _ => break,
+        // Only what is not settled is kept, and only that is read.
+        let prefix = index::open_input_prefix(self.session.id);
+        for id in index::ids::<InputId>(store, &prefix).await? {
+            let key = records::input_key(self.session.id, id);
+            if let Some((input, _)) = records::get::<Input>(store, &key).await?
+                && index::is_open_input(&input)
+            {
+                self.inputs.insert(id, input);
             }
         }
         let mut queued: Vec<&Input> = self
@@ -106,26 +103,13 @@ impl Live {
     }
 
     async fn load_prompts(&mut self, store: &dyn Store) -> Result<()> {
-        let prefix = records::session_prompt_prefix(self.session.id);
-        let mut after: Option<String> = None;
-        loop {
-            let page = store
-                .scan(&prefix, after.as_deref(), 500)
-                .await
-                .map_err(fault::from_store)?;
-            for mark in &page {
-                let id = mark.key.get(prefix.len()..).unwrap_or_default();
-                let key = format!("{}{id}", records::PROMPTS);
-                if let Some((prompt, _)) = records::get::<Prompt>(store, &key).await?
-                    && (prompt.state == PromptState::Pending
-                        || prompt.delivery == AnswerDelivery::Queued)
-                {
-                    self.prompts.insert(prompt.id, prompt);
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
-                _ => break,
+        let prefix = index::open_prompt_prefix(self.session.id);
+        for id in index::ids::<PromptId>(store, &prefix).await? {
+            if let Some((prompt, _)) =
+                records::get::<Prompt>(store, &records::prompt_key(id)).await?
+                && index::is_open_prompt(&prompt)
+            {
+                self.prompts.insert(id, prompt);
             }
         }
         Ok(())
@@ -138,7 +122,7 @@ impl Live {
             let page = store
                 .pending(&daemon, after.as_deref(), 500)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for entry in &page {
                 let command: Command =
                     serde_json::from_slice(&entry.value).map_err(crate::base::Error::internal)?;
@@ -183,6 +167,25 @@ impl Live {
             .any(|input| input.state == InputState::Delivered)
     }
 
+    /// Whether the command that starts the session has no outcome yet.
+    pub fn waits_for_start(&self) -> bool {
+        let is_start = |command: &Command| matches!(command.body, CommandBody::Start(_));
+        self.commands.values().any(is_start)
+    }
+
+    /// Whether the session has not begun: nothing says that its daemon has ever had the start.
+    pub fn is_unstarted(&self) -> bool {
+        self.session.lifecycle == Lifecycle::Pending && self.waits_for_start()
+    }
+
+    /// When the session ends as lost, if its daemon does not come back before. One that has not begun has
+    /// nothing to lose: its start waits for the daemon, however long that takes.
+    pub fn lost_at(&self, grace: Duration) -> Option<Timestamp> {
+        let may_be_lost = self.session.lifecycle.is_living() && !self.is_unstarted();
+        let since = self.session.detached_since.filter(|_| may_be_lost)?;
+        Some(since.saturating_add(grace))
+    }
+
     /// When something is due by itself: a prompt's expiry, a limit, the end of the grace period.
     pub fn next_due(&self, grace: Duration) -> Option<Timestamp> {
         let session = &self.session;
@@ -192,11 +195,7 @@ impl Live {
             .filter(|prompt| prompt.state == PromptState::Pending)
             .filter_map(|prompt| prompt.expires_at)
             .collect();
-        if session.lifecycle.is_living()
-            && let Some(since) = session.detached_since
-        {
-            due.push(since.saturating_add(grace));
-        }
+        due.extend(self.lost_at(grace));
         if session.lifecycle == Lifecycle::Running && session.stopping.is_none() {
             if let (Some(runtime), Some(start)) = (session.limits.runtime, session.started_at) {
                 due.push(start.saturating_add(runtime));

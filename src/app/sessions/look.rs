@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use super::index;
 use crate::app::App;
-use crate::app::fault;
+use crate::app::access::Caller;
+use crate::app::failure;
 use crate::app::records;
+use crate::base::Result;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::page::{Page, PageRequest};
-use crate::base::{Error, Result};
 use crate::domain::field;
 use crate::domain::policy::is_within;
 use crate::domain::{Lifecycle, Session};
-use crate::store::{Head, Stream};
+use crate::store::{Head, Record, Stream};
 
 /// How many records one call looks at before it gives back a shorter page.
 const SCAN_LIMIT: usize = 10_000;
+/// How many records are read at once.
+const CHUNK: usize = 200;
 
 /// Which sessions are wanted.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,18 @@ pub struct SessionFilter {
 }
 
 impl SessionFilter {
+    /// The marks that those that fit are among; `None` if there are none that are fewer than all.
+    fn marks(&self) -> Option<Vec<String>> {
+        // Those that ended are nearly all there are.
+        let few = !self.lifecycles.is_empty() && !self.lifecycles.contains(&Lifecycle::Ended);
+        if few {
+            let prefixes = self.lifecycles.iter().copied();
+            return Some(prefixes.map(index::lifecycle_prefix).collect());
+        }
+        self.daemon_id
+            .map(|daemon| vec![index::daemon_prefix(daemon)])
+    }
+
     fn fits(&self, session: &Session) -> bool {
         self.daemon_id.is_none_or(|id| id == session.daemon_id)
             && (self.lifecycles.is_empty() || self.lifecycles.contains(&session.lifecycle))
@@ -59,16 +75,14 @@ pub struct Shown {
 }
 
 impl App {
-    /// One session, with its record's revision.
-    pub async fn get_session(&self, id: SessionId) -> Result<(Session, u64)> {
-        records::get(self.store().as_ref(), &records::session_key(id))
-            .await?
-            .ok_or_else(|| Error::not_found("session", id))
+    /// A session's record with its revision, whoever asks; `None` if there is none.
+    pub(crate) async fn session_record(&self, id: SessionId) -> Result<Option<(Session, u64)>> {
+        records::get(self.store().as_ref(), &records::session_key(id)).await
     }
 
     /// One session as it is shown.
-    pub async fn show_session(&self, id: SessionId) -> Result<Shown> {
-        let (session, revision) = self.get_session(id).await?;
+    pub async fn show_session(&self, caller: &Caller, id: SessionId) -> Result<Shown> {
+        let (session, revision) = self.get_session(caller, id).await?;
         self.shown(session, revision).await
     }
 
@@ -78,7 +92,7 @@ impl App {
             .store()
             .head(&Stream::session(session.id))
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(Shown {
             session,
             revision,
@@ -86,55 +100,78 @@ impl App {
         })
     }
 
-    /// Sessions, newest first.
+    /// Sessions that the caller sees, newest first.
     pub async fn list_sessions(
         &self,
+        caller: &Caller,
         filter: &SessionFilter,
         page: &PageRequest,
     ) -> Result<Page<Shown>> {
         field::word("harness", &filter.harness)?;
         field::path("cwd", &filter.cwd)?;
         field::labels("labels", &filter.labels)?;
-        let mut before = match &page.after {
-            Some(id) => Some(records::session_key(id.parse()?)),
+        let mut before: Option<SessionId> = match &page.after {
+            Some(id) => Some(id.parse()?),
             None => None,
         };
+        let marks = filter.marks();
         let mut items = Vec::new();
         let mut looked_at = 0;
         loop {
-            let chunk = self
-                .store()
-                .scan_back(records::SESSIONS, before.as_deref(), 200)
-                .await
-                .map_err(fault::from_store)?;
+            let (chunk, last) = self.chunk(marks.as_deref(), before).await?;
             for record in &chunk {
-                if items.len() == page.size {
-                    return Ok(Page {
-                        items,
-                        next: last_id(before.as_deref()),
-                    });
-                }
-                before = Some(record.key.clone());
                 looked_at += 1;
                 let session: Session = records::decode(record)?;
-                if filter.fits(&session) {
-                    items.push(self.shown(session, record.revision).await?);
+                if !caller.sees(&session) || !filter.fits(&session) {
+                    continue;
                 }
+                // That there is another page, and where it begins, is said of what the caller sees only.
+                if items.len() == page.size {
+                    let next = items.last().map(|last: &Shown| last.session.id.to_string());
+                    return Ok(Page { items, next });
+                }
+                items.push(self.shown(session, record.revision).await?);
             }
-            if chunk.len() < 200 {
-                return Ok(Page { items, next: None });
+            match last {
+                Some(last) => before = Some(last),
+                None => return Ok(Page { items, next: None }),
             }
-            if looked_at >= SCAN_LIMIT {
-                return Ok(Page {
-                    items,
-                    next: last_id(before.as_deref()),
-                });
+            // A shorter page would tell a narrowed caller of the sessions that were looked at in vain.
+            if looked_at >= SCAN_LIMIT && caller.narrowing.is_none() {
+                let next = before.map(|id| id.to_string());
+                return Ok(Page { items, next });
             }
         }
     }
-}
 
-fn last_id(key: Option<&str>) -> Option<String> {
-    key.and_then(|key| key.strip_prefix(records::SESSIONS))
-        .map(str::to_owned)
+    /// The next sessions before one, newest first: of all, or of those that have one of the marks. With the
+    /// last one that was looked at, unless it was the last there is.
+    async fn chunk(
+        &self,
+        marks: Option<&[String]>,
+        before: Option<SessionId>,
+    ) -> Result<(Vec<Record>, Option<SessionId>)> {
+        let store = self.store().as_ref();
+        let Some(prefixes) = marks else {
+            let before = before.map(records::session_key);
+            let chunk = store
+                .scan_back(records::SESSIONS, before.as_deref(), CHUNK)
+                .await
+                .map_err(failure::from_store)?;
+            let last = match chunk.last() {
+                Some(last) if chunk.len() == CHUNK => Some(records::decode::<Session>(last)?.id),
+                _ => None,
+            };
+            return Ok((chunk, last));
+        };
+        let ids = index::newest(store, prefixes, before, CHUNK).await?;
+        let mut chunk = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let key = records::session_key(*id);
+            // One that was deleted meanwhile is not there.
+            chunk.extend(store.get(&key).await.map_err(failure::from_store)?);
+        }
+        let last = ids.last().filter(|_| ids.len() == CHUNK).copied();
+        Ok((chunk, last))
+    }
 }

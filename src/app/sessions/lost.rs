@@ -3,7 +3,7 @@
 use super::step::Step;
 use crate::app::records;
 use crate::base::Result;
-use crate::domain::{Activity, EndInfo, EventBody, Lifecycle};
+use crate::domain::{Activity, EndInfo, EventBody, InputState, Lifecycle};
 
 /// The daemon's link is gone. Neither an end nor a failure: only the link fact changes.
 pub(super) fn detached(step: &mut Step<'_>, epoch: u64) -> Result<()> {
@@ -33,7 +33,7 @@ pub(super) fn attached(step: &mut Step<'_>, epoch: u64, alive: bool) -> Result<(
         attached: true,
         epoch,
     });
-    Ok(())
+    step.deliver_next()
 }
 
 /// Ends the session as lost. Unlike every other end it keeps what waits: prompts, commands and queued
@@ -66,6 +66,22 @@ pub(super) fn give_up(step: &mut Step<'_>) -> Result<()> {
     let commands: Vec<_> = step.live.commands.keys().copied().collect();
     for id in commands {
         step.settle(id);
+    }
+    let inputs: Vec<_> = step
+        .live
+        .inputs
+        .values()
+        .map(|input| (input.id, input.state))
+        .collect();
+    for (id, state) in inputs {
+        let (state, reason) = match state {
+            InputState::Delivered => (
+                InputState::Indeterminate,
+                "the session was given up before its agent said that it took the input",
+            ),
+            _ => (InputState::Withdrawn, "the session was given up"),
+        };
+        step.input_moved(id, state, reason)?;
     }
     let session = &step.live.session;
     if !session.provider_session_id.is_empty() {

@@ -3,7 +3,9 @@
 mod actor;
 mod apply;
 mod create;
+pub mod fault;
 mod fields;
+mod index;
 mod live;
 mod look;
 mod lost;
@@ -32,12 +34,11 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::app::events::Transients;
-use crate::app::fault;
-use crate::app::records;
+use crate::app::failure;
 use crate::base::id::{DaemonId, SessionId};
-use crate::base::{Error, Result, SharedClock};
+use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::session::Limits;
-use crate::store::SharedStore;
+use crate::store::{Commit, SharedStore};
 
 /// What a server says about all sessions.
 #[derive(Clone, Debug)]
@@ -77,11 +78,23 @@ pub(super) struct Shared {
     pub(super) transients: Arc<Transients>,
     pub(super) nudges: Arc<dyn Nudge>,
     actors: Mutex<HashMap<SessionId, mpsc::Sender<actor::Job>>>,
+    living: index::Living,
     loading: tokio::sync::Mutex<()>,
     jobs: TaskTracker,
 }
 
 impl Shared {
+    /// Commits, and notes which sessions live after that.
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        let marks = index::Living::marks(&commit.ops);
+        self.store
+            .commit(commit)
+            .await
+            .map_err(failure::from_store)?;
+        self.living.committed(&marks);
+        Ok(())
+    }
+
     /// Takes an actor out of the register if nobody is about to use it.
     fn retire(&self, id: SessionId, jobs: &mpsc::Receiver<actor::Job>) -> bool {
         let mut actors = self.actors.lock();
@@ -90,12 +103,15 @@ impl Shared {
             return false;
         }
         actors.remove(&id);
+        drop(actors);
+        self.transients.ended(id);
         true
     }
 
     /// Takes an actor out of the register whatever waits for it.
     fn forget(&self, id: SessionId) {
         self.actors.lock().remove(&id);
+        self.transients.ended(id);
     }
 }
 
@@ -122,6 +138,7 @@ impl Sessions {
                 transients,
                 nudges,
                 actors: Mutex::default(),
+                living: index::Living::default(),
                 loading: tokio::sync::Mutex::default(),
                 jobs: TaskTracker::new(),
             }),
@@ -173,41 +190,59 @@ impl Sessions {
         Ok(actor)
     }
 
+    /// Whether a session lives, or was spoken of just now.
+    pub(crate) fn has_actor(&self, id: SessionId) -> bool {
+        self.running(id).is_some()
+    }
+
+    /// How many sessions have an actor.
+    pub fn actors(&self) -> usize {
+        self.shared.actors.lock().len()
+    }
+
     fn running(&self, id: SessionId) -> Option<mpsc::Sender<actor::Job>> {
         let actors = self.shared.actors.lock();
         actors.get(&id).filter(|actor| !actor.is_closed()).cloned()
     }
 
     /// Ids of all living sessions, of one daemon or of all.
-    pub async fn living(&self, daemon: Option<DaemonId>) -> Result<Vec<SessionId>> {
-        let prefix = match daemon {
-            Some(daemon) => records::living_prefix(daemon),
-            None => records::LIVING.to_owned(),
-        };
-        let mut ids = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .shared
-                .store
-                .scan(&prefix, after.as_deref(), 500)
-                .await
-                .map_err(fault::from_store)?;
-            for mark in &page {
-                let id = mark.key.rsplit('/').next().unwrap_or_default();
-                ids.push(id.parse::<SessionId>().map_err(Error::internal)?);
-            }
-            match page.last() {
-                Some(last) if page.len() == 500 => after = Some(last.key.clone()),
-                _ => return Ok(ids),
-            }
+    pub fn living(&self, daemon: Option<DaemonId>) -> Vec<SessionId> {
+        self.shared.living.ids(daemon)
+    }
+
+    /// How many sessions live, of one daemon or of all.
+    pub fn living_count(&self, daemon: Option<DaemonId>) -> usize {
+        self.shared.living.count(daemon)
+    }
+
+    /// Refuses a further living session when there are as many as this server takes.
+    pub(super) fn check_room(&self) -> Result<()> {
+        let most = self.options().max_living;
+        if self.living_count(None) < most as usize {
+            return Ok(());
         }
+        Err(Error::new(
+            Code::AtCapacity,
+            format!("this server has {most} living sessions, as many as it takes"),
+        ))
+    }
+
+    /// Commits what a session's step has gathered, or its birth.
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        self.shared.commit(commit).await
+    }
+
+    /// Reads what is held in memory; before anything else.
+    pub(crate) async fn load(&self) -> Result<()> {
+        let store = self.shared.store.as_ref();
+        index::build(store).await?;
+        self.shared.living.load(store).await
     }
 
     /// After a start: every session that was living is detached until its daemon comes back, and has an
     /// actor, so that its timers run.
     pub async fn start(&self) -> Result<()> {
-        for id in self.living(None).await? {
+        for id in self.living(None) {
             let outcome = self.step(id, |step| lost::detached(step, 0)).await;
             if let Err(error) = outcome {
                 tracing::error!(session = %id, ?error, "a session could not be taken up again");

@@ -1,10 +1,10 @@
 //! The queue: inputs that wait for an agent, in order.
 
-use super::fields;
 use super::step::Step;
+use super::{fields, index};
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::fault;
+use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
 use crate::base::id::{InputId, SessionId};
@@ -13,6 +13,11 @@ use crate::base::{Code, Error, Result};
 use crate::domain::input::MAX_QUEUED_INPUTS;
 use crate::domain::{CommandBody, Delivery, EventBody, Input, InputState, Lifecycle};
 use crate::store::Expect;
+
+/// How many records are read at once.
+const CHUNK: usize = 200;
+/// How many records one call looks at before it gives back a shorter page.
+const SCAN_LIMIT: usize = 10_000;
 
 impl App {
     /// Sends text to an agent: now if it is idle, into the turn if asked for and possible, else queued.
@@ -25,6 +30,7 @@ impl App {
         delivery: Delivery,
     ) -> Result<(Input, u64)> {
         fields::input("text", &text, false)?;
+        self.require_session(caller, session).await?;
         let request = digest(format!("{session}{delivery:?}{text}").as_bytes());
         let begun = self
             .idempotency()
@@ -61,7 +67,9 @@ impl App {
                 let steer = delivery == Delivery::Steer;
                 step.accept_input(input, steer)?;
                 let session = &step.live.session;
-                if steer && session.capabilities.steer && session.lifecycle == Lifecycle::Running {
+                let reachable =
+                    session.lifecycle == Lifecycle::Running && session.detached_since.is_none();
+                if steer && session.capabilities.steer && reachable {
                     return step.deliver(id, true);
                 }
                 step.deliver_next()
@@ -71,8 +79,8 @@ impl App {
         self.get_input(session, id).await
     }
 
-    /// One input.
-    pub async fn get_input(&self, session: SessionId, id: InputId) -> Result<(Input, u64)> {
+    /// One input of a session, whoever asks.
+    pub(crate) async fn get_input(&self, session: SessionId, id: InputId) -> Result<(Input, u64)> {
         records::get(self.store().as_ref(), &records::input_key(session, id))
             .await?
             .ok_or_else(|| Error::not_found("input", id))
@@ -81,55 +89,84 @@ impl App {
     /// The inputs of a session: the queue first, in order, then the newest of the rest.
     pub async fn list_inputs(
         &self,
+        caller: &Caller,
         session: SessionId,
         states: &[InputState],
         page: &PageRequest,
     ) -> Result<Page<(Input, u64)>> {
-        self.get_session(session).await?;
+        self.get_session(caller, session).await?;
+        // A page's key says which part of the list it is in: `q/` the queue, `o/` the others.
+        let (in_queue, after) = match page.after.as_deref() {
+            None => (true, None),
+            Some(key) => match key.split_once('/') {
+                Some((part @ ("q" | "o"), id)) => (part == "q", Some(id.parse::<InputId>()?)),
+                _ => return Err(Error::invalid("page_token", "is not one of this list")),
+            },
+        };
+        let wanted = |state: InputState| states.is_empty() || states.contains(&state);
+        let mut items = Vec::new();
+        if in_queue && wanted(InputState::Queued) {
+            let queue = self.queue(session).await?;
+            // One that has left the queue meanwhile was before all that still wait.
+            let start = after
+                .and_then(|after| queue.iter().position(|(input, _)| input.id == after))
+                .map_or(0, |index| index + 1);
+            let more = queue.len() > start + page.size;
+            items.extend(queue.into_iter().skip(start).take(page.size));
+            if more {
+                let next = items.last().map(|(input, _)| format!("q/{}", input.id));
+                return Ok(Page { items, next });
+            }
+        }
+        if states == [InputState::Queued] {
+            return Ok(Page { items, next: None });
+        }
+        let mut before = after
+            .filter(|_| !in_queue)
+            .map(|id| records::input_key(session, id));
         let prefix = records::input_prefix(session);
-        let mut queued = Vec::new();
-        let mut rest = Vec::new();
-        let mut before: Option<String> = None;
+        let mut looked_at = 0;
         loop {
             let chunk = self
                 .store()
-                .scan_back(&prefix, before.as_deref(), 500)
+                .scan_back(&prefix, before.as_deref(), CHUNK)
                 .await
-                .map_err(fault::from_store)?;
+                .map_err(failure::from_store)?;
             for record in &chunk {
-                let input: Input = records::decode(record)?;
-                if !states.is_empty() && !states.contains(&input.state) {
-                    continue;
+                if items.len() >= page.size || looked_at >= SCAN_LIMIT {
+                    let last = before.as_deref().and_then(|key| key.strip_prefix(&prefix));
+                    // Where nothing of this part was looked at yet, it begins with the newest.
+                    let last = last
+                        .map_or_else(|| InputId::from_bits(u128::MAX).to_string(), str::to_owned);
+                    return Ok(Page {
+                        items,
+                        next: Some(format!("o/{last}")),
+                    });
                 }
-                if input.state == InputState::Queued {
-                    queued.push((input, record.revision));
-                } else {
-                    rest.push((input, record.revision));
+                looked_at += 1;
+                before = Some(record.key.clone());
+                let input: Input = records::decode(record)?;
+                if input.state != InputState::Queued && wanted(input.state) {
+                    items.push((input, record.revision));
                 }
             }
-            match chunk.last() {
-                Some(last) if chunk.len() == 500 => before = Some(last.key.clone()),
-                _ => break,
+            if chunk.len() < CHUNK {
+                return Ok(Page { items, next: None });
             }
         }
-        queued.sort_by_key(|(input, _)| input.position);
-        let all: Vec<(Input, u64)> = queued.into_iter().chain(rest).collect();
-        let start = match &page.after {
-            None => 0,
-            Some(after) => {
-                let after: InputId = after.parse()?;
-                all.iter()
-                    .position(|(input, _)| input.id == after)
-                    .map_or(all.len(), |index| index + 1)
-            }
-        };
-        let more = all.len() > start + page.size;
-        let items: Vec<(Input, u64)> = all.into_iter().skip(start).take(page.size).collect();
-        let next = items
-            .last()
-            .filter(|_| more)
-            .map(|(input, _)| input.id.to_string());
-        Ok(Page { items, next })
+    }
+
+    /// The inputs that wait, in order.
+    async fn queue(&self, session: SessionId) -> Result<Vec<(Input, u64)>> {
+        let mut queue = Vec::new();
+        let prefix = index::open_input_prefix(session);
+        for id in index::ids::<InputId>(self.store().as_ref(), &prefix).await? {
+            let key = records::input_key(session, id);
+            let found = records::get::<Input>(self.store().as_ref(), &key).await?;
+            queue.extend(found.filter(|(input, _)| input.state == InputState::Queued));
+        }
+        queue.sort_by_key(|(input, _)| input.position);
+        Ok(queue)
     }
 
     /// Changes the text of a queued input. `revision`: only if its record is still at that.
@@ -142,6 +179,7 @@ impl App {
         revision: Option<u64>,
     ) -> Result<(Input, u64)> {
         fields::input("text", &text, false)?;
+        self.require_session(caller, session).await?;
         let (_, current) = self.get_input(session, id).await?;
         if revision.is_some_and(|revision| revision != current) {
             return Err(Error::new(
@@ -155,9 +193,8 @@ impl App {
                 let mut input = queued(step, id)?.clone();
                 input.text.clone_from(&text);
                 let expect = revision.map_or(Expect::Any, Expect::Revision);
-                let op = records::put(records::input_key(session, id), &input, expect)?;
+                step.keep_input(&input, expect)?;
                 step.live.inputs.insert(id, input);
-                step.op(op);
                 step.emit_by(
                     &actor,
                     EventBody::InputChanged {
@@ -176,6 +213,7 @@ impl App {
     /// Moves a queued input to a place in the queue, from 1; beyond the end is last.
     pub async fn move_input(
         &self,
+        caller: &Caller,
         session: SessionId,
         id: InputId,
         position: u32,
@@ -183,6 +221,7 @@ impl App {
         if position == 0 {
             return Err(Error::invalid("position", "counts from 1"));
         }
+        self.require_session(caller, session).await?;
         self.get_input(session, id).await?;
         self.sessions()
             .step(session, move |step| {
@@ -199,7 +238,7 @@ impl App {
             after: None,
         };
         let queue = self
-            .list_inputs(session, &[InputState::Queued], &page)
+            .list_inputs(caller, session, &[InputState::Queued], &page)
             .await?;
         Ok(queue.items)
     }
@@ -211,6 +250,7 @@ impl App {
         session: SessionId,
         id: InputId,
     ) -> Result<(Input, u64)> {
+        self.require_session(caller, session).await?;
         self.get_input(session, id).await?;
         let by = caller.actor().name;
         self.sessions()

@@ -1,7 +1,9 @@
 //! What a daemon's link says of sessions, and what the server says back.
 
-use super::{Sessions, Stored, apply, lost};
-use crate::app::fault;
+use std::collections::HashSet;
+
+use super::{Sessions, Stored, apply, fault, lost};
+use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
@@ -36,7 +38,7 @@ impl Sessions {
             .store
             .head(&Stream::session(id))
             .await
-            .map_err(fault::from_store)?;
+            .map_err(failure::from_store)?;
         Ok(Reported::Owned(
             head.map(|head| head.origin).unwrap_or_default(),
         ))
@@ -49,6 +51,7 @@ impl Sessions {
         epoch: u64,
         known: &[(SessionId, bool)],
     ) -> Result<()> {
+        let named: HashSet<SessionId> = known.iter().map(|(id, _)| *id).collect();
         for (id, alive) in known.iter().copied() {
             let outcome = self
                 .step(id, move |step| {
@@ -59,9 +62,10 @@ impl Sessions {
                 })
                 .await;
             self.note(id, outcome);
+            fault::point(fault::MID_LINKED);
         }
-        for id in self.living(Some(daemon)).await? {
-            if known.iter().any(|(known, _)| *known == id) {
+        for id in self.living(Some(daemon)) {
+            if named.contains(&id) {
                 continue;
             }
             let outcome = self
@@ -77,9 +81,10 @@ impl Sessions {
 
     /// A daemon's link is gone.
     pub async fn unlinked(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
-        for id in self.living(Some(daemon)).await? {
+        for id in self.living(Some(daemon)) {
             let outcome = self.step(id, move |step| lost::detached(step, epoch)).await;
             self.note(id, outcome);
+            fault::point(fault::MID_UNLINKED);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::index;
 use super::live::Live;
 use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
@@ -118,6 +119,12 @@ impl<'a> Step<'a> {
         self.op(op);
     }
 
+    /// Notes that the session's log refers to content no longer.
+    pub fn unrefer(&mut self, sha256: &str) {
+        let refer = self.store.refer_op(&Stream::session(self.id()), sha256);
+        self.op(records::remove(refer.key));
+    }
+
     /// Says how far the spool is stored with this step.
     pub fn stored_through(&mut self, origin: Origin) {
         self.live.origin = origin;
@@ -183,6 +190,9 @@ impl<'a> Step<'a> {
             (false, true) => self.op(records::mark(living, "")),
             _ => {}
         }
+        for op in index::moved(self.id(), from, to) {
+            self.op(op);
+        }
         self.emit(EventBody::LifecycleChanged { from, to });
         Ok(())
     }
@@ -201,13 +211,9 @@ impl<'a> Step<'a> {
             input.position = 0;
         }
         let input = input.clone();
-        self.op(records::put(
-            records::input_key(input.session_id, id),
-            &input,
-            Expect::Any,
-        )?);
+        self.keep_input(&input, Expect::Any)?;
         // What has reached its last state is the store's to remember.
-        if !matches!(state, InputState::Queued | InputState::Delivered) {
+        if !index::is_open_input(&input) {
             self.live.inputs.remove(&id);
         }
         self.live
@@ -220,6 +226,14 @@ impl<'a> Step<'a> {
             text: String::new(),
             reason: reason.to_owned(),
         });
+        Ok(())
+    }
+
+    /// Writes an input's record and its mark.
+    pub fn keep_input(&mut self, input: &Input, expect: Expect) -> Result<()> {
+        let key = records::input_key(input.session_id, input.id);
+        self.op(records::put(key, input, expect)?);
+        self.op(index::input(input));
         Ok(())
     }
 
@@ -253,12 +267,8 @@ impl<'a> Step<'a> {
             };
             if input.position != position {
                 input.position = position;
-                let op = records::put(
-                    records::input_key(input.session_id, *id),
-                    &*input,
-                    Expect::Any,
-                )?;
-                self.changes.ops.insert(op.key.clone(), op);
+                let input = input.clone();
+                self.keep_input(&input, Expect::Any)?;
             }
         }
         let queued = u32::try_from(order.len()).unwrap_or(u32::MAX);
@@ -284,8 +294,8 @@ impl<'a> Step<'a> {
         } else {
             records::remove(mark)
         });
-        // A prompt is live while it waits for an answer, or its answer is on its way.
-        if pending || prompt.delivery == AnswerDelivery::Queued {
+        self.op(index::prompt(&prompt));
+        if index::is_open_prompt(&prompt) {
             self.live.prompts.insert(id, prompt);
         } else {
             self.live.prompts.remove(&id);
@@ -339,14 +349,19 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Gives the agent its next input, if it waits for one.
+    /// Gives the agent its next input, if it waits for one and its machine is linked: while the machine is
+    /// away the queue stays a person's to change.
     pub fn deliver_next(&mut self) -> Result<()> {
         let session = &self.live.session;
+        let takes = match session.activity {
+            Activity::AwaitingInput | Activity::Unknown => true,
+            // Only tasks in the background: they may never end, and the agent takes input beside them.
+            Activity::Working => session.turns > 0 && !session.in_turn,
+            Activity::AwaitingPrompt => false,
+        };
         let ready = session.lifecycle == Lifecycle::Running
-            && matches!(
-                session.activity,
-                Activity::AwaitingInput | Activity::Unknown
-            )
+            && session.detached_since.is_none()
+            && takes
             && !self.live.has_input_on_its_way();
         if !ready {
             return Ok(());
@@ -432,6 +447,7 @@ impl<'a> Step<'a> {
         self.live.session.stopping = None;
         self.live.session.suspending = false;
         self.live.session.activity = Activity::Unknown;
+        self.live.session.in_turn = false;
         self.live.session.end = Some(end.clone());
         self.emit(EventBody::Ended { end });
         self.move_to(if suspended {

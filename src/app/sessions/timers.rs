@@ -60,12 +60,7 @@ fn expire_prompts(step: &mut Step<'_>) -> Result<()> {
 /// The grace period is over: the session ends as lost. Its process may still run; if it is found alive,
 /// the session goes on.
 fn lose(step: &mut Step<'_>, grace: Duration) -> Result<()> {
-    let session = &step.live.session;
-    let lost = session.lifecycle.is_living()
-        && session
-            .detached_since
-            .is_some_and(|since| since.saturating_add(grace) <= step.now);
-    if !lost {
+    if step.live.lost_at(grace).is_none_or(|at| at > step.now) {
         return Ok(());
     }
     let message = format!(

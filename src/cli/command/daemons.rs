@@ -220,9 +220,9 @@ async fn join(
         "{JOIN_TOKEN_VARIABLE}={} baton daemon --server {url} --root \"$HOME\"",
         quoted(&response.secret)
     );
+    // The command has the secret in it: said once, it is as easily left out of a log.
     let value = serde_json::json!({
         "token": response.token.as_ref().map(json::token),
-        "secret": response.secret,
         "command": command,
     });
     out.show(&value, || command.clone())?;

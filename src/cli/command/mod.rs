@@ -2,6 +2,7 @@
 
 mod answer;
 mod console_link;
+mod content;
 mod daemon;
 mod daemons;
 mod doctor;
@@ -68,9 +69,12 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Queue(args) => queue::run(global, out, args).await,
         Command::Interrupt(args) => session::interrupt(global, out, &args.session).await,
         Command::End(args) => session::end(global, out, args).await,
+        Command::Set(args) => session::set(global, out, args).await,
         Command::Suspend(args) => session::suspend(global, out, &args.session).await,
         Command::Resume(args) => session::resume(global, out, args).await,
         Command::Fork(args) => session::fork(global, out, args).await,
+        Command::Delete(args) => session::delete(global, out, args).await,
+        Command::Content(args) => content::run(global, out, args).await,
         Command::Prompts(args) => prompts::run(global, out, args).await,
         Command::Answer(args) => answer::run(global, out, args).await,
         Command::Rules(args) => rules::run(global, out, args).await,

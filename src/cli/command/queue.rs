@@ -8,6 +8,7 @@ use crate::cli::output::style::Tone;
 use crate::cli::output::table::Table;
 use crate::cli::output::{Out, json};
 use crate::cli::resolve;
+use crate::client::Client;
 use crate::wire::v1;
 
 /// `baton queue`
@@ -17,15 +18,13 @@ pub async fn run(global: &Global, out: &Out, args: QueueArgs) -> anyhow::Result<
     let session_id = session.to_string();
     match args.action.unwrap_or(QueueAction::List { all: false }) {
         QueueAction::List { all } => {
-            let states = if all {
-                Vec::new()
-            } else {
-                vec![v1::InputState::Queued.into()]
-            };
+            if !all {
+                return show(out, &queued(&client, session_id).await?);
+            }
             let page = client
                 .list_inputs(v1::ListInputsRequest {
                     session_id,
-                    states,
+                    states: Vec::new(),
                     page_size: 1_000,
                     page_token: String::new(),
                 })
@@ -35,15 +34,15 @@ pub async fn run(global: &Global, out: &Out, args: QueueArgs) -> anyhow::Result<
         QueueAction::Edit { input, text: new } => {
             let new = text(&new)?;
             let id = resolve::input(&client, session, &input).await?;
-            let response = client
+            client
                 .update_input(v1::UpdateInputRequest {
-                    session_id,
+                    session_id: session_id.clone(),
                     input_id: id.to_string(),
                     text: new,
                     etag: String::new(),
                 })
                 .await?;
-            show(out, response.input.as_slice())
+            show(out, &queued(&client, session_id).await?)
         }
         QueueAction::Move { input, position } => {
             let id = resolve::input(&client, session, &input).await?;
@@ -58,15 +57,29 @@ pub async fn run(global: &Global, out: &Out, args: QueueArgs) -> anyhow::Result<
         }
         QueueAction::Withdraw { input } => {
             let id = resolve::input(&client, session, &input).await?;
-            let response = client
+            client
                 .withdraw_input(v1::WithdrawInputRequest {
-                    session_id,
+                    session_id: session_id.clone(),
                     input_id: id.to_string(),
                 })
                 .await?;
-            show(out, response.input.as_slice())
+            out.note(&format!("{id} is withdrawn"));
+            show(out, &queued(&client, session_id).await?)
         }
     }
+}
+
+/// What waits now, in order.
+async fn queued(client: &Client, session_id: String) -> anyhow::Result<Vec<v1::Input>> {
+    let page = client
+        .list_inputs(v1::ListInputsRequest {
+            session_id,
+            states: vec![v1::InputState::Queued.into()],
+            page_size: 1_000,
+            page_token: String::new(),
+        })
+        .await?;
+    Ok(page.inputs)
 }
 
 fn show(out: &Out, inputs: &[v1::Input]) -> anyhow::Result<u8> {

@@ -1,6 +1,7 @@
 //! `baton run`: a new session, followed.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 use super::session::begun;
 use super::{request_id, text};
@@ -55,15 +56,9 @@ fn request_of(args: &RunArgs) -> anyhow::Result<v1::CreateSessionRequest> {
         ));
     }
     let cwd = match &args.cwd {
-        // Relative to here; the daemon resolves links.
-        Some(dir) => std::path::absolute(dir)?,
-        None => std::env::current_dir()?,
+        Some(dir) => directory(dir)?,
+        None => directory(&std::env::current_dir()?)?,
     };
-    let cwd = cwd
-        .to_str()
-        .ok_or_else(|| usage("the working directory's name is not UTF-8"))?;
-    // `absolute` keeps the dots.
-    let cwd = without_dots(cwd);
     let limits = (args.max_runtime.is_some() || args.max_turns.is_some()).then(|| v1::Limits {
         runtime: args.max_runtime.map(duration_to_pb),
         turns: args.max_turns.unwrap_or_default(),
@@ -101,6 +96,16 @@ fn has_terminal() -> bool {
 }
 
 /// The path without `.` and `..`, by its text alone.
+/// A directory as the server names it: absolute, seen from here; the daemon resolves links.
+pub(super) fn directory(dir: &Path) -> anyhow::Result<String> {
+    let dir = std::path::absolute(dir)?;
+    let dir = dir
+        .to_str()
+        .ok_or_else(|| usage("the directory's name is not UTF-8"))?;
+    // `absolute` keeps the dots.
+    Ok(without_dots(dir))
+}
+
 fn without_dots(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

@@ -1,9 +1,11 @@
-//! `attach`, `send`, `interrupt`, `end`, `suspend`, `resume`, `fork`: what is done to one session.
+//! `attach`, `send`, `interrupt`, `end`, `suspend`, `set`, `resume`, `fork`, `delete`: what is done to one session.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use super::{request_id, text};
-use crate::cli::args::{EndArgs, ForkArgs, Global, ResumeArgs, SendArgs};
+use crate::cli::args::{DeleteArgs, EndArgs, ForkArgs, Global, ResumeArgs, SendArgs, SetArgs};
 use crate::cli::connection::connect;
-use crate::cli::exit::DONE;
+use crate::cli::exit::{DONE, FAILED, usage};
 use crate::cli::output::style::visible_line;
 use crate::cli::output::{Out, json};
 use crate::cli::resolve;
@@ -133,6 +135,88 @@ pub async fn end(global: &Global, out: &Out, args: EndArgs) -> anyhow::Result<u8
         })
         .await?;
     shown(out, response.session.as_ref())
+}
+
+/// `baton set`
+pub async fn set(global: &Global, out: &Out, args: SetArgs) -> anyhow::Result<u8> {
+    let client = connect(global).await?;
+    let id = resolve::session(&client, &args.session).await?;
+    let response = client
+        .set_session_options(v1::SetSessionOptionsRequest {
+            request_id: request_id(),
+            session_id: id.to_string(),
+            model: args.model.clone(),
+            permission_mode: args
+                .permission_mode
+                .map(|mode| permission_mode_to_pb(mode).into())
+                .unwrap_or_default(),
+        })
+        .await?;
+    let session = crate::wire::field::required(response.session, "session")?;
+    out.show(&json::session(&session), || {
+        let model = args.model.as_deref().map(|model| match model {
+            "" => "the default model".to_owned(),
+            model => format!("model {}", visible_line(model)),
+        });
+        let mode = args
+            .permission_mode
+            .map(|mode| format!("permission mode {}", mode.as_str()));
+        let asked: Vec<String> = [model, mode].into_iter().flatten().collect();
+        // The log says when the agent has it.
+        format!("{} is told: {}", session.id, asked.join(", "))
+    })?;
+    Ok(DONE)
+}
+
+/// `baton delete`
+pub async fn delete(global: &Global, out: &Out, args: DeleteArgs) -> anyhow::Result<u8> {
+    let may_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !args.yes && !may_ask {
+        return Err(usage(
+            "deleting takes a session's whole log away; say --yes where nobody can be asked",
+        ));
+    }
+    let client = connect(global).await?;
+    let id = resolve::session(&client, &args.session).await?;
+    if !args.yes {
+        let session = client
+            .get_session(v1::GetSessionRequest {
+                session_id: id.to_string(),
+            })
+            .await?
+            .session
+            .unwrap_or_default();
+        let question = format!(
+            "delete {id} ({}) and its whole log? [y/N] ",
+            visible_line(&session.title)
+        );
+        if !confirmed(&question)? {
+            out.note("nothing was deleted");
+            return Ok(FAILED);
+        }
+    }
+    client
+        .delete_session(v1::DeleteSessionRequest {
+            session_id: id.to_string(),
+        })
+        .await?;
+    out.show(&serde_json::json!({ "deleted": id.to_string() }), || {
+        format!("{id} is deleted")
+    })?;
+    Ok(DONE)
+}
+
+/// Whether somebody at the terminal says yes.
+fn confirmed(question: &str) -> anyhow::Result<bool> {
+    let mut terminal = std::io::stderr();
+    write!(terminal, "{question}")?;
+    terminal.flush()?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(
+        line.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }
 
 /// `baton suspend`

@@ -17,7 +17,7 @@ use super::daemons::JOIN_TOKEN_VARIABLE;
 use super::{console_link, request_id, run as run_command};
 use crate::base::{Code, Error, Secret};
 use crate::cli::args::{Global, RunArgs, ServeArgs, UpArgs};
-use crate::cli::connection::{data_dir, make_private, write_client_file};
+use crate::cli::connection::{data_dir, write_client_file};
 use crate::cli::exit::{DONE, FAILED};
 use crate::cli::output::Out;
 use crate::cli::output::style::Tone;
@@ -51,9 +51,9 @@ const AGENT_ENV: &[&str] = &[
 /// `baton up`
 pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8> {
     let dir = data_dir(global)?;
-    make_private(&dir)?;
     let serve = ServeArgs {
         listen: args.listen.clone(),
+        metrics_listen: args.metrics_listen.clone(),
         ..ServeArgs::default()
     };
     let server_global = Global {
@@ -64,6 +64,11 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
     write_client_file(&dir, &server.url, &server.admin)?;
     let client =
         Client::connect(ServerAddress::new(&server.url).with_token(server.admin.clone())).await?;
+    // Caught before there is a daemon, which must not outlive its server. Once it is caught, nothing tells
+    // that a signal was ignored.
+    let stays = hangup_was_ignored();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut daemon = start_daemon(&client, &dir, &server.url, &args).await?;
     wait_for_link(&client, &mut daemon).await?;
     let links = Links {
@@ -75,8 +80,7 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
     };
     announce(out, &server.url, &links)?;
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let demo = demo_session(global, out, &dir, &server.url, args.demo);
+    let demo = demo_session(global, out, &dir, &server.url, &args);
     tokio::pin!(demo);
     let mut watching = args.demo;
     let code = loop {
@@ -102,6 +106,8 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
                 break DONE;
             }
             _ = terminate.recv() => break DONE,
+            // The terminal is closed: an end like Ctrl-C, unless `nohup` asked to outlive it.
+            _ = hangup.recv(), if !stays => break DONE,
         }
     };
     out.note("ending; agents that run go on and are found again at the next start");
@@ -111,6 +117,17 @@ pub async fn run(global: &Global, out: &Out, args: UpArgs) -> anyhow::Result<u8>
         server.ended.await?;
     }
     Ok(code)
+}
+
+/// Whether this process was started to outlive its terminal. The system tells by the signals that are
+/// ignored; where it does not tell (not Linux), the answer is no.
+fn hangup_was_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
 }
 
 /// Starts `baton daemon` as a child. It is given a fresh join token, which it uses only if it is not
@@ -260,9 +277,9 @@ async fn demo_session(
     out: &Out,
     dir: &Path,
     url: &str,
-    wanted: bool,
+    args: &UpArgs,
 ) -> anyhow::Result<u8> {
-    if !wanted {
+    if !args.demo {
         return Ok(DONE);
     }
     let global = Global {
@@ -271,6 +288,7 @@ async fn demo_session(
         ..global.clone()
     };
     let args = RunArgs {
+        cwd: demo_directory(&args.roots)?,
         harness: Some("demo".to_owned()),
         follow: true,
         title: Some("A first look".to_owned()),
@@ -279,6 +297,19 @@ async fn demo_session(
         ..RunArgs::default()
     };
     run_command::run(&global, out, args).await
+}
+
+/// Where the demo runs: here, unless `--root` leaves this place out; then in the first root.
+fn demo_directory(roots: &[std::path::PathBuf]) -> anyhow::Result<Option<std::path::PathBuf>> {
+    let here = std::env::current_dir().context("finding the working directory")?;
+    for root in roots {
+        let root = std::fs::canonicalize(root)
+            .with_context(|| format!("looking at the root {}", root.display()))?;
+        if here.starts_with(&root) {
+            return Ok(None);
+        }
+    }
+    Ok(roots.first().cloned())
 }
 
 /// Asks the daemon to end; after a while it is killed. Its agents go on either way.
@@ -309,6 +340,7 @@ mod tests {
             listen: None,
             demo: false,
             roots: vec!["/srv".into()],
+            metrics_listen: None,
         };
         let arguments =
             daemon_arguments(Path::new("/d"), "http://127.0.0.1:1", &args, |_| false).unwrap();

@@ -32,6 +32,8 @@ pub fn log_line(event: &Event, style: Style) -> String {
     let time = time.get(11..19).unwrap_or(&time);
     let head = format!("{:>5} {} ", event.seq, time);
     let by = match &event.actor {
+        // The text says by whom.
+        _ if matches!(event.body, EventBody::PromptAnswered { .. }) => String::new(),
         Some(actor) if !actor.name.is_empty() => format!(" ({})", visible_line(&actor.name)),
         _ => String::new(),
     };
@@ -71,7 +73,12 @@ pub fn words(body: &EventBody) -> Words {
             tools,
             ..
         } => {
-            let mut parts = vec![format!("pid {pid}")];
+            // The harness comes second, with what only it knows; its process was told before.
+            let is_harness = !version.is_empty() || !tools.is_empty();
+            let mut parts = Vec::new();
+            if !is_harness {
+                parts.push(format!("pid {pid}"));
+            }
             if !model.is_empty() {
                 parts.push(model.clone());
             }
@@ -81,7 +88,8 @@ pub fn words(body: &EventBody) -> Words {
             if !tools.is_empty() {
                 parts.push(format!("{} tools", tools.len()));
             }
-            ("started", Tone::Dim, parts.join(", "))
+            let tag = if is_harness { "ready" } else { "started" };
+            (tag, Tone::Dim, parts.join(", "))
         }
         EventBody::LifecycleChanged { from, to } => (
             "lifecycle",

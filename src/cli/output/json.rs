@@ -310,6 +310,13 @@ pub fn token(t: &v1::Token) -> Value {
         "revoked_at": time(t.revoked_at),
         "daemon_id": text(&t.daemon_id),
         "kind": word!(TokenKind, t.kind, "TOKEN_KIND_"),
+        "narrowing": t.narrowing.as_ref().map(|narrowing| json!({
+            "projects": narrowing.projects.iter().map(|project| json!({
+                "directory": project.directory,
+                "daemon_id": text(&project.daemon_id),
+            })).collect::<Vec<_>>(),
+            "session_ids": narrowing.session_ids,
+        })),
     })
 }
 
@@ -369,6 +376,7 @@ pub fn event(event: &Event) -> Value {
         "may_ignore": pb.may_ignore,
         "origin_time": time(pb.origin_time),
         "raw": value(pb.raw.as_ref()),
+        "raw_content": pb.raw_content.as_ref().map(content),
         "kind": event.body.kind().as_str(),
         "body": pb.body.as_ref().map(body),
     })

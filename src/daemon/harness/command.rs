@@ -10,7 +10,7 @@ use super::{
 use crate::base::id::{InputId, SessionId};
 use crate::base::{Code, Error};
 use crate::domain::command::{CommandBody, StartCommand};
-use crate::domain::content::floor_char;
+use crate::domain::content::{ContentRef, floor_char};
 use crate::domain::harness::Login;
 use crate::domain::input::InputState;
 use crate::domain::session::{Activity, ActivitySource};
@@ -126,18 +126,18 @@ impl Driver for CommandDriver {
                 },
             ],
             RecordBody::Stdout { data, continues } => {
-                let text = decode(&mut self.state.stdout_rest, data, *continues);
-                cut(&text, *continues, |text, continues| EventBody::Output {
+                let bytes = whole_characters(&mut self.state.stdout_rest, data, *continues);
+                return said(&bytes, *continues, |text, continues| EventBody::Output {
                     text,
                     continues,
-                })
+                });
             }
             RecordBody::Stderr { data, continues } => {
-                let text = decode(&mut self.state.stderr_rest, data, *continues);
-                cut(&text, *continues, |text, continues| EventBody::Stderr {
+                let bytes = whole_characters(&mut self.state.stderr_rest, data, *continues);
+                return said(&bytes, *continues, |text, continues| EventBody::Stderr {
                     text,
                     continues,
-                })
+                });
             }
             RecordBody::Written {
                 note,
@@ -203,8 +203,31 @@ impl Driver for CommandDriver {
     }
 }
 
-/// Text of `data`; a character that the end of a part cuts waits in `rest` for the next part.
-fn decode(rest: &mut Vec<u8>, data: &[u8], continues: bool) -> String {
+/// Events of what a program wrote. Bytes that are no text are kept as they are, beside one event that shows
+/// them as far as they can be read.
+fn said(bytes: &[u8], continues: bool, event: impl Fn(String, bool) -> EventBody) -> Vec<Output> {
+    let of = |draft: Draft| Output::Event(Box::new(draft));
+    match std::str::from_utf8(bytes) {
+        Ok(text) => cut(text, continues, event)
+            .into_iter()
+            .map(|body| of(Draft::new(body)))
+            .collect(),
+        Err(_) => {
+            let whole = ContentRef::of(bytes, "application/octet-stream");
+            let mut text = String::from_utf8_lossy(bytes).into_owned();
+            text.truncate(floor_char(&text, MAX_TEXT_BYTES));
+            let mut draft = Draft::new(event(text, continues));
+            draft.raw_content = Some(whole.clone());
+            vec![
+                Output::Content(whole, Bytes::copy_from_slice(bytes)),
+                of(draft),
+            ]
+        }
+    }
+}
+
+/// The bytes of a part; a character that the end of a part cuts waits in `rest` for the next part.
+fn whole_characters(rest: &mut Vec<u8>, data: &[u8], continues: bool) -> Vec<u8> {
     let mut bytes = std::mem::take(rest);
     bytes.extend_from_slice(data);
     if continues {
@@ -217,7 +240,7 @@ fn decode(rest: &mut Vec<u8>, data: &[u8], continues: bool) -> String {
             *rest = bytes.split_off(cut);
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 fn cut(text: &str, continues: bool, event: impl Fn(String, bool) -> EventBody) -> Vec<EventBody> {
@@ -243,24 +266,55 @@ mod tests {
         let bytes = text.as_bytes();
         for at in 0..bytes.len() {
             let mut rest = Vec::new();
-            let mut joined = decode(&mut rest, &bytes[..at], true);
-            joined += &decode(&mut rest, &bytes[at..], false);
-            assert_eq!(joined, text, "cut at {at}");
+            let first = whole_characters(&mut rest, &bytes[..at], true);
+            let second = whole_characters(&mut rest, &bytes[at..], false);
+            for part in [&first, &second] {
+                assert!(std::str::from_utf8(part).is_ok(), "cut at {at}");
+            }
+            assert_eq!([first, second].concat(), bytes);
             assert!(rest.is_empty());
         }
     }
 
+    /// What the events of a record give back: their text, or the content beside them.
+    fn given_back(outputs: &[Output]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (index, output) in outputs.iter().enumerate() {
+            let Output::Event(draft) = output else {
+                continue;
+            };
+            match (&draft.raw_content, &draft.body, index.checked_sub(1)) {
+                (Some(whole), _, Some(before)) => match &outputs[before] {
+                    Output::Content(reference, data) if reference == whole => {
+                        bytes.extend_from_slice(data);
+                    }
+                    other => panic!("{other:?}"),
+                },
+                (None, EventBody::Output { text, .. }, _) => {
+                    bytes.extend_from_slice(text.as_bytes());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        bytes
+    }
+
     proptest! {
         #[test]
-        fn any_bytes_become_the_same_text_however_they_are_parted(
+        fn no_byte_is_lost_however_they_are_parted(
             bytes in prop::collection::vec(any::<u8>(), 0..60),
             at in 0..60_usize,
         ) {
             let at = at.min(bytes.len());
             let mut rest = Vec::new();
-            let mut joined = decode(&mut rest, &bytes[..at], true);
-            joined += &decode(&mut rest, &bytes[at..], false);
-            prop_assert_eq!(joined, String::from_utf8_lossy(&bytes).into_owned());
+            let mut joined = Vec::new();
+            for (part, continues) in [(&bytes[..at], true), (&bytes[at..], false)] {
+                let part = whole_characters(&mut rest, part, continues);
+                joined.extend(given_back(&said(&part, continues, |text, continues| {
+                    EventBody::Output { text, continues }
+                })));
+            }
+            prop_assert_eq!(joined, bytes);
         }
     }
 

@@ -142,6 +142,8 @@ pub struct Draft {
     pub body: EventBody,
     /// What the harness wrote, where the body does not say everything.
     pub raw: Option<Json>,
+    /// The same, byte for byte, as content that goes with the record ([`Output::Content`]).
+    pub raw_content: Option<ContentRef>,
     /// Who caused it, if it was not the harness.
     pub actor: Option<Actor>,
 }
@@ -152,6 +154,7 @@ impl Draft {
         Draft {
             body,
             raw: None,
+            raw_content: None,
             actor: None,
         }
     }

@@ -44,35 +44,39 @@ impl StopNote {
 /// the process speaks for itself.
 pub fn end_info(exited: &Exited, stop: Option<&StopNote>, stderr_tail: &str) -> EndInfo {
     let said = exited.message.clone();
-    let (reason, message) = match (stop, exited.code) {
-        (Some(stop), _) => {
-            let message = [&stop.message, &said]
-                .into_iter()
-                .find(|text| !text.is_empty());
-            (stop.reason, message.cloned().unwrap_or_default())
-        }
-        (None, _) if exited.step == STEP_LOST => (EndReason::Crashed, said),
+    let step = exited.step.as_str();
+    let by_runner = match stop {
+        // It had been asked to leave, and how it left is its own doing until it is sent a signal.
+        Some(_) => matches!(step, "term" | "kill"),
         // The runner ended it by itself: nobody came, or the machine goes down.
-        (None, _) if exited.step != "none" && !exited.step.is_empty() => (EndReason::Stopped, said),
-        (None, _) if exited.signal != 0 => (
+        None => !matches!(step, "none" | ""),
+    };
+    let (reason, message) = match exited.code {
+        _ if step == STEP_LOST => (EndReason::Crashed, said),
+        _ if by_runner => (EndReason::Stopped, said),
+        _ if exited.signal != 0 => (
             EndReason::Crashed,
             or(said, || {
                 format!("the process was ended by signal {}", exited.signal)
             }),
         ),
-        (None, Some(0)) => (EndReason::Completed, said),
-        (None, Some(code)) => (
+        Some(0) => (EndReason::Completed, said),
+        Some(code) => (
             EndReason::Failed,
             or(said, || format!("the process ended with exit code {code}")),
         ),
-        (None, None) => (EndReason::Failed, said),
+        None => (EndReason::Failed, said),
     };
-    EndInfo {
+    let end = EndInfo {
         reason,
         exit_code: exited.code,
         signal: exited.signal,
         message,
         stderr_tail: stderr_tail.to_owned(),
+    };
+    match stop {
+        Some(stop) => end.when_wanted(stop.reason, &stop.message),
+        None => end,
     }
 }
 
@@ -103,6 +107,10 @@ mod tests {
         };
         assert_eq!(StopNote::decode(&stop.encode()), Some(stop.clone()));
         assert_eq!(StopNote::decode(b"{}"), None);
+        let done = StopNote {
+            reason: EndReason::Completed,
+            ..stop.clone()
+        };
         for (exited, stop, reason) in [
             (exited(Some(0), 0, "none"), None, EndReason::Completed),
             (exited(Some(3), 0, "none"), None, EndReason::Failed),
@@ -112,6 +120,21 @@ mod tests {
             (exited(None, 15, "term"), None, EndReason::Stopped),
             (exited(None, 9, "kill"), Some(&stop), EndReason::Limit),
             (exited(Some(0), 0, "close"), Some(&stop), EndReason::Limit),
+            (exited(Some(3), 0, "none"), Some(&stop), EndReason::Limit),
+            // A one-shot session that was told that it is done.
+            (
+                exited(Some(0), 0, "polite"),
+                Some(&done),
+                EndReason::Completed,
+            ),
+            (exited(Some(3), 0, "polite"), Some(&done), EndReason::Failed),
+            (exited(None, 11, "close"), Some(&done), EndReason::Crashed),
+            (exited(None, 15, "term"), Some(&done), EndReason::Completed),
+            (
+                exited(Some(143), 0, "term"),
+                Some(&done),
+                EndReason::Completed,
+            ),
         ] {
             assert_eq!(end_info(&exited, stop, "").reason, reason, "{exited:?}");
         }

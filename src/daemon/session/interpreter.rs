@@ -127,6 +127,7 @@ impl Interpreter {
                 Output::Event(draft) => {
                     let mut event = self.event(origin, time, draft.body);
                     (event.raw, event.actor) = (draft.raw, draft.actor);
+                    event.raw_content = draft.raw_content;
                     events.push(event);
                 }
                 Output::Transient(body) => out.transients.push(Transient {

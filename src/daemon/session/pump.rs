@@ -22,7 +22,8 @@ use crate::daemon::runner::client;
 use crate::daemon::uplink::Uplink;
 use crate::domain::command::CommandBody;
 use crate::domain::link::{Position, Record, SessionReport};
-use crate::domain::{Command, CommandOutcome, CommandResult};
+use crate::domain::live::{LiveText, Sent};
+use crate::domain::{Command, CommandOutcome, CommandResult, Transient};
 use crate::wire::runner_v1::{
     Outcome, Release, SpoolRecord, Stop, Trim, Write as WriteRequest, WriteOutcome,
     runner_request::Body as Request,
@@ -88,8 +89,11 @@ pub struct Pump {
     saved: Saved,
     saved_at: Option<Instant>,
     acked: u64,
-    /// Where live things begin: what is before was seen by those who watched.
+    /// What is live of the records up to this one is known to the link, or is gathered in `replayed`.
     fresh_after: u64,
+    /// After the daemon's start: what the records that an earlier daemon had read left being written. The link
+    /// gets it when the last of them is read, so that nobody sees a finished text being written again.
+    replayed: Option<LiveText>,
     /// The take-over is told to the driver once it has read up to here.
     resync_after: Option<u64>,
     waiting: HashMap<String, Waiting>,
@@ -163,6 +167,7 @@ impl Pump {
             saved_at: None,
             acked,
             fresh_after,
+            replayed: (!is_new).then(LiveText::default),
             resync_after,
             waiting: HashMap::new(),
             stops: Vec::new(),
@@ -235,11 +240,7 @@ impl Pump {
             self.waiting.remove(&result.command_id.to_string());
             self.result(result);
         }
-        if seq > self.fresh_after {
-            for transient in interpreted.transients {
-                self.shared.uplink.with(|link| link.transient(transient));
-            }
-        }
+        self.live(seq, interpreted.transients, interpreted.record.as_ref());
         if let Some(record) = interpreted.record {
             let content: u64 = interpreted
                 .content
@@ -262,6 +263,52 @@ impl Pump {
             self.exited();
         }
         self.write_all(interpreted.writes).await;
+    }
+
+    /// Tells the link what is being written, and what a record has finished.
+    fn live(&mut self, seq: u64, transients: Vec<Transient>, record: Option<&Record>) {
+        let events = record.map_or(&[][..], |record| &record.events);
+        if seq > self.fresh_after {
+            self.caught_up();
+            if transients.is_empty() && events.is_empty() {
+                return;
+            }
+            self.shared.uplink.with(|link| {
+                for transient in transients {
+                    link.transient(transient);
+                }
+                for event in events {
+                    link.finished(self.id, &event.body);
+                }
+            });
+            return;
+        }
+        if let Some(text) = &mut self.replayed {
+            for transient in transients {
+                text.add(transient.body);
+            }
+            for event in events {
+                text.finished(&event.body);
+            }
+        }
+        if seq == self.fresh_after {
+            self.caught_up();
+        }
+    }
+
+    fn caught_up(&mut self) {
+        let Some(text) = self.replayed.take().filter(|text| !text.is_empty()) else {
+            return;
+        };
+        let mut sent = Sent::default();
+        self.shared.uplink.with(|link| {
+            while let Some(body) = text.next(&mut sent) {
+                link.transient(Transient {
+                    session_id: self.id,
+                    body,
+                });
+            }
+        });
     }
 
     /// Keeps the state after this record until the server has stored it, if it is a good place.
@@ -373,6 +420,9 @@ impl Pump {
             });
         }
         self.fresh_after = self.fresh_after.max(self.interpreter.state.seq);
+        if let Some(text) = &mut self.replayed {
+            text.clear();
+        }
         if let Err(error) = self.start_over(saved).await {
             tracing::warn!(session = %self.id, %error, "a session cannot go back to what the server has");
         }

@@ -16,12 +16,25 @@ pub(super) struct Taken {
     pub(super) reset: Option<&'static str>,
 }
 
+/// What became of a piece of content.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// It comes next: the application is to stage it.
+    Taken,
+    /// It was dropped; the sender is told when what waits is done.
+    Dropped,
+    /// It was dropped and nothing waits: the sender is to go on from here.
+    Again(u64),
+}
+
 struct Content {
     sha256: String,
     /// Every byte before this one was handed to the application.
     next: u64,
     /// Pieces were dropped; the sender was not told yet.
     dropped: bool,
+    /// The sender was told to go on from `next`, and has not done so yet.
+    asked: bool,
 }
 
 pub(super) struct Incoming {
@@ -130,7 +143,7 @@ impl Incoming {
     }
 
     /// Takes a piece of content if it comes next. What does not is dropped, and said once.
-    pub(super) fn take_chunk(&mut self, chunk: &ContentChunk, bound: Credit) -> bool {
+    pub(super) fn take_chunk(&mut self, chunk: &ContentChunk, bound: Credit) -> Piece {
         let cost = Credit {
             events: 0,
             bytes: chunk.data.len() as u64,
@@ -142,38 +155,52 @@ impl Incoming {
                 sha256: chunk.sha256.clone(),
                 next: 0,
                 dropped: false,
+                asked: false,
             }),
         };
         if chunk.offset == 0 {
             (content.next, content.dropped) = (0, false);
         }
-        if chunk.offset != content.next || !fits {
-            content.dropped = true;
-            // If records took the room, the reset that follows brings the content again too.
-            self.overrun |= !self.waiting.is_empty();
-            return false;
+        if chunk.offset == content.next && fits {
+            content.next += cost.bytes;
+            content.asked = false;
+            self.staging += cost.bytes;
+            return Piece::Taken;
         }
-        content.next += cost.bytes;
-        self.staging += cost.bytes;
-        true
+        if self.staging == 0 && self.waiting.is_empty() {
+            // Nothing will be done after which the sender could be told.
+            return match std::mem::replace(&mut content.asked, true) {
+                false => Piece::Again(content.next),
+                true => Piece::Dropped,
+            };
+        }
+        content.dropped = true;
+        // If records took the room, the reset that follows brings the content again too.
+        self.overrun |= !self.waiting.is_empty();
+        Piece::Dropped
     }
 
-    /// The application has staged a piece of `bytes`, or refused it. Whether pieces are to be sent again.
-    pub(super) fn chunk_done(&mut self, sha256: &str, bytes: u64, next: u64, ok: bool) -> bool {
+    /// The application has staged a piece up to `next`, or refused it. Where the sender is to go on if pieces
+    /// are to be sent again.
+    pub(super) fn chunk_done(&mut self, chunk: &ContentChunk, next: u64, ok: bool) -> Option<u64> {
+        let bytes = chunk.data.len() as u64;
         self.staging = self.staging.saturating_sub(bytes);
-        let Some(content) = self.content.as_mut().filter(|c| c.sha256 == sha256) else {
-            return false;
-        };
+        let sha256 = &chunk.sha256;
+        let content = self.content.as_mut().filter(|c| c.sha256 == *sha256)?;
         if !ok {
             (content.next, content.dropped) = (next, true);
             self.staging = 0;
         }
-        // Pieces that were dropped are asked for again once the last one taken before them is staged.
-        let resend = content.dropped && (next >= content.next || !ok);
-        if resend {
-            (content.next, content.dropped) = (next, false);
-        }
-        resend
+        // Pieces that were dropped are asked for again once the last one taken before them is staged. What
+        // was staged for an earlier round may be further than this one has come.
+        let is_whole = ok && next == chunk.size_bytes;
+        let resend = content.dropped && !is_whole && (next >= content.next || !ok);
+        resend.then(|| {
+            content.dropped = false;
+            content.next = content.next.min(next);
+            content.asked = true;
+            content.next
+        })
     }
 
     /// The application has stored everything up to here. Whether the sender overran and is to be reset.

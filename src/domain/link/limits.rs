@@ -57,10 +57,6 @@ pub struct DaemonLimits {
     pub welcome_timeout: Duration,
     /// Silence that makes a link lost until Welcome says otherwise.
     pub lease: Duration,
-    /// Most transients that wait to be sent; the oldest are dropped.
-    pub max_transients: usize,
-    /// Most bytes of transients that wait to be sent; the oldest are dropped.
-    pub max_transient_bytes: usize,
     /// Most commands remembered until their result is acknowledged; more end the link.
     pub max_commands: usize,
     /// The largest piece of content in one message.
@@ -69,6 +65,10 @@ pub struct DaemonLimits {
     pub backoff: (Duration, Duration),
     /// A link that lived this long starts the pauses anew.
     pub stable_after: Duration,
+    /// The longest pause after a link that the server welcomed and that did not live that long: the server
+    /// is there, so nobody is to wait long for it, but a link that breaks at once must not be dialled without end
+    /// at the smallest pause.
+    pub short_link_pause: Duration,
 }
 
 impl Default for DaemonLimits {
@@ -78,12 +78,11 @@ impl Default for DaemonLimits {
             batch_bytes: 32 * 1024,
             welcome_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(90),
-            max_transients: 256,
-            max_transient_bytes: 256 * 1024,
             max_commands: 8_192,
             content_chunk_bytes: crate::domain::content::CONTENT_CHUNK_BYTES,
             backoff: (Duration::from_millis(500), Duration::from_secs(30)),
             stable_after: Duration::from_secs(5),
+            short_link_pause: Duration::from_secs(4),
         }
     }
 }

@@ -229,8 +229,12 @@ impl Outgoing {
         else {
             return false;
         };
-        let next = ack.next_offset;
-        if *sha256 != ack.sha256 || next > data.len() as u64 {
+        let (next, size) = (ack.next_offset, data.len() as u64);
+        if *sha256 != ack.sha256 || next > size {
+            return false;
+        }
+        if next > *sent && next < size {
+            // Said of pieces that were sent before the content began anew; the server takes none that skips.
             return false;
         }
         let (flew, was) = (*sent - *acked, *acked);
@@ -242,7 +246,7 @@ impl Outgoing {
         };
         self.flying.bytes = (self.flying.bytes + (*sent - *acked)).saturating_sub(flew);
         self.held.bytes = (self.held.bytes + was).saturating_sub(next);
-        if next == data.len() as u64 {
+        if next == size {
             self.sent += 1;
         }
         true

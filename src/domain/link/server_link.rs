@@ -16,7 +16,7 @@ use super::frame::{
     ContentAck, ContentChunk, Down, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
     QueryResult, Records, SessionReport, SessionState, Up, Welcome,
 };
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Piece};
 use super::lease::Lease;
 use super::limits::ServerLimits;
 use super::{PROTOCOL_MAX, PROTOCOL_MIN};
@@ -343,8 +343,17 @@ impl ServerLink {
                 format!("is longer than {MAX_CHUNK_BYTES} bytes"),
             ));
         }
-        if session.take_chunk(&chunk, bound) {
-            self.events.push_back(ServerEvent::Content(chunk));
+        match session.take_chunk(&chunk, bound) {
+            Piece::Taken => self.events.push_back(ServerEvent::Content(chunk)),
+            Piece::Dropped => {}
+            Piece::Again(next_offset) => {
+                self.small.push_back(Down::ContentAck(ContentAck {
+                    session_id: id,
+                    sha256: chunk.sha256,
+                    next_offset,
+                    resend: true,
+                }));
+            }
         }
     }
 
@@ -440,13 +449,12 @@ impl ServerLink {
         let Some(session) = self.sessions.get_mut(&chunk.session_id) else {
             return;
         };
-        let bytes = chunk.data.len() as u64;
-        let resend = session.chunk_done(&chunk.sha256, bytes, next_offset, ok);
+        let again = session.chunk_done(chunk, next_offset, ok);
         self.small.push_back(Down::ContentAck(ContentAck {
             session_id: chunk.session_id,
             sha256: chunk.sha256.clone(),
-            next_offset,
-            resend,
+            next_offset: again.unwrap_or(next_offset),
+            resend: again.is_some(),
         }));
     }
 
@@ -811,6 +819,41 @@ mod tests {
             Some(Down::Reset { after, .. }) => assert_eq!(after, Position::new(5, 515)),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_piece_that_skips_others_is_asked_for_again_though_nothing_waits() {
+        let mut link = live();
+        let piece = |offset: u64| ContentChunk {
+            session_id: session(1),
+            sha256: "a".repeat(64),
+            size_bytes: 40,
+            offset,
+            data: bytes::Bytes::from_static(b"ten bytes!"),
+        };
+        let staged = |link: &mut ServerLink| match link.event() {
+            Some(ServerEvent::Content(chunk)) => {
+                let next = chunk.offset + chunk.data.len() as u64;
+                link.content_staged(&chunk, next, true);
+                Some(chunk.offset)
+            }
+            _ => None,
+        };
+        let said = |link: &mut ServerLink| match link.send(T) {
+            Some(Down::ContentAck(ack)) => Some((ack.next_offset, ack.resend)),
+            _ => None,
+        };
+        link.received(T, Up::ContentChunk(piece(0)));
+        assert_eq!(staged(&mut link), Some(0));
+        assert_eq!(said(&mut link), Some((10, false)));
+        for _ in 0..2 {
+            link.received(T, Up::ContentChunk(piece(30)));
+            assert_eq!(staged(&mut link), None);
+        }
+        assert_eq!(said(&mut link), Some((10, true)));
+        assert_eq!(said(&mut link), None, "it is said once");
+        link.received(T, Up::ContentChunk(piece(10)));
+        assert_eq!(staged(&mut link), Some(10));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct FlagValues {
     pub durability: Option<String>,
     /// `--grace`
     pub grace: Option<String>,
+    /// `--prompt-expiry`
+    pub prompt_expiry: Option<String>,
     /// `--host`, repeated
     pub hosts: Vec<String>,
     /// `--origin`, repeated
@@ -95,6 +97,7 @@ impl FlagValues {
             ("data_dir", path(&self.data_dir)),
             ("durability", self.durability.clone()),
             ("grace", self.grace.clone()),
+            ("prompt_expiry", self.prompt_expiry.clone()),
             ("hosts", several(&self.hosts)),
             ("origins", several(&self.origins)),
             ("max_sessions", self.max_sessions.clone()),

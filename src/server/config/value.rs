@@ -3,36 +3,10 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
+pub use crate::base::quantity::{bytes, duration};
+
 /// Why a value cannot be used; reads after the key's name.
 pub type Problem = String;
-
-/// `250ms`, `30s`, `5m`, `2h`, `7d`, or a bare number of seconds.
-pub fn duration(text: &str) -> Result<Duration, Problem> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let millis_each: u64 = match unit.trim() {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(bad_duration(text)),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(millis_each))
-        // A century, so that sums of times stay far from their ends.
-        .filter(|millis| *millis <= 100 * 366 * 86_400_000)
-        .map(Duration::from_millis)
-        .ok_or_else(|| bad_duration(text))
-}
-
-fn bad_duration(text: &str) -> Problem {
-    format!("is {text:?}, which is no duration (like 250ms, 30s, 5m, 2h or 7d)")
-}
 
 /// A duration, or `none` (also an empty text) for no bound.
 pub fn optional_duration(text: &str) -> Result<Option<Duration>, Problem> {
@@ -40,27 +14,6 @@ pub fn optional_duration(text: &str) -> Result<Option<Duration>, Problem> {
         "" | "none" | "never" => Ok(None),
         text => duration(text).map(Some),
     }
-}
-
-/// `1024`, `64KiB`, `256MiB`, `2GiB`; kB, MB and GB are powers of ten.
-pub fn bytes(text: &str) -> Result<u64, Problem> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let each: Option<u64> = match unit.trim() {
-        "" | "B" => Some(1),
-        "kB" | "KB" => Some(1_000),
-        "MB" => Some(1_000_000),
-        "GB" => Some(1_000_000_000),
-        "KiB" => Some(1 << 10),
-        "MiB" => Some(1 << 20),
-        "GiB" => Some(1 << 30),
-        "TiB" => Some(1 << 40),
-        _ => None,
-    };
-    each.and_then(|each| number.parse::<u64>().ok()?.checked_mul(each))
-        .ok_or_else(|| format!("is {text:?}, which is no size (like 4096, 64KiB or 2GiB)"))
 }
 
 /// A size, or `none` (also an empty text) for no bound.

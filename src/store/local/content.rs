@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::disk::{io_error, sync_dir};
 use crate::base::{SharedClock, Timestamp};
-use crate::store::{Error, Result, keys};
+use crate::store::{Result, contents, keys};
 
 const LOCKS: usize = 64;
 /// A staged content to which nothing was added for this long is let go of.
@@ -62,16 +62,12 @@ impl Contents {
 
     /// Adds a piece; see [`crate::store::Contents::stage`].
     pub(super) fn stage(&self, sha256: &str, size: u64, offset: u64, data: &[u8]) -> Result<bool> {
-        check_name(sha256)?;
+        contents::check_name(sha256)?;
         let _guard = self.lock(sha256);
         let path = self.path(sha256);
         let whole = size_of(&path).map_err(|error| io_error("reading", &path, &error))?;
         if let Some(whole) = whole {
-            if whole != size {
-                return Err(Error::Malformed(format!(
-                    "content {sha256} has {whole} bytes, not {size}"
-                )));
-            }
+            contents::check_size(sha256, whole, size)?;
             // It may have been unreferred for long: from now on it is young again, so that compaction
             // leaves the caller time to refer to it.
             let now = u64::try_from(self.clock.now().as_micros()).unwrap_or(0);
@@ -103,17 +99,7 @@ impl Contents {
     ) -> Result<bool> {
         let failed = |error: io::Error| io_error("staging", staged, &error);
         let have = size_of(staged).map_err(failed)?.unwrap_or(0);
-        let end = offset.saturating_add(data.len() as u64);
-        if offset > have {
-            return Err(Error::Malformed(format!(
-                "the piece of content {sha256} at {offset} comes after {have}"
-            )));
-        }
-        if end > size {
-            return Err(Error::Malformed(format!(
-                "a piece of content {sha256} ends at {end}, beyond {size}"
-            )));
-        }
+        let new = &data[contents::known(sha256, size, have, offset, data)?..];
         let file = File::options()
             .read(true)
             .write(true)
@@ -121,18 +107,13 @@ impl Contents {
             .truncate(false)
             .open(staged)
             .map_err(failed)?;
-        if end > have {
-            let known = usize::try_from(have - offset).unwrap_or(usize::MAX);
-            file.write_all_at(&data[known..], have).map_err(failed)?;
-        }
-        if have.max(end) < size {
+        file.write_all_at(new, have).map_err(failed)?;
+        if have + (new.len() as u64) < size {
             return Ok(false);
         }
 
         if hash(&file).map_err(failed)? != sha256 {
-            return Err(Error::Malformed(format!(
-                "what was staged as content {sha256} has another hash"
-            )));
+            return Err(contents::wrong_hash(sha256));
         }
         let path = self.path(sha256);
         let parent = self.dir.join(&sha256[..2]);
@@ -151,20 +132,20 @@ impl Contents {
 
     /// Size of whole content; `None` if it is not there.
     pub(super) fn size(&self, sha256: &str) -> Result<Option<u64>> {
-        check_name(sha256)?;
+        contents::check_name(sha256)?;
         let path = self.path(sha256);
         size_of(&path).map_err(|error| io_error("reading", &path, &error))
     }
 
     /// Bytes from `offset`, at most `max`.
     pub(super) fn read(&self, sha256: &str, offset: u64, max: usize) -> Result<Bytes> {
-        check_name(sha256)?;
+        contents::check_name(sha256)?;
         let path = self.path(sha256);
         let failed = |error: io::Error| io_error("reading", &path, &error);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::Malformed(format!("there is no content {sha256}")));
+                return Err(contents::absent(sha256));
             }
             Err(error) => return Err(failed(error)),
         };
@@ -262,16 +243,6 @@ impl Contents {
             }
         }
         Ok(())
-    }
-}
-
-fn check_name(sha256: &str) -> Result<()> {
-    if keys::is_sha256(sha256) {
-        Ok(())
-    } else {
-        Err(Error::Malformed(
-            "a content's name is 64 lower-case hex digits".into(),
-        ))
     }
 }
 

@@ -154,7 +154,10 @@ fn export_store(
         Ok(())
     })?;
     let items = out.items;
-    out.put(Item::End(pb::ExportEnd { items }))?;
+    out.put(Item::End(pb::ExportEnd {
+        items,
+        forgotten: index.forgotten(),
+    }))?;
     out.out
         .flush()
         .map_err(|error| io_error("writing", Path::new("the export"), &error))?;
@@ -249,7 +252,7 @@ pub fn import(
     let mut snapshot = snapshot::Writer::create(&snapshots)?;
     let mut segments = SegmentWriter::new(&journal, header.lsn, options.segment_bytes);
     let mut stream: Option<(Stream, Head, u64)> = None;
-    loop {
+    let forgotten = loop {
         let items = reader.items;
         let Some(item) = reader.next()? else {
             return Err(unreadable("it has no end"));
@@ -305,7 +308,7 @@ pub fn import(
                 if end.items != items {
                     return Err(unreadable("items are missing"));
                 }
-                break;
+                break end.forgotten;
             }
         }
         progress(Progress {
@@ -313,9 +316,9 @@ pub fn import(
             done: reader.items,
             total: None,
         });
-    }
+    };
     segments.finish()?;
-    snapshot.finish(header.lsn, header.lsn)?;
+    snapshot.finish(header.lsn, header.lsn, forgotten)?;
     sync_dir(dir)
         .and_then(|()| lock::write_format(dir))
         .map_err(|error| io_error("writing", dir, &error))?;

@@ -1,5 +1,8 @@
-//! Named points at which tests make the store fail or die; nothing of it is in a build without the
-//! feature `failpoints`.
+//! The points at which tests make the store fail or die.
+
+#[cfg(feature = "failpoints")]
+pub(super) use crate::base::fault::is_on;
+pub(super) use crate::base::fault::point;
 
 /// A commit was accepted and is not written yet.
 pub const BEFORE_APPEND: &str = "store::before_append";
@@ -9,6 +12,8 @@ pub const AFTER_APPEND: &str = "store::after_append";
 pub const BEFORE_SYNC: &str = "store::before_sync";
 /// Synced; nobody was told yet.
 pub const AFTER_SYNC_BEFORE_ACK: &str = "store::after_sync_before_ack";
+/// The index has the group; heads and tails, which readers see, do not.
+pub const MID_PROJECTION: &str = "store::mid_projection";
 /// The first caller of the group was answered; readers were not woken yet.
 pub const AFTER_ACK_BEFORE_PUBLISH: &str = "store::after_ack_before_publish";
 /// A segment was rewritten and the old one is still there.
@@ -24,24 +29,9 @@ pub const ALL: &[&str] = &[
     AFTER_APPEND,
     BEFORE_SYNC,
     AFTER_SYNC_BEFORE_ACK,
+    MID_PROJECTION,
     AFTER_ACK_BEFORE_PUBLISH,
     MID_COMPACTION,
     MID_SNAPSHOT,
     NO_SPACE,
 ];
-
-/// Passes a point; with the feature, a test may have put something there.
-#[inline]
-pub(super) fn point(name: &str) {
-    #[cfg(feature = "failpoints")]
-    fail::fail_point!(name);
-    #[cfg(not(feature = "failpoints"))]
-    let _ = name;
-}
-
-/// Whether a test has switched a point to `return`.
-#[cfg(feature = "failpoints")]
-pub(super) fn is_on(name: &str) -> bool {
-    fail::fail_point!(name, |_| true);
-    false
-}

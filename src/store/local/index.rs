@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use prost::Message as _;
@@ -29,6 +29,7 @@ use crate::store::{Error, Head, Origin, Result, Stream, keys};
 use crate::wire::storage_v1 as pb;
 
 const APPLIED: &[u8] = b"m/applied";
+const FORGOTTEN: &[u8] = b"m/forgotten";
 /// Most keys changed in one batch of maintenance, so that commits get their turn.
 const BATCH_KEYS: usize = 512;
 
@@ -36,6 +37,8 @@ const BATCH_KEYS: usize = 512;
 pub(super) struct Index {
     db: sled::Db,
     tombstones: AtomicUsize,
+    /// Deletions up to this revision may be forgotten.
+    forgotten: AtomicU64,
     /// Dropped after `db`: tells that the directory is free.
     gone: Option<SyncSender<()>>,
 }
@@ -103,9 +106,13 @@ impl Index {
             }
             Ok(count)
         })?;
+        let forgotten = guard(|| db.get(FORGOTTEN))?
+            .and_then(|bytes| be(&bytes))
+            .unwrap_or(0);
         Ok(Index {
             db,
             tombstones: AtomicUsize::new(tombstones),
+            forgotten: AtomicU64::new(forgotten),
             gone: None,
         })
     }
@@ -126,6 +133,17 @@ impl Index {
     /// Notes how far the index has come, when it was filled from a snapshot.
     pub(super) fn set_applied(&self, lsn: u64) -> Result<()> {
         guard(|| self.db.insert(APPLIED, &lsn.to_be_bytes())).map(drop)
+    }
+
+    /// Deletions up to this revision may be forgotten; 0 if none is.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Notes which deletions are forgotten, when the index was filled from a snapshot.
+    pub(super) fn set_forgotten(&self, revision: u64) -> Result<()> {
+        self.forgotten.fetch_max(revision, Ordering::AcqRel);
+        guard(|| self.db.insert(FORGOTTEN, &revision.to_be_bytes())).map(drop)
     }
 
     /// Hands what is in sled's buffers to the operating system, so that it survives the process.
@@ -336,8 +354,24 @@ impl Index {
         items.into_iter().map(scanned).collect()
     }
 
-    /// Changes after `revision`, oldest first; at most `limit` keys, but commits are not split.
+    /// Changes after `revision`, oldest first; at most `limit` keys, but commits are not split. Nothing says
+    /// that there are none.
     pub(super) fn changes(&self, prefix: &str, revision: u64, limit: usize) -> Result<Vec<Stored>> {
+        loop {
+            let (keys, changes) = self.changes_once(prefix, revision, limit)?;
+            // All that was found may have changed again before it was read: then there is a later change.
+            if keys == 0 || !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
+    }
+
+    fn changes_once(
+        &self,
+        prefix: &str,
+        revision: u64,
+        limit: usize,
+    ) -> Result<(usize, Vec<Stored>)> {
         let keys = guard(|| {
             let mut keys: Vec<(u64, String, bool)> = Vec::new();
             let Some(from) = revision.checked_add(1) else {
@@ -359,7 +393,8 @@ impl Index {
             }
             Ok(keys)
         })?;
-        let mut changes = Vec::with_capacity(keys.len());
+        let found = keys.len();
+        let mut changes = Vec::with_capacity(found);
         for (revision, key, is_live) in keys {
             if !is_live {
                 changes.push(Stored {
@@ -374,7 +409,7 @@ impl Index {
             }
             // Otherwise it has changed since: the newer change is found from a later revision.
         }
-        Ok(changes)
+        Ok((found, changes))
     }
 
     /// Puts a record, when filling the index from a snapshot.
@@ -580,14 +615,19 @@ impl Index {
     fn drop_tombstones(&self, excess: usize) -> Result<()> {
         let mut batch = Batch::default();
         let mut dropped = 0;
+        let mut forgotten = self.forgotten();
         for (key, _) in self.page(b"t/", Bound::Unbounded, excess)? {
             if let Some((revision, name)) = parse_revision_key(&key) {
+                forgotten = forgotten.max(revision);
                 batch.remove(name_key(b"d/", name));
                 batch.remove(revision_key(b"v/", revision, name));
             }
             batch.remove(key);
             dropped += 1;
         }
+        batch.insert(FORGOTTEN, &forgotten.to_be_bytes());
+        // Said before it is done: who reads changes meanwhile looks at this after reading.
+        self.forgotten.fetch_max(forgotten, Ordering::AcqRel);
         self.apply_batch(batch)?;
         self.tombstones.fetch_sub(dropped, Ordering::Relaxed);
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::disk::{io_error, sync_dir};
@@ -27,11 +28,24 @@ impl Drop for Lock {
     }
 }
 
+/// Makes the directory one that only its owner may enter, whatever is created in it later.
+fn create_private(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let permissions = fs::metadata(dir)?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
 /// Takes the directory, and makes it if it is not there and `create` is set. A directory that another
 /// process has, of a newer version, or that holds something else is refused and left as it is.
 pub(super) fn take(dir: &Path, create: bool) -> Result<Lock> {
     if create {
-        fs::create_dir_all(dir).map_err(|error| io_error("creating", dir, &error))?;
+        create_private(dir).map_err(|error| io_error("creating", dir, &error))?;
     } else if !dir.is_dir() {
         return Err(Error::Unusable(format!(
             "there is no store at {}",

@@ -55,7 +55,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -64,8 +64,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    Chunk, Commit, Committed, Durability, Error, Expect, Head, Journal, Lease, Leases, Outbox,
-    Record, RecordChange, RecordOp, Records, Result, Store, Stream, keys, lease, outbox,
+    Chunk, Commit, Committed, Durability, Error, Head, Journal, Lease, Leases, Outbox, Record,
+    RecordChange, RecordOp, Records, Result, Store, Stream, contents, keys, lease, outbox,
 };
 use crate::base::{SharedClock, SystemClock};
 use disk::{SharedDisk, SystemDisk};
@@ -415,7 +415,25 @@ impl Drop for LocalStore {
 
 impl Journal for LocalStore {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
-        self.core.queue.commit(commit).boxed()
+        let entries: u64 = commit
+            .appends
+            .iter()
+            .map(|append| append.entries.len() as u64)
+            .sum();
+        async move {
+            let asked = Instant::now();
+            let committed = self.core.queue.commit(commit).await;
+            match &committed {
+                Ok(_) => {
+                    metrics::counter!("baton_events_appended_total").increment(entries);
+                    metrics::histogram!("baton_journal_commit_seconds")
+                        .record(asked.elapsed().as_secs_f64());
+                }
+                Err(_) => metrics::counter!("baton_journal_commits_failed_total").increment(1),
+            }
+            committed
+        }
+        .boxed()
     }
 
     fn head(&self, stream: &Stream) -> BoxFuture<'_, Result<Option<Head>>> {
@@ -585,11 +603,7 @@ impl super::Contents for LocalStore {
     }
 
     fn refer_op(&self, stream: &Stream, sha256: &str) -> RecordOp {
-        RecordOp {
-            key: keys::content(stream, sha256),
-            expect: Expect::Any,
-            value: Some(Bytes::new()),
-        }
+        contents::refer_op(stream, sha256)
     }
 
     fn refers(&self, stream: &Stream, sha256: &str) -> BoxFuture<'_, Result<bool>> {

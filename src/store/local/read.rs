@@ -7,7 +7,7 @@ use super::frame;
 use super::index::{Index, LargePlace, Stored, Where};
 use super::runs::{Place, Run};
 use super::segments::Unread;
-use crate::store::{Chunk, Error, Head, Record, RecordChange, Result, Stream};
+use crate::store::{Chunk, Error, Head, Record, RecordChange, Result, Stream, rules};
 
 /// How often a place is looked up again after compaction has moved it.
 const MAX_MOVES: usize = 16;
@@ -23,21 +23,8 @@ pub(super) enum Got {
 impl Core {
     /// The head, checked against a position; `None`: there is nothing after it.
     fn readable(&self, stream: &Stream, after_seq: u64) -> Result<Option<Head>> {
-        let Some(head) = self.head(stream)? else {
-            return Err(Error::NoStream {
-                stream: stream.clone(),
-            });
-        };
-        let stream = stream.clone();
-        if after_seq > head.last_seq {
-            Err(Error::Future { stream, head })
-        } else if after_seq + 1 < head.first_seq {
-            Err(Error::Truncated { stream, head })
-        } else if after_seq == head.last_seq {
-            Ok(None)
-        } else {
-            Ok(Some(head))
-        }
+        let head = rules::readable(stream, self.head(stream)?, after_seq)?;
+        Ok((after_seq < head.last_seq).then_some(head))
     }
 
     /// Chunks after `after_seq` if they are in memory; `None` if the disk must be asked.
@@ -331,6 +318,11 @@ impl Core {
                 revision,
                 value,
             });
+        }
+        // Looked at last: what was forgotten while this read is missing from it.
+        let through = index.forgotten();
+        if revision > 0 && revision < through {
+            return Err(Error::Forgotten { through });
         }
         Ok(changes)
     }

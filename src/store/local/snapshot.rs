@@ -88,13 +88,14 @@ impl Writer {
         items::write(&mut self.out, &entry).map_err(|error| io_error("writing", &self.temp, &error))
     }
 
-    /// Makes it the snapshot up to `lsn`: synced, then renamed.
-    pub(super) fn finish(mut self, lsn: u64, whole_lsn: u64) -> Result<Snapshot> {
+    /// Makes it the snapshot up to `lsn`: synced, then renamed. Deletions up to `forgotten` are not in it.
+    pub(super) fn finish(mut self, lsn: u64, whole_lsn: u64, forgotten: u64) -> Result<Snapshot> {
         let entries = self.entries;
         self.add(Entry::End(pb::SnapshotEnd {
             lsn,
             entries,
             whole_lsn,
+            forgotten,
         }))?;
         let path = self.dir.join(format!("snapshot-{lsn:020}"));
         let done = (|| {
@@ -159,7 +160,7 @@ pub(super) fn take(
         }
     }
     let whole_lsn = barrier()?;
-    writer.finish(lsn, whole_lsn)
+    writer.finish(lsn, whole_lsn, index.forgotten())
 }
 
 fn record_entry(record: Stored) -> pb::RecordEntry {
@@ -254,6 +255,7 @@ pub(super) fn load(snapshot: &Snapshot, index: &Index) -> Result<pb::SnapshotEnd
         Entry::End(_) => Ok(()),
     });
     let end = loaded.map_err(|error| io_error("reading", &snapshot.path, &error))??;
+    index.set_forgotten(end.forgotten)?;
     index.set_applied(end.lsn)?;
     Ok(end)
 }

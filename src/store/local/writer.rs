@@ -220,6 +220,7 @@ impl Writer {
         let at = self.offset;
         self.offset += self.buffer.len() as u64;
         self.lsn = lsn;
+        metrics::counter!("baton_journal_bytes_total").increment(self.buffer.len() as u64);
         if self.core.options.durability == Durability::Fsync {
             self.sync()?;
         }
@@ -266,10 +267,12 @@ impl Writer {
 
     fn sync(&mut self) -> Result<()> {
         fault::point(fault::BEFORE_SYNC);
+        let began = Instant::now();
         if let Err(error) = self.core.options.disk.sync(&self.active.file) {
             // The system may have let go of the dirty pages: a second sync that works would prove nothing.
             return Err(self.core.fail(&format!("syncing the journal: {error}")));
         }
+        metrics::histogram!("baton_journal_sync_seconds").record(began.elapsed().as_secs_f64());
         self.synced_lsn = self.lsn;
         fault::point(fault::AFTER_SYNC_BEFORE_ACK);
         Ok(())
@@ -296,6 +299,7 @@ impl Writer {
             projection.add(frame, payload, segment, *at)?;
         }
         let applied = projection.finish()?;
+        fault::point(fault::MID_PROJECTION);
         for (stream, head) in &applied.heads {
             self.core.heads.put(stream, *head);
         }

@@ -298,6 +298,16 @@ impl Load {
         &self.counters[usize::try_from(index).unwrap() % self.counters.len()].1
     }
 
+    /// Waits until every reader sees more.
+    #[cfg(feature = "failpoints")]
+    pub async fn moves_on(&self) {
+        let agents = self.agents.iter().map(|(_, watcher, _)| watcher);
+        let watchers = self.counters.iter().map(|(_, watcher)| watcher);
+        for watcher in watchers.chain(agents) {
+            watcher.moves_on(watcher.seen()).await;
+        }
+    }
+
     /// How many lines a program has written.
     pub fn written(&self, index: usize) -> u64 {
         written(&self.project, &self.counters[index].0)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton::app::access::{ADMIN_TOKEN_FILE, Access};
+use baton::app::access::{ADMIN_TOKEN_FILE, Access, Caller};
 use baton::app::system::{About, Counting, Counts};
 use baton::base::{Result, Secret, SharedClock, SystemClock};
 use baton::server::drain::Drain;
@@ -57,7 +57,7 @@ impl Drop for Running {
 struct Nothing;
 
 impl Counting for Nothing {
-    fn counts(&self) -> BoxFuture<'_, Result<Counts>> {
+    fn counts<'a>(&'a self, _: &'a Caller) -> BoxFuture<'a, Result<Counts>> {
         Box::pin(async {
             Ok(Counts {
                 living_sessions: 3,

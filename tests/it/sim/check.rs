@@ -1,4 +1,57 @@
-//! What must hold of a session's log, seen from what the harness wrote.
+//! What must hold, whatever carries the frames: of a session's log, seen from what the harness wrote, and of
+//! commands, seen from what the harness was given.
+
+use baton::base::id::{CommandId, SessionId};
+use baton::domain::command::CommandOutcome;
+use baton::domain::link::Position;
+
+use super::machine::Runner;
+
+/// Acknowledged means stored, and no crash takes it back.
+pub fn acknowledged(session: SessionId, through: Position, stored: Position) {
+    assert!(
+        stored >= through,
+        "{session}: {through:?} was acknowledged and {stored:?} is stored"
+    );
+}
+
+/// A runner's harness was given every command at most once and in order, and every answer once.
+pub fn given(name: &str, runner: &Runner) {
+    let in_order = runner.pipe.is_sorted_by(|a, b| a < b);
+    assert!(in_order, "{name}: twice or out of order: {:?}", runner.pipe);
+    let mut answers = runner.answers.clone();
+    answers.sort_unstable();
+    answers.dedup();
+    assert_eq!(
+        answers.len(),
+        runner.answers.len(),
+        "{name}: answered twice"
+    );
+}
+
+/// What is on record of a command is true. Without an outcome it was never given: a crash took it back
+/// before anybody was told of it.
+pub fn command<'a>(
+    id: CommandId,
+    outcome: Option<CommandOutcome>,
+    runners: impl Iterator<Item = &'a Runner>,
+) {
+    let (times, doubted) = runners.fold((0, false), |(times, doubted), runner| {
+        (
+            times + runner.pipe.iter().filter(|done| **done == id).count(),
+            doubted || runner.doubted.contains(&id),
+        )
+    });
+    match outcome {
+        None => assert_eq!(times, 0, "{id} was done and has no outcome"),
+        Some(CommandOutcome::Applied) => assert_eq!(times, 1, "{id} is said to be applied"),
+        Some(CommandOutcome::Rejected) => assert_eq!(times, 0, "{id} is said to be rejected"),
+        Some(CommandOutcome::Indeterminate) => {
+            assert!(doubted && times <= 1, "{id} is in doubt without a crash");
+        }
+        Some(CommandOutcome::Withdrawn) => panic!("nobody withdraws here"),
+    }
+}
 
 /// Holds a log to the truth: everything in order, once; what is missing was damaged and is said.
 /// `whole`: the log must have reached the end of the truth.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use baton::base::Timestamp;
 use baton::base::id::{CommandId, DaemonId, PromptId, SessionId};
+use baton::daemon::runner::Ledger;
 use baton::domain::command::{Command, CommandBody, CommandOutcome, CommandResult};
 use baton::domain::content::ContentRef;
 use baton::domain::daemon::Offer;
@@ -12,7 +13,9 @@ use baton::domain::event::{Event, EventBody, Origin};
 use baton::domain::link::{
     DaemonEvent, DaemonLimits, DaemonLink, Gap, Position, Record, SessionReport,
 };
+use baton::wire::runner_v1::{Outcome, WriteOutcome};
 use bytes::Bytes;
+use tempfile::TempDir;
 
 use super::Rng;
 
@@ -41,7 +44,11 @@ pub struct Runner {
     /// Everything ever read, and whether it may be missing because the spool was damaged.
     pub truth: Vec<(String, bool)>,
     positions: Vec<Position>,
-    ledger: BTreeMap<CommandId, Option<CommandResult>>,
+    /// The real one, on a disk that survives.
+    disk: TempDir,
+    ledger: Ledger,
+    /// Results on its disk that the server is not known to have.
+    results: BTreeMap<CommandId, CommandResult>,
     forgotten: BTreeSet<CommandId>,
     queue: VecDeque<Command>,
     doing: Option<(Command, Stage)>,
@@ -56,14 +63,17 @@ pub struct Runner {
 
 impl Runner {
     pub fn new(session: SessionId) -> Self {
+        let disk = tempfile::tempdir().expect("a directory");
         Runner {
+            ledger: Ledger::create(disk.path()).expect("a ledger"),
+            disk,
+            results: BTreeMap::new(),
             session,
             epoch: 1,
             last: 0,
             spool: BTreeMap::new(),
             truth: Vec::new(),
             positions: Vec::new(),
-            ledger: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             queue: VecDeque::new(),
             doing: None,
@@ -187,46 +197,36 @@ impl Runner {
     }
 
     pub fn report(&self) -> SessionReport {
-        SessionReport {
-            session_id: self.session,
-            origin_epoch: self.epoch,
-            last_origin_seq: self.last,
-            acked_origin_seq: 0,
-            alive: true,
-        }
+        report(self.session, self.epoch, self.last)
     }
 
-    /// A command arrives, perhaps again. The result, if the ledger knows it.
-    fn take(&mut self, command: Command) -> Option<CommandResult> {
+    /// A command arrives, perhaps again, and waits for its turn. Only the ledger knows whether it was done.
+    fn take(&mut self, command: Command) {
         let id = command.id;
         assert!(
             !self.forgotten.contains(&id),
             "{id} came again after its result was stored for good"
         );
-        match self.ledger.get(&id) {
-            Some(Some(result)) => return Some(result.clone()),
-            Some(None) => return None,
-            None => {}
-        }
-        let known = self.queue.iter().any(|queued| queued.id == id)
-            || self.doing.as_ref().is_some_and(|(doing, _)| doing.id == id);
-        if !known {
-            self.queue.push_back(command);
-        }
-        None
+        self.queue.push_back(command);
     }
 
     /// One step of the ladder: intent on disk, bytes in the pipe, result on disk.
     pub fn work(&mut self, rng: &mut Rng) -> Option<CommandResult> {
         let Some((command, stage)) = self.doing.take() else {
             let command = self.queue.pop_front()?;
+            let id = command.id.to_string();
+            match self.ledger.find(&id) {
+                Some(Some(before)) => return Some(outcome(&command, said(before.outcome()))),
+                Some(None) => return Some(outcome(&command, CommandOutcome::Indeterminate)),
+                None => {}
+            }
             if rng.chance(100) {
                 // Refused before anything was done.
-                let result = outcome(&command, CommandOutcome::Rejected);
-                self.ledger.insert(command.id, Some(result.clone()));
-                return Some(result);
+                return Some(self.finish(&command, WriteOutcome::Failed));
             }
-            self.ledger.insert(command.id, None);
+            self.ledger
+                .intend(&id, &Bytes::new())
+                .expect("the disk takes it");
             self.doing = Some((command, Stage::Intent));
             return None;
         };
@@ -239,39 +239,65 @@ impl Runner {
                 self.doing = Some((command, Stage::Piped));
                 None
             }
-            Stage::Piped => {
-                let result = outcome(&command, CommandOutcome::Applied);
-                self.ledger.insert(command.id, Some(result.clone()));
-                Some(result)
-            }
+            Stage::Piped => Some(self.finish(&command, WriteOutcome::Done)),
         }
+    }
+
+    fn finish(&mut self, command: &Command, how: WriteOutcome) -> CommandResult {
+        self.ledger
+            .finish(&Outcome {
+                command_id: command.id.to_string(),
+                outcome: how.into(),
+                ..Outcome::default()
+            })
+            .expect("the disk takes it");
+        let result = outcome(command, said(how));
+        self.results.insert(command.id, result.clone());
+        result
     }
 
     /// The runner dies and is taken over: what was begun and not finished is in doubt.
     pub fn crash(&mut self) {
-        self.doing = None;
         self.queue.clear();
-        let session_id = self.session;
-        for (id, entry) in &mut self.ledger {
-            if entry.is_none() {
-                self.doubted.insert(*id);
-                *entry = Some(CommandResult {
-                    command_id: *id,
-                    session_id,
-                    outcome: CommandOutcome::Indeterminate,
-                    reason: "the runner died".to_owned(),
-                    code: "INTERNAL_ERROR".to_owned(),
-                });
-            }
+        let begun = Ledger::open_intents(self.disk.path()).expect("readable");
+        let doing = self.doing.take();
+        for intent in begun {
+            let id = CommandId::parse("id", &intent.command_id).expect("an id");
+            let command = doing.as_ref().map(|(command, _)| command);
+            let command = command.filter(|command| command.id == id);
+            let command = command
+                .expect("only the one that was being done is open")
+                .clone();
+            self.doubted.insert(id);
+            self.finish(&command, WriteOutcome::Unknown);
         }
     }
 
     pub fn results(&self) -> Vec<CommandResult> {
-        self.ledger.values().flatten().cloned().collect()
+        self.results.values().cloned().collect()
     }
 
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.doing.is_none() && self.ledger.is_empty()
+        self.queue.is_empty() && self.doing.is_none() && self.results.is_empty()
+    }
+}
+
+fn report(session_id: SessionId, origin_epoch: u64, last_origin_seq: u64) -> SessionReport {
+    SessionReport {
+        session_id,
+        origin_epoch,
+        last_origin_seq,
+        acked_origin_seq: 0,
+        alive: true,
+    }
+}
+
+/// What a daemon makes of a write's outcome.
+fn said(how: WriteOutcome) -> CommandOutcome {
+    match how {
+        WriteOutcome::Done => CommandOutcome::Applied,
+        WriteOutcome::Failed => CommandOutcome::Rejected,
+        _ => CommandOutcome::Indeterminate,
     }
 }
 
@@ -285,6 +311,18 @@ fn outcome(command: &Command, outcome: CommandOutcome) -> CommandResult {
     }
 }
 
+/// The opposite of a result.
+pub fn contradiction(result: &CommandResult) -> CommandResult {
+    CommandResult {
+        outcome: match result.outcome {
+            CommandOutcome::Applied => CommandOutcome::Rejected,
+            _ => CommandOutcome::Applied,
+        },
+        reason: "on second thoughts".to_owned(),
+        ..result.clone()
+    }
+}
+
 /// A daemon's machine.
 pub struct Machine {
     pub daemon_id: DaemonId,
@@ -295,6 +333,10 @@ pub struct Machine {
     pump: BTreeMap<SessionId, Position>,
     /// Commands given to runners by this process.
     running: BTreeMap<CommandId, Command>,
+    /// Commands that this process's link delivered.
+    delivered: BTreeSet<CommandId>,
+    /// Results of earlier commands that this process has not come across yet in the runners' spools.
+    unread: VecDeque<(SessionId, CommandId)>,
     pub up: bool,
     pub dial_at: Option<Timestamp>,
     /// Sessions it names although they are not its own.
@@ -324,6 +366,8 @@ impl Machine {
             generation: 0,
             pump: BTreeMap::new(),
             running: BTreeMap::new(),
+            delivered: BTreeSet::new(),
+            unread: VecDeque::new(),
             up: false,
             dial_at: None,
             strangers: BTreeSet::new(),
@@ -339,6 +383,8 @@ impl Machine {
         self.dial_at = None;
         self.pump.clear();
         self.running.clear();
+        self.delivered.clear();
+        self.unread.clear();
     }
 
     /// The daemon starts and adopts its runners.
@@ -356,14 +402,12 @@ impl Machine {
         self.dial_at = Some(now);
         for runner in self.runners.values().filter(|runner| !runner.ended) {
             self.link.report(runner.report());
-            for result in runner.results() {
-                self.link.result(result);
-            }
+            // It takes a while to read them, and the same commands may come meanwhile.
+            let results = runner.results.keys().map(|id| (runner.session, *id));
+            self.unread.extend(results);
         }
         for session in &self.strangers {
-            let mut report = Runner::new(*session).report();
-            report.last_origin_seq = 3;
-            self.link.report(report);
+            self.link.report(report(*session, 1, 3));
         }
     }
 
@@ -395,14 +439,27 @@ impl Machine {
         }
     }
 
-    /// A runner does one step.
+    /// A runner does one step, and the daemon reads on.
     pub fn work(&mut self, session: SessionId, rng: &mut Rng) {
+        if self.up
+            && rng.chance(300)
+            && let Some((session, id)) = self.unread.pop_front()
+            && let Some(result) = self.runners[&session].results.get(&id)
+        {
+            self.link.result(result.clone());
+        }
         let Some(result) = self.runners.get_mut(&session).and_then(|r| r.work(rng)) else {
             return;
         };
-        if self.up {
-            self.running.remove(&result.command_id);
-            self.link.result(result);
+        if !self.up {
+            return;
+        }
+        self.running.remove(&result.command_id);
+        let second = contradiction(&result);
+        self.link.result(result);
+        if rng.chance(50) {
+            // Whoever reports comes to think otherwise: the first outcome is the one that counts.
+            self.link.result(second);
         }
     }
 
@@ -459,24 +516,26 @@ impl Machine {
                 | DaemonEvent::Query(_) => {}
                 DaemonEvent::Deliver(command) => {
                     let session = command.session_id;
+                    assert!(
+                        self.delivered.insert(command.id),
+                        "{} was delivered twice to one process",
+                        command.id
+                    );
                     let Some(runner) = self.runners.get_mut(&session) else {
                         self.link
                             .result(outcome(&command, CommandOutcome::Rejected));
                         continue;
                     };
-                    match runner.take((*command).clone()) {
-                        Some(result) => self.link.result(result),
-                        None => {
-                            self.running.insert(command.id, *command);
-                        }
-                    }
+                    runner.take((*command).clone());
+                    self.running.insert(command.id, *command);
                 }
                 DaemonEvent::ResultStored {
                     session_id,
                     command_id,
                 } => {
+                    self.running.remove(&command_id);
                     if let Some(runner) = self.runners.get_mut(&session_id) {
-                        runner.ledger.remove(&command_id);
+                        runner.results.remove(&command_id);
                         runner.forgotten.insert(command_id);
                     }
                 }

@@ -1,16 +1,22 @@
 //! Seeded simulation of the link: both state machines, daemons with runners, a server with a disk, and a
 //! wire that drops, delays, repeats and reorders across reconnects; every party crashes at any step.
 //!
-//! One seed is one schedule, the same for ever. `BATON_SIM_SEEDS` says how many are run (2,000);
-//! `BATON_SIM_SEED=n` runs one and prints what happens. What must hold is checked at every step
-//! (`check.rs`, `server.rs`), not only at the end.
+//! One seed is one schedule, the same for ever. `BATON_SIM_SEEDS` says how many are run (2,000, or a share
+//! of it by `BATON_TEST_ROUNDS`); `BATON_SIM_SEED=n` runs one and prints what happens. What must hold is
+//! checked at every step (`check.rs`, `server.rs`), not only at the end.
 
 mod check;
+mod liar;
 mod machine;
 mod server;
+mod transport;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use baton::store::conformance::rounds;
+use parking_lot::Mutex;
 
 /// The randomness of a schedule.
 pub struct Rng(u64);
@@ -43,6 +49,36 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Runs the schedules of the seeds from 0 on two threads: as many as `<name>_SEEDS` says, or `usual` times the
+/// share that `BATON_TEST_ROUNDS` is. Fails with the seed that failed and how to run it again.
+fn schedules<T: Send>(name: &str, usual: u32, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let seeds = number(&format!("{name}_SEEDS")).unwrap_or_else(|| rounds(usual).into());
+    let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while failed.load(Ordering::Relaxed) == u64::MAX {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                        Ok(outcome) => done.lock().push(outcome),
+                        Err(_) => drop(failed.fetch_min(seed, Ordering::Relaxed)),
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    assert!(
+        failed == u64::MAX,
+        "seed {failed} failed; replay it with {name}_SEED={failed}"
+    );
+    done.into_inner()
+}
+
 fn run(seed: u64, trace: bool) -> world::Outcome {
     world::World::new(seed, trace).run()
 }
@@ -54,13 +90,11 @@ fn nothing_is_lost_doubled_or_undecided_under_any_schedule() {
         println!("{outcome:?}");
         return;
     }
-    let seeds = number("BATON_SIM_SEEDS").unwrap_or(2_000);
+    let outcomes = schedules("BATON_SIM", 2_000, |seed| run(seed, false));
+    let seeds = outcomes.len() as u64;
     let mut total = world::Outcome::default();
-    for seed in 0..seeds {
-        match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
-            Ok(outcome) => total.add(&outcome),
-            Err(_) => panic!("seed {seed} failed; replay it with BATON_SIM_SEED={seed}"),
-        }
+    for outcome in &outcomes {
+        total.add(outcome);
     }
     println!("{seeds} schedules: {total:?}");
     // A simulation in which nothing happens proves nothing.
@@ -70,6 +104,7 @@ fn nothing_is_lost_doubled_or_undecided_under_any_schedule() {
         assert!(total.resets > 0 && total.indeterminate > 0 && total.fenced > 0);
         assert!(total.gaps > 0 && total.foreign > 0 && total.contents > 0);
         assert!(total.repeated > 0 && total.forged > 0 && total.refused > 0);
+        assert!(total.contradicted > 0 && total.retold > 0);
     }
 }
 

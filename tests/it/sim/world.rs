@@ -8,14 +8,14 @@ use baton::base::{Code, Error, Timestamp};
 use baton::domain::actor::Actor;
 use baton::domain::command::{Command, CommandBody, CommandOutcome};
 use baton::domain::link::{
-    Credit, Down, Position, Record, Records, ServerEvent, ServerLimits, ServerLink, Up,
+    Credit, Down, Position, Records, ServerEvent, ServerLimits, ServerLink, Up,
 };
 use baton::domain::prompt::{AnswerBody, Decision, PromptAnswer};
 
-use super::Rng;
 use super::check::{self, Reader};
-use super::machine::Machine;
+use super::machine::{Machine, contradiction};
 use super::server::{About, Disk, Log, Reply, Write};
+use super::{Rng, liar};
 
 /// Frames that a direction of the wire holds; a sender waits for room.
 const WIRE: usize = 6;
@@ -43,6 +43,8 @@ pub struct Outcome {
     pub repeated: u64,
     pub refused: u64,
     pub forged: u64,
+    pub contradicted: u64,
+    pub retold: u64,
 }
 
 impl Outcome {
@@ -64,6 +66,8 @@ impl Outcome {
         self.repeated += other.repeated;
         self.refused += other.refused;
         self.forged += other.forged;
+        self.contradicted += other.contradicted;
+        self.retold += other.retold;
     }
 }
 
@@ -88,10 +92,22 @@ struct Conn {
     lanes: BTreeMap<SessionId, VecDeque<Work>>,
     busy: BTreeSet<SessionId>,
     staged: BTreeMap<String, u64>,
+    /// Commands that were sent on it and are not settled, and results that are being stored.
+    outstanding: BTreeSet<CommandId>,
+    storing: BTreeSet<CommandId>,
     greeting: Option<baton::domain::link::Hello>,
     /// Which start and connection of the daemon it is.
     attempt: (u64, u64),
     outbox_due: bool,
+}
+
+impl Conn {
+    /// A command's result is known for good, or there is nothing to store.
+    fn settled(&mut self, session: SessionId, command: CommandId) {
+        self.storing.remove(&command);
+        self.outstanding.remove(&command);
+        self.link.result_stored(session, command);
+    }
 }
 
 /// Everything there is.
@@ -394,7 +410,7 @@ impl World {
             }
             About::Result(session, command) => {
                 conn.busy.remove(&session);
-                conn.link.result_stored(session, command);
+                conn.settled(session, command);
             }
             About::Content(chunk) => {
                 conn.busy.remove(&chunk.session_id);
@@ -540,12 +556,7 @@ impl World {
         }
         let synced = &self.disk.synced;
         let close = self.machines[at].act(now, |session, through| {
-            // Acknowledged means stored, and a crash cannot take it back.
-            let origin = synced.logs[&session].origin;
-            assert!(
-                origin >= through,
-                "{session}: {through:?} was acknowledged and {origin:?} is stored"
-            );
+            check::acknowledged(session, through, synced.logs[&session].origin);
         });
         if close && let Some(id) = self.current[at].take() {
             self.flush(at, id);
@@ -581,28 +592,35 @@ impl World {
                     conn.up.push_back((due, frame.clone()));
                 }
             }
-            if self.faults && self.rng.chance(20) && !matches!(frame, Up::Hello(_)) {
-                // A daemon that lies: records of a session that is another's.
+            if self.faults && self.rng.chance(30) && !matches!(frame, Up::Hello(_)) {
+                // A daemon that lies about what is another's.
                 let theirs = self.sessions.iter().find(|(_, owner)| *owner != at);
-                if let Some((session_id, _)) = theirs {
+                let own = self.sessions.iter().find(|(_, owner)| *owner == at);
+                if let (Some((theirs, _)), Some((own, _))) = (theirs, own) {
                     self.outcome.forged += 1;
-                    let forged = Records {
-                        session_id: *session_id,
-                        origin_epoch: 1_000,
-                        previous: Position::default(),
-                        records: vec![Record {
-                            origin_seq: 1,
-                            events: Vec::new(),
-                            gap: None,
-                            time: now,
-                            size_bytes: 1,
-                        }],
+                    let outbox = &self.disk.synced.outbox;
+                    let command = outbox.values().find(|given| given.session_id == *theirs);
+                    let target = liar::Target {
+                        theirs: *theirs,
+                        command: command.map(|given| given.id),
+                        own: *own,
+                        outstanding: conn.outstanding.first().copied(),
                     };
-                    conn.up.push_back((due, Up::Records(forged)));
+                    let lie = liar::frame(&mut self.rng, &target, now);
+                    conn.up.push_back((due, lie));
                 }
             }
-            if self.faults && matches!(frame, Up::CommandResult(_)) && self.rng.chance(50) {
+            if self.faults
+                && let Up::CommandResult(result) = &frame
+                && self.rng.chance(100)
+            {
+                // Said once more, and again otherwise: the first one counts.
+                self.outcome.contradicted += 1;
+                let second = Up::CommandResult(contradiction(result));
                 conn.up.push_back((due, frame.clone()));
+                conn.up.push_back((due, frame));
+                conn.up.push_back((due, second));
+                continue;
             }
             conn.up.push_back((due, frame));
         }
@@ -630,6 +648,8 @@ impl World {
             lanes: BTreeMap::new(),
             busy: BTreeSet::new(),
             staged: BTreeMap::new(),
+            outstanding: BTreeSet::new(),
+            storing: BTreeSet::new(),
             greeting: None,
             attempt: (0, 0),
             outbox_due: false,
@@ -682,8 +702,15 @@ impl World {
             };
             let delay = Duration::from_micros(self.rng.below(20_000));
             let last = conn.down.back().map_or(now, |(at, _)| *at);
-            conn.down
-                .push_back((last.max(now.saturating_add(delay)), frame));
+            let due = last.max(now.saturating_add(delay));
+            if let Down::Command(command) = &frame {
+                conn.outstanding.insert(command.id);
+                if self.faults && self.rng.chance(100) {
+                    self.outcome.retold += 1;
+                    conn.down.push_back((due, frame.clone()));
+                }
+            }
+            conn.down.push_back((due, frame));
         }
     }
 
@@ -738,8 +765,27 @@ impl World {
                 );
                 push(conn, records.session_id, Work::Records(records));
             }
-            ServerEvent::Content(chunk) => push(conn, chunk.session_id, Work::Content(chunk)),
-            ServerEvent::Result(result) => push(conn, result.session_id, Work::Result(result)),
+            ServerEvent::Content(chunk) => {
+                assert_eq!(
+                    self.disk.written.logs[&chunk.session_id].owner, daemon,
+                    "a foreign session's content was taken"
+                );
+                push(conn, chunk.session_id, Work::Content(chunk));
+            }
+            ServerEvent::Result(result) => {
+                let id = result.command_id;
+                assert!(
+                    conn.storing.insert(id),
+                    "{id} has a second outcome while the first is being stored"
+                );
+                if conn.outstanding.contains(&id) {
+                    assert_eq!(
+                        self.disk.written.logs[&result.session_id].owner, daemon,
+                        "{id} was settled in the name of a foreign session"
+                    );
+                }
+                push(conn, result.session_id, Work::Result(result));
+            }
             ServerEvent::Report(report) => {
                 let log = &self.disk.synced.logs[&report.session_id];
                 match log.owner == daemon {
@@ -774,6 +820,10 @@ impl World {
             .map(|(session, _)| *session)
             .collect();
         for session in ready {
+            if self.rng.chance(300) {
+                // The rules take their time.
+                continue;
+            }
             let Some(work) = conn.lanes.get_mut(&session).and_then(VecDeque::pop_front) else {
                 continue;
             };
@@ -842,8 +892,14 @@ impl World {
                 Work::Result(result) => {
                     let command = result.command_id;
                     let about = About::Result(session, command);
-                    if self.disk.synced.outcomes.contains_key(&command) {
-                        conn.link.result_stored(session, command);
+                    let daemon = self.machines[conn.machine].daemon_id;
+                    let is_own = self.disk.written.logs[&session].owner == daemon;
+                    let given = self.disk.written.outbox.get(&command);
+                    if !is_own || given.is_some_and(|given| given.session_id != session) {
+                        // Not its command: there is nothing to store.
+                        conn.settled(session, command);
+                    } else if self.disk.synced.outcomes.contains_key(&command) {
+                        conn.settled(session, command);
                     } else if self.disk.written.outcomes.contains_key(&command) {
                         // On its way to the disk by another link: look again.
                         let lane = conn.lanes.entry(session).or_default();
@@ -962,45 +1018,11 @@ impl World {
             self.outcome.gaps += log.iter().filter(|e| e.starts_with("gap:")).count() as u64;
             check::log(&name, log, &runner.truth, true);
 
-            // Every command was done at most once, in order, and says what is true.
-            let in_order = runner.pipe.is_sorted_by(|a, b| a < b);
-            assert!(in_order, "{name}: twice or out of order: {:?}", runner.pipe);
-            let mut answers = runner.answers.clone();
-            answers.sort_unstable();
-            answers.dedup();
-            assert_eq!(
-                answers.len(),
-                runner.answers.len(),
-                "{name}: answered twice"
-            );
+            check::given(&name, runner);
         }
         for (id, machine) in &self.issued {
-            let Some(outcome) = synced.outcomes.get(id) else {
-                // A crash took it back before anybody was told that it was given.
-                let known = self.machines[*machine]
-                    .runners
-                    .values()
-                    .any(|runner| runner.pipe.contains(id));
-                assert!(!known, "{id} was done and has no outcome");
-                continue;
-            };
-            let (times, doubted) = self.machines[*machine].runners.values().fold(
-                (0, false),
-                |(times, doubted), runner| {
-                    (
-                        times + runner.pipe.iter().filter(|done| *done == id).count(),
-                        doubted || runner.doubted.contains(id),
-                    )
-                },
-            );
-            match outcome {
-                CommandOutcome::Applied => assert_eq!(times, 1, "{id} is said to be applied"),
-                CommandOutcome::Rejected => assert_eq!(times, 0, "{id} is said to be rejected"),
-                CommandOutcome::Indeterminate => {
-                    assert!(doubted && times <= 1, "{id} is in doubt without a crash");
-                }
-                CommandOutcome::Withdrawn => panic!("nobody withdraws here"),
-            }
+            let outcome = synced.outcomes.get(id).copied();
+            check::command(*id, outcome, self.machines[*machine].runners.values());
         }
         for (session, reader) in &mut self.readers {
             let log = &synced.logs[session].entries;
@@ -1010,7 +1032,7 @@ impl World {
     }
 }
 
-fn brief_up(frame: &Up) -> String {
+pub fn brief_up(frame: &Up) -> String {
     match frame {
         Up::Records(records) => format!(
             "records {} {}/{:?}",
@@ -1034,7 +1056,7 @@ fn brief_up(frame: &Up) -> String {
     }
 }
 
-fn brief_down(frame: &Down) -> String {
+pub fn brief_down(frame: &Down) -> String {
     match frame {
         Down::Command(command) => format!("command {} {}", command.id, command.session_id),
         other => format!("{other:?}"),

@@ -9,6 +9,9 @@ use baton::base::Secret;
 use baton::client::{Client, ServerAddress};
 use baton::domain::{Event, EventBody};
 use baton::wire::v1;
+use nix::sys::signal::Signal;
+#[cfg(feature = "failpoints")]
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// How long anything may take that a test waits for. Generous: the machine is shared.
@@ -39,6 +42,7 @@ pub struct Baton {
     daemon_env: Vec<(String, String)>,
     server: Option<Child>,
     daemon: Option<Child>,
+    other: Option<Child>,
 }
 
 impl Baton {
@@ -67,6 +71,7 @@ impl Baton {
             daemon_env: Vec::new(),
             server: None,
             daemon: None,
+            other: None,
         }
     }
 
@@ -159,6 +164,11 @@ impl Baton {
     /// Starts the server and waits until it answers.
     pub async fn start_server(&mut self) {
         self.spawn_server();
+        self.server_answers().await;
+    }
+
+    /// Waits until the server answers.
+    pub async fn server_answers(&self) {
         eventually("the server answers", || async {
             // It writes the first token when it starts for the first time.
             let known = self.data_dir().join("admin.token").exists();
@@ -173,13 +183,26 @@ impl Baton {
 
     /// Starts the server and waits for nothing.
     pub fn spawn_server(&mut self) {
+        self.spawn_server_with(&[]);
+    }
+
+    /// Starts the server with variables in its environment, and waits for nothing.
+    pub fn spawn_server_with(&mut self, variables: &[(&str, &str)]) {
         let listen = format!("127.0.0.1:{}", self.port);
         let data = self.data_dir();
-        let mut command = self.command(&["serve", "--metrics-listen", "off", "--listen", &listen]);
+        let mut command = self.command(&["serve", "--listen", &listen]);
+        if !self
+            .server_flags
+            .iter()
+            .any(|flag| flag == "--metrics-listen")
+        {
+            command.args(["--metrics-listen", "off"]);
+        }
         command
             .arg("--data-dir")
             .arg(data)
             .args(&self.server_flags)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(self.log("server.log"));
         self.server = Some(command.spawn().unwrap());
@@ -187,10 +210,58 @@ impl Baton {
 
     /// Starts the daemon and waits until it is linked. The first time it joins.
     pub async fn start_daemon(&mut self) {
+        let joined = self.dir.path().join("daemon").join("credential").exists();
+        self.join_daemon(!joined).await;
+    }
+
+    /// Starts the daemon with a fresh join token, although it has joined before, and waits until it is linked.
+    pub async fn start_daemon_anew(&mut self) {
+        self.join_daemon(true).await;
+    }
+
+    /// Starts a daemon that has joined before, if none runs, and waits for nothing.
+    #[cfg(feature = "failpoints")]
+    pub async fn spawn_daemon_again(&mut self) {
+        if self.daemon.is_none() {
+            self.daemon = Some(self.spawn_daemon("daemon", false).await);
+        }
+    }
+
+    /// Waits until a daemon is linked.
+    #[cfg(feature = "failpoints")]
+    pub async fn daemon_is_linked(&self) {
+        let client = self.client();
+        eventually("a daemon is linked", || async {
+            (self.newest_epoch(&client).await > 0).then_some(())
+        })
+        .await;
+    }
+
+    async fn join_daemon(&mut self, join: bool) {
         let client = self.client();
         let before = self.newest_epoch(&client).await;
-        let state = self.dir.path().join("daemon");
-        let joined = state.join("credential").exists();
+        self.daemon = Some(self.spawn_daemon("daemon", join).await);
+        eventually("the daemon is linked", || async {
+            (self.newest_epoch(&client).await > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a second daemon, with a state of its own, and waits until it is linked. Its id.
+    pub async fn start_other_daemon(&mut self) -> String {
+        let client = self.client();
+        let known = daemons(&client).await;
+        self.other = Some(self.spawn_daemon("other", true).await);
+        eventually("the other daemon is linked", || async {
+            let mut new = daemons(&client).await;
+            new.retain(|daemon| !known.iter().any(|known| known.id == daemon.id));
+            new.pop().map(|daemon| daemon.id)
+        })
+        .await
+    }
+
+    async fn spawn_daemon(&self, name: &str, join: bool) -> Child {
+        let state = self.dir.path().join(name);
         let mut command = self.command(&["daemon", "--server", &self.url()]);
         command
             .arg("--data-dir")
@@ -201,35 +272,49 @@ impl Baton {
             .args(&self.daemon_flags)
             .envs(self.daemon_env.iter().cloned())
             .stdout(Stdio::null())
-            .stderr(self.log("daemon.log"));
-        if !joined {
-            let join = client
+            .stderr(self.log(&format!("{name}.log")));
+        if name != "daemon" {
+            // The first one has the host's name, which is then taken.
+            command.args(["--name", name]);
+        }
+        if join {
+            let join = self
+                .client()
                 .create_join_token(v1::CreateJoinTokenRequest::default())
                 .await
                 .unwrap();
             command.env("BATON_JOIN_TOKEN", join.secret);
         }
-        self.daemon = Some(command.spawn().unwrap());
-        eventually("the daemon is linked", || async {
-            (self.newest_epoch(&client).await > before).then_some(())
-        })
-        .await;
+        command.spawn().unwrap()
     }
 
     async fn newest_epoch(&self, client: &Client) -> u64 {
-        let daemons = client
-            .list_daemons(v1::ListDaemonsRequest {
-                attached_only: true,
-                ..Default::default()
-            })
+        daemons(client)
             .await
-            .map(|page| page.daemons)
-            .unwrap_or_default();
-        daemons
             .iter()
             .map(|daemon| daemon.link_epoch)
             .max()
             .unwrap_or(0)
+    }
+
+    /// Sends the server a signal.
+    pub fn signal_server(&self, signal: Signal) {
+        send(self.server.as_ref(), signal);
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal_daemon(&self, signal: Signal) {
+        send(self.daemon.as_ref(), signal);
+    }
+
+    /// A variable of the daemon's environment, as it was started.
+    pub fn daemon_variable(&self, name: &str) -> String {
+        let pid = self.daemon.as_ref().expect("it runs").id();
+        let text = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let mut pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(key, _)| *key == name);
+        found.expect("it is set").1.to_owned()
     }
 
     /// Kills the server with SIGKILL.
@@ -242,14 +327,52 @@ impl Baton {
         kill(&mut self.daemon);
     }
 
+    /// Waits until the daemon ends by itself; its exit code.
+    pub async fn daemon_ends(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            let child = self.daemon.as_mut()?;
+            if let Some(status) = child.try_wait().unwrap() {
+                self.daemon = None;
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end");
+            pause.tick().await;
+        }
+    }
+
+    /// Whether a runner of this directory lives.
+    pub fn has_runner(&self) -> bool {
+        let marker = self.dir.path().join("daemon").join("sessions");
+        let marker = marker.to_string_lossy().into_owned();
+        std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).into_owned())
+            .any(|line| line.contains("runner") && line.contains(&marker))
+    }
+
+    /// Stops the daemon in its tracks: what it is sent from now on it does not read. It can only be killed.
+    pub fn freeze_daemon(&mut self) {
+        let child = self.daemon.as_ref().expect("it was started");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
+    /// The server's process, which is expected to end by itself.
+    #[cfg(feature = "failpoints")]
+    pub fn server_process(&mut self) -> Dying {
+        Dying(Mutex::new(self.server.take().expect("it was started")))
+    }
+
     /// Asks the server to end, and waits for it. Its exit code.
-    pub fn stop_server(&mut self) -> Option<i32> {
-        let child = self.server.as_mut()?;
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).ok()?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok()?;
-        let code = child.wait().ok()?.code();
-        self.server = None;
-        code
+    pub async fn stop_server(&mut self) -> Option<i32> {
+        let mut child = self.server.take()?;
+        send(Some(&child), Signal::SIGTERM);
+        ended(&mut child).await
     }
 
     /// A client with the first token.
@@ -274,6 +397,15 @@ impl Baton {
 
     /// The whole log of a session, checked to be gapless from 1.
     pub async fn events(&self, session: &str) -> Vec<Event> {
+        let events = self.kept(session).await;
+        if let Some(first) = events.first() {
+            assert_eq!(first.seq, 1, "the log of {session} lacks its beginning");
+        }
+        events
+    }
+
+    /// What retention has left of a session's log, checked to be without a gap.
+    pub async fn kept(&self, session: &str) -> Vec<Event> {
         let client = self.client();
         let mut events = Vec::new();
         let mut token = String::new();
@@ -295,12 +427,9 @@ impl Baton {
                 break;
             }
         }
-        for (index, event) in events.iter().enumerate() {
-            assert_eq!(
-                event.seq,
-                index as u64 + 1,
-                "the log of {session} has a gap"
-            );
+        for pair in events.windows(2) {
+            let (one, next) = (pair[0].seq, pair[1].seq);
+            assert_eq!(one + 1, next, "the log of {session} has a gap");
         }
         events
     }
@@ -335,9 +464,33 @@ impl Baton {
     }
 }
 
+/// A process that is expected to end by itself.
+#[cfg(feature = "failpoints")]
+pub struct Dying(Mutex<Child>);
+
+#[cfg(feature = "failpoints")]
+impl Dying {
+    /// Waits for its end; the signal that ended it, if one did.
+    pub async fn ends(&self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt as _;
+        let ended = eventually("the process ends", || async {
+            self.0.lock().try_wait().unwrap()
+        });
+        ended.await.signal()
+    }
+}
+
+#[cfg(feature = "failpoints")]
+impl Drop for Dying {
+    fn drop(&mut self) {
+        let _ = self.0.lock().kill();
+    }
+}
+
 impl Drop for Baton {
     fn drop(&mut self) {
         kill(&mut self.daemon);
+        kill(&mut self.other);
         kill(&mut self.server);
         // Runners outlive the daemon on purpose; a test's end is theirs. They are known by the directory
         // they were started with, which is this test's own.
@@ -357,6 +510,36 @@ impl Drop for Baton {
             }
         }
     }
+}
+
+/// Waits for the end of a process; its exit code. The clients of this test go on meanwhile: a server that
+/// ends waits for them.
+pub async fn ended(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(Instant::now() < deadline, "it ends within {PATIENCE:?}");
+        pause.tick().await;
+    }
+}
+
+fn send(child: Option<&Child>, signal: Signal) {
+    let pid = child.expect("it runs").id();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// The daemons that are linked.
+async fn daemons(client: &Client) -> Vec<v1::Daemon> {
+    let request = v1::ListDaemonsRequest {
+        attached_only: true,
+        ..Default::default()
+    };
+    let listed = client.list_daemons(request).await;
+    listed.map(|page| page.daemons).unwrap_or_default()
 }
 
 fn kill(child: &mut Option<Child>) {

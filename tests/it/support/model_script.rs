@@ -194,6 +194,10 @@ fn step(line: &str) -> Option<Step> {
             name: "AskUserQuestion",
             input: json!({ "questions": questions(rest) }),
         },
+        "plan-mode" => Step::Tool {
+            name: "EnterPlanMode",
+            input: json!({}),
+        },
         "plan" => Step::Tool {
             name: "ExitPlanMode",
             input: json!({ "plan": rest }),

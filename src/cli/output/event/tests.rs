@@ -98,7 +98,7 @@ fn table() -> Vec<(EventBody, &'static str)> {
                 pid: 7,
                 version: "2.1".into(),
             },
-            "started: pid 7, m1, version 2.1, 1 tools",
+            "ready: m1, version 2.1, 1 tools",
         ),
         (
             EventBody::LifecycleChanged {

@@ -7,7 +7,7 @@ use super::line::Object;
 use super::state::OpenRequest;
 use crate::base::{Error, Result};
 use crate::domain::PromptAnswer;
-use crate::domain::prompt::{AnswerBody, Decision, PromptKind, QuestionAnswer, Remember};
+use crate::domain::prompt::{AnswerBody, Decision, PromptKind, QuestionAnswer};
 
 /// What the agent is told when a person denies without a word.
 const DENIED: &str = "A person denied this.";
@@ -31,7 +31,7 @@ pub(super) fn line(open: &OpenRequest, answer: &PromptAnswer) -> Result<Bytes> {
                 ));
             }
             let input = with_answers(open, answers)?;
-            Ok(allowed(&open.key, &input, &[]))
+            Ok(allowed(&open.key, &input, None))
         }
     }
 }
@@ -44,31 +44,20 @@ fn allow(open: &OpenRequest, decision: &Decision) -> Result<Bytes> {
         Some(updated) => updated.as_str(),
         None => open.input.as_str(),
     };
-    let mut remember: Vec<String> = Vec::new();
-    if open.kind == PromptKind::Plan {
+    // What is remembered is a rule of the server, which names itself in each answer and can be deleted. A
+    // harness that were told as well would no longer ask, and by a wider rule of its own.
+    let update = (open.kind == PromptKind::Plan).then(|| {
         // Leaving plan mode returns to asking, whatever mode came before.
-        remember.push(
-            json!({"type": "setMode", "mode": "default", "destination": "session"}).to_string(),
-        );
-    } else if decision.remember == Remember::Session && decision.pattern.is_empty() {
-        // A pattern of one's own is a rule of the server: the harness's rules are spelled otherwise.
-        remember.extend(
-            open.suggestions
-                .iter()
-                .map(|offer| offer.value.as_str().to_owned()),
-        );
-    }
-    Ok(allowed(&open.key, input, &remember))
+        json!({"type": "setMode", "mode": "default", "destination": "session"})
+    });
+    Ok(allowed(&open.key, input, update))
 }
 
 /// An allow. The input goes back as its own text, byte for byte.
-fn allowed(key: &str, input: &str, remember: &[String]) -> Bytes {
+fn allowed(key: &str, input: &str, update: Option<Value>) -> Bytes {
     let mut body = format!(r#"{{"behavior":"allow","updatedInput":{input}"#);
-    if !remember.is_empty() {
-        body.push_str(&format!(
-            r#","updatedPermissions":[{}]"#,
-            remember.join(",")
-        ));
+    if let Some(update) = update {
+        body.push_str(&format!(r#","updatedPermissions":[{update}]"#));
     }
     body.push('}');
     success(key, &body)
@@ -152,7 +141,7 @@ mod tests {
     use crate::base::id::PromptId;
     use crate::base::{Json, Timestamp};
     use crate::domain::Actor;
-    use crate::domain::prompt::Suggestion;
+    use crate::domain::prompt::Remember;
 
     fn open(kind: PromptKind, input: &str) -> OpenRequest {
         OpenRequest {
@@ -161,11 +150,6 @@ mod tests {
             kind,
             tool: "Bash".to_owned(),
             input: Json::parse("input", input, usize::MAX).unwrap(),
-            suggestions: vec![Suggestion {
-                label: String::new(),
-                value: Json::parse("s", r#"{"type":"addRules","destination":"session"}"#, 100)
-                    .unwrap(),
-            }],
             questions: vec!["Which?".to_owned(), "How {many}?".to_owned()],
             doubtful: false,
         }
@@ -221,22 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn remembering_is_for_the_session_and_without_a_pattern() {
+    fn the_harness_is_never_told_to_remember() {
         let request = open(PromptKind::Permission, "{}");
-        for (remember, pattern, told) in [
-            (Remember::None, "", false),
-            (Remember::Session, "", true),
-            (Remember::Session, "Bash(x)", false),
-            (Remember::Rule, "", false),
-        ] {
+        for remember in [Remember::None, Remember::Session, Remember::Rule] {
             let decision = Decision {
                 remember,
-                pattern: pattern.to_owned(),
                 ..allow_it()
             };
             let sent = text(&request, decide(decision)).unwrap();
-            assert_eq!(sent.contains("updatedPermissions"), told, "{remember:?}");
-            assert!(!sent.contains("localSettings"));
+            assert!(!sent.contains("updatedPermissions"), "{remember:?}");
         }
     }
 

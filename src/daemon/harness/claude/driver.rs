@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::line::Object;
 use super::state::{Announced, Note, State};
-use super::step::{Step, reference_json};
+use super::step::Step;
 use super::turns::End;
 use super::usage::Ledger;
 use super::{answer, control};
@@ -283,7 +283,7 @@ impl Step<'_> {
                 reference.size_bytes, reference.sha256
             ),
         };
-        self.event_with(body, Some(&reference_json(&reference)));
+        self.event_of(body, reference);
     }
 
     /// A whole line of standard output.

@@ -1,12 +1,12 @@
 //! What the harness asks: control requests become prompts, or are refused. Nothing is ever allowed here.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::answer;
 use super::blocks::MAX_PLAN_BYTES;
 use super::line::Object;
 use super::state::{MAX_OPEN, OpenRequest};
-use super::step::{Step, cut, reference_json};
+use super::step::{Step, cut};
 use super::suggestions;
 use crate::base::Json;
 use crate::domain::policy::SHOWN_IN_PART;
@@ -131,23 +131,36 @@ impl Step<'_> {
         }
         // An id that comes again is a request of its own.
         self.state.answered.retain(|answered| answered != key);
-        let prompt = self.prompt(key, &tool, request, &input);
+        // The answer gives back the whole; a prompt shows as much as is good to read.
+        let whole = (input.as_str().len() > MAX_SHOWN_INPUT_BYTES)
+            .then(|| self.content(input.as_str().as_bytes(), "application/json"));
+        let prompt = self.prompt(key, &tool, request, &input, whole.as_ref());
         self.state.open.push(OpenRequest {
             key: key.to_owned(),
             prompt_id: prompt.id,
             kind: prompt.kind,
             tool,
             input,
-            suggestions: prompt.suggestions.clone(),
             questions: prompt.questions.iter().map(|q| q.text.clone()).collect(),
             doubtful: false,
         });
-        self.event(EventBody::PromptRequested {
+        let body = EventBody::PromptRequested {
             prompt: Box::new(prompt),
-        });
+        };
+        match whole {
+            Some(whole) => self.event_of(body, whole),
+            None => self.event(body),
+        }
     }
 
-    fn prompt(&mut self, key: &str, tool: &str, request: &Object<'_>, input: &Json) -> Prompt {
+    fn prompt(
+        &mut self,
+        key: &str,
+        tool: &str,
+        request: &Object<'_>,
+        input: &Json,
+        whole: Option<&ContentRef>,
+    ) -> Prompt {
         let fields = Object::parse(input.as_str()).unwrap_or_default();
         let call_id = request.text_or_empty("tool_use_id");
         let questions = match tool {
@@ -185,7 +198,7 @@ impl Step<'_> {
             call_id: cut(&call_id, MAX_NAME_BYTES),
             tool: tool.to_owned(),
             summary: summary(tool, &fields, request, &questions),
-            input: self.shown(input, &fields),
+            input: whole.map_or_else(|| input.clone(), |whole| cut_input(whole, &fields)),
             plan: visible_text(&cut(&plan, MAX_PLAN_BYTES)),
             questions,
             suggestions: suggestions::of(request),
@@ -199,19 +212,10 @@ impl Step<'_> {
             command_id: None,
         }
     }
-
-    /// The input as the prompt shows it. Of a large one every long text is cut, so that rules still see
-    /// its fields; the whole is kept beside the event.
-    fn shown(&mut self, input: &Json, fields: &Object<'_>) -> Json {
-        let text = input.as_str();
-        if text.len() <= MAX_SHOWN_INPUT_BYTES {
-            return input.clone();
-        }
-        let whole = self.content(text.as_bytes(), "application/json");
-        cut_input(&whole, fields)
-    }
 }
 
+/// The input as a prompt shows it if it is large: every long text is cut, so that rules still see its
+/// fields; the whole is kept beside the event.
 fn cut_input(whole: &ContentRef, fields: &Object<'_>) -> Json {
     let mut shown = Map::new();
     let mut size = 0;
@@ -233,9 +237,12 @@ fn cut_input(whole: &ContentRef, fields: &Object<'_>) -> Json {
         }
         shown.insert(key.to_owned(), value);
     }
-    if let Ok(Value::Object(reference)) = serde_json::from_str(&reference_json(whole)) {
-        shown.extend(reference);
-    }
+    let reference = json!({
+        "sha256": whole.sha256,
+        "size_bytes": whole.size_bytes,
+        "media_type": whole.media_type,
+    });
+    shown.insert("content".to_owned(), reference);
     Json::from_value(&Value::Object(shown))
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::usage::Ledger;
 use crate::base::id::{InputId, PromptId, TurnId};
 use crate::base::{Json, Timestamp};
-use crate::domain::prompt::{PromptKind, Suggestion};
+use crate::domain::prompt::PromptKind;
 use crate::domain::session::Activity;
 
 /// The most requests of the harness that may be open at once; one more is refused.
@@ -76,8 +76,6 @@ pub(super) struct OpenRequest {
     pub(super) tool: String,
     /// The input as it came; an allow gives it back byte for byte.
     pub(super) input: Json,
-    /// What an allow for the session tells the harness to remember.
-    pub(super) suggestions: Vec<Suggestion>,
     /// The texts of its questions.
     pub(super) questions: Vec<String>,
     /// Whether an answer was written and nobody knows if it arrived.
@@ -103,6 +101,10 @@ pub(super) enum Stage {
 pub(super) struct KnownInput {
     pub(super) id: InputId,
     pub(super) stage: Stage,
+    /// Whether a turn has ended since it was written. A harness that tells no lifecycle of inputs is not waited
+    /// for any longer then.
+    #[serde(default)]
+    pub(super) passed: bool,
 }
 
 /// A turn that has begun and not ended.
@@ -198,7 +200,14 @@ impl State {
     pub(super) fn follow(&mut self, id: InputId, stage: Stage) {
         match self.input(id) {
             Some(known) => known.stage = stage,
-            None => keep(&mut self.inputs, KnownInput { id, stage }, MAX_INPUTS),
+            None => {
+                let known = KnownInput {
+                    id,
+                    stage,
+                    passed: false,
+                };
+                keep(&mut self.inputs, known, MAX_INPUTS);
+            }
         }
     }
 
@@ -218,9 +227,20 @@ impl State {
         new
     }
 
-    /// Whether the harness has an input in its queue.
+    /// Whether the harness has an input in its queue, or in its pipe and takes it in a moment.
     pub(super) fn has_queue(&self) -> bool {
-        self.inputs.iter().any(|known| known.stage == Stage::Queued)
+        self.inputs.iter().any(|known| match known.stage {
+            Stage::Queued => true,
+            Stage::Written => !known.passed,
+            Stage::Doubtful | Stage::Started => false,
+        })
+    }
+
+    /// A turn has ended: what the harness has not spoken of may have been part of it.
+    pub(super) fn pass_written(&mut self) {
+        for known in &mut self.inputs {
+            known.passed |= known.stage == Stage::Written;
+        }
     }
 
     /// The request with this key.

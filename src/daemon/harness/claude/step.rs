@@ -1,7 +1,6 @@
 //! One record on its way through the driver: what it changes and what comes out of it.
 
 use bytes::Bytes;
-use serde_json::json;
 
 use super::state::{Note, OpenTurn, State};
 use crate::base::id::{CommandId, InputId, PromptId, TurnId};
@@ -75,8 +74,15 @@ impl<'a> Step<'a> {
             self.event_with(body, Some(line));
         } else {
             let reference = self.content(line.as_bytes(), "application/json");
-            self.event_with(body, Some(&reference_json(&reference)));
+            self.event_of(body, reference);
         }
+    }
+
+    /// Makes an event of what is kept whole as content.
+    pub(super) fn event_of(&mut self, body: EventBody, whole: ContentRef) {
+        let mut draft = Draft::new(body);
+        draft.raw_content = Some(whole);
+        self.out.push(Output::Event(Box::new(draft)));
     }
 
     /// Keeps large content beside the event that refers to it.
@@ -212,16 +218,6 @@ impl<'a> Step<'a> {
     pub(super) const fn budget() -> usize {
         MAX_EVENT_TEXT_BYTES
     }
-}
-
-/// A reference to content as JSON, for `raw`.
-pub(super) fn reference_json(reference: &ContentRef) -> String {
-    json!({ "content": {
-        "sha256": reference.sha256,
-        "size_bytes": reference.size_bytes,
-        "media_type": reference.media_type,
-    }})
-    .to_string()
 }
 
 /// The text, or as much of its start as fits into `max` bytes, marked by `…`.

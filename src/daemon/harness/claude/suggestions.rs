@@ -1,4 +1,4 @@
-//! What an allow may tell the harness to remember: only for the session, never in a file.
+//! What the harness suggests to remember with an allow, for people to look at; nothing of it is sent back.
 
 use serde_json::{Value, json};
 

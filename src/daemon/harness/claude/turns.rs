@@ -87,6 +87,7 @@ impl Step<'_> {
             .is_some_and(|denials| !denials.is_empty());
         // The list of refusals is nowhere else.
         self.end_turn(end, denied.then_some(text));
+        self.state.pass_written();
         if is_error {
             self.limited_result(status, &said);
         }

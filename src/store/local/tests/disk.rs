@@ -267,6 +267,53 @@ async fn a_full_disk_refuses_whole_commits_and_works_again_with_room() {
 }
 
 #[tokio::test]
+async fn of_a_group_that_does_not_fit_nothing_is_found_after_a_crash() {
+    // With room for whole commits of the group, though not for all: what is readable on the disk is not
+    // committed, for its callers were refused. Nothing is filled ahead, or zeros would hide it.
+    for room in (0..).step_by(40) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, disk) = open(dir.path(), |options| options.fill_bytes = 0);
+        let shared = store.clone() as SharedStore;
+        disk.order(|orders| orders.held_sync = true);
+        let mut first = store.commit(one(0));
+        assert!((&mut first).now_or_never().is_none());
+        disk.await_sync();
+        // These arrive during the sync and are one group.
+        let mut group: Vec<_> = (1..=20).map(|last| store.commit(one(last))).collect();
+        for commit in &mut group {
+            assert!(commit.now_or_never().is_none());
+        }
+        disk.order(|orders| {
+            orders.room = Some(room);
+            orders.held_sync = false;
+        });
+        first.await.expect("committed");
+        let mut refused = 0;
+        for commit in group {
+            refused += usize::from(commit.await == Err(Error::Full));
+        }
+        if refused == 0 {
+            assert!(room > 400, "the group fits into {room} bytes");
+            return;
+        }
+        assert_eq!(refused, 20, "{room} bytes");
+        let before = dump(&shared).await;
+        let recovered = async || {
+            let copy = tempfile::tempdir().expect("a directory");
+            super::copy_tree(dir.path(), copy.path());
+            let copied = Arc::new(LocalStore::open(options(copy.path())).expect("recovered"));
+            assert_eq!(copied.damage(), []);
+            dump(&(copied as SharedStore)).await
+        };
+        assert_eq!(recovered().await, before, "{room} bytes");
+        // And nothing of it is found behind what is written next.
+        disk.order(|orders| orders.room = None);
+        store.commit(one(1)).await.expect("there is room");
+        assert_eq!(recovered().await, dump(&shared).await, "{room} bytes");
+    }
+}
+
+#[tokio::test]
 async fn a_writer_that_dies_leaves_nobody_waiting() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, disk) = open(dir.path(), |_| {});

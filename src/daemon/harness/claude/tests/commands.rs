@@ -329,3 +329,30 @@ fn a_snapshot_that_is_broken_or_newer_is_refused() {
     let older = b"{\"version\":1,\"state\":{}}\n";
     assert!(demo.driver(place(), &start(), Some(older)).is_ok());
 }
+
+#[test]
+fn input_is_taken_beside_a_background_task() {
+    let mut rig = Rig::new();
+    rig.line(r#"{"type":"system","subtype":"init","session_id":"s"}"#);
+    rig.line(r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"t"}]}"#);
+    let ended = rig.events(r#"{"type":"result","subtype":"success","result":"ok"}"#);
+    // The turn is over, which lets the next input go; that a task runs is not hidden by it.
+    assert!(matches!(ended[0], EventBody::TurnEnded { .. }));
+    assert!(
+        !ended
+            .iter()
+            .any(|event| matches!(event, EventBody::ActivityChanged { .. })),
+        "it goes on working: {ended:?}"
+    );
+    let id = InputId::from_bits(9);
+    let write = write_of(rig.command(1, input(id)).unwrap());
+    rig.written(&write, WriteOutcome::Done);
+    let line = format!(
+        r#"{{"type":"command_lifecycle","command_uuid":"{}","state":"started"}}"#,
+        id.to_uuid()
+    );
+    let events = rig.events(&line);
+    assert!(events.iter().any(
+        |event| matches!(event, EventBody::TurnStarted { input_ids, .. } if *input_ids == [id])
+    ));
+}

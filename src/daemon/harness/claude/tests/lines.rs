@@ -5,11 +5,12 @@ use bytes::Bytes;
 use super::super::driver::MAX_LINE_BYTES;
 use super::rig::*;
 use crate::base::Timestamp;
-use crate::daemon::harness::{Output, RecordBody};
+use crate::base::id::InputId;
+use crate::daemon::harness::{Output, RecordBody, WriteOutcome};
 use crate::domain::content::{MAX_EVENT_BYTES, MAX_INLINE_TEXT_BYTES};
 use crate::domain::event::{Role, TransientBody};
 use crate::domain::session::Activity;
-use crate::domain::{Block, EventBody};
+use crate::domain::{Block, CommandBody, EventBody};
 
 fn kinds(events: &[EventBody]) -> Vec<&'static str> {
     events.iter().map(|event| event.kind().as_str()).collect()
@@ -369,6 +370,34 @@ fn a_gap_is_told_and_cuts_the_line_before_it() {
         kinds(&rig.events(r#"{"type":"user","message":{"content":"x"}}"#)),
         ["message"]
     );
+}
+
+/// The activities among events, in order.
+fn activities(events: &[EventBody]) -> Vec<Activity> {
+    let activities = events.iter().filter_map(|event| match event {
+        EventBody::ActivityChanged { activity, .. } => Some(*activity),
+        _ => None,
+    });
+    activities.collect()
+}
+
+#[test]
+fn it_does_not_wait_for_input_that_is_in_its_pipe() {
+    let ready = r#"{"type":"control_response","response":{"subtype":"success","request_id":"drv-init-0","response":{},"pending_permission_requests":[]}}"#;
+    let mut rig = Rig::new();
+    let id = InputId::from_bits(9);
+    let input = CommandBody::Input {
+        input_id: id,
+        text: "go".to_owned(),
+        steer: false,
+    };
+    let write = write_of(rig.command(1, input).unwrap());
+    let written = events(&rig.written(&write, WriteOutcome::Done));
+    assert_eq!(activities(&written), [Activity::Working]);
+    assert_eq!(activities(&rig.events(ready)), []);
+    // One that tells no lifecycle of its inputs is idle again after its turn.
+    let result = r#"{"type":"result","subtype":"success","is_error":false,"result":"x"}"#;
+    assert_eq!(activities(&rig.events(result)), [Activity::AwaitingInput]);
 }
 
 #[test]

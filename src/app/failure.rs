@@ -45,6 +45,11 @@ pub fn from_store(error: store::Error) -> Error {
         .with("first", head.first_seq)
         .with("head", head.last_seq)
         .with("epoch", head.log_epoch),
+        store::Error::Forgotten { through } => Error::new(
+            Code::OutOfRange,
+            format!("what was deleted up to revision {through} is forgotten; read everything anew"),
+        )
+        .with("first", through),
         store::Error::NoStream { stream } => Error::not_found("session", stream),
         store::Error::Corrupt { ref stream, .. } => Error::new(
             Code::InternalError,
@@ -60,7 +65,7 @@ pub fn from_store(error: store::Error) -> Error {
 /// The error of a store that could not be opened: whoever starts a server is told everything.
 pub fn from_store_at_start(error: store::Error) -> Error {
     Error::new(
-        Code::Unavailable,
+        Code::InternalError,
         format!("the store cannot be opened: {error}"),
     )
 }

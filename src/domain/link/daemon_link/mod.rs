@@ -7,10 +7,20 @@
 //! [`DaemonLink::next_deadline`].
 //!
 //! Queues: records by credit (a pump that is not wanted waits), commands by
-//! [`DaemonLimits::max_commands`] (more end the link), transients by count and bytes (the oldest are
-//! dropped), all else by the number of sessions and commands.
+//! [`DaemonLimits::max_commands`] (more end the link), what is live by [`LIVE_BYTES`] a session (what waits
+//! is merged; the oldest text goes), all else by the number of sessions and commands.
+//!
+//! [`LIVE_BYTES`]: crate::domain::live::LIVE_BYTES
+
+mod event;
+
+#[cfg(test)]
+mod tests;
+
+pub use event::{DaemonEvent, Refused};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +28,8 @@ use bytes::Bytes;
 use super::backoff::Backoff;
 use super::credit::Credit;
 use super::frame::{
-    Down, Goodbye, Heartbeat, Hello, Position, Query, QueryResult, Record, SessionReport,
-    SessionState, Up, Welcome,
+    Down, Goodbye, Heartbeat, Hello, Position, QueryResult, Record, SessionReport, SessionState,
+    Up, Welcome,
 };
 use super::lease::Lease;
 use super::limits::DaemonLimits;
@@ -28,96 +38,9 @@ use super::{PROTOCOL_MAX, PROTOCOL_MIN};
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Timestamp};
 use crate::domain::daemon::Offer;
-use crate::domain::event::TransientBody;
+use crate::domain::event::EventBody;
+use crate::domain::live::{LiveText, Sent};
 use crate::domain::{Command, CommandResult, Transient};
-
-/// Something for the daemon to act on.
-#[derive(Clone, Debug)]
-pub enum DaemonEvent {
-    /// The server welcomed this daemon.
-    Linked {
-        /// The link's epoch.
-        epoch: u64,
-    },
-    /// Do this. Comes once for a command in the life of this value; after the daemon's restart it may come
-    /// again, and the runner's ledger knows.
-    Deliver(Box<Command>),
-    /// The server has the result of a command for good: the ledger may forget it.
-    ResultStored {
-        /// The session.
-        session_id: SessionId,
-        /// The command.
-        command_id: CommandId,
-    },
-    /// Everything up to here is stored: the spool may be trimmed, the driver's state snapshotted.
-    Stored {
-        /// The session.
-        session_id: SessionId,
-        /// The last record that is stored.
-        through: Position,
-    },
-    /// Push the records after this one, whatever was pushed before: those that are left of its spool, then
-    /// those of younger spools. Where the next one is not there any more, the first one pushed carries a gap.
-    Rewind {
-        /// The session.
-        session_id: SessionId,
-        /// The record before the one to push next.
-        after: Position,
-    },
-    /// The server has more than the spool: the spool lost its end (power failure, an old copy). Go on in a
-    /// spool with a higher epoch, whose first record carries a gap.
-    Behind {
-        /// The session.
-        session_id: SessionId,
-        /// What the server has.
-        stored: Position,
-    },
-    /// The session is not this daemon's to run: end its process, drop its spool, then
-    /// [`DaemonLink::forget`] it.
-    EndForeign {
-        /// The session.
-        session_id: SessionId,
-        /// Why, as the server says.
-        reason: String,
-    },
-    /// Look this up and call [`DaemonLink::query_result`].
-    Query(Query),
-    /// The server goes away. The link says goodbye and dials again by itself.
-    Draining {
-        /// Not before this.
-        after: Duration,
-        /// Why.
-        reason: String,
-    },
-    /// Drop the stream now. [`DaemonEvent::Reconnect`] follows, unless the daemon said goodbye itself.
-    Close {
-        /// What the server did wrong, or why it was taken for lost.
-        reason: String,
-    },
-    /// The server refuses this daemon; dialling goes on slowly.
-    Denied(Error),
-    /// Dial again after this pause, with [`DaemonLink::dial`].
-    Reconnect {
-        /// The pause.
-        after: Duration,
-    },
-    /// A newer process of the same daemon took over: end this one's link for good.
-    Superseded(Error),
-}
-
-/// Why a push was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The session was not reported, or the server has not said what it has of it.
-    #[error("the session is not open on this link")]
-    NotOpen,
-    /// It is not the record that comes next; wait for the rewind that says which one does.
-    #[error("this is not the next record")]
-    NotNext,
-    /// Content must not be empty.
-    #[error("content is empty")]
-    Empty,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -128,9 +51,7 @@ enum Phase {
         hello_sent: bool,
         until: Timestamp,
     },
-    Live {
-        since: Timestamp,
-    },
+    Live,
     /// Goodbye goes out last; then dial again after the pause, or never.
     Leaving {
         goodbye: Goodbye,
@@ -138,6 +59,13 @@ enum Phase {
     },
     /// Over for good.
     Over,
+}
+
+/// What is being written in a session, and how much of it this link has carried.
+#[derive(Default)]
+struct Live {
+    text: LiveText,
+    sent: Sent,
 }
 
 struct Known {
@@ -169,8 +97,15 @@ pub struct DaemonLink {
     /// Results to send on this link.
     results: BTreeSet<CommandId>,
     small: VecDeque<Up>,
-    transients: VecDeque<Transient>,
-    transient_bytes: usize,
+    live: BTreeMap<SessionId, Live>,
+    /// Sessions that may have something live to send.
+    live_due: BTreeSet<SessionId>,
+    /// The session whose text was sent last.
+    live_served: Option<SessionId>,
+    /// Whether the last frame was something live.
+    live_sent: bool,
+    /// When the server welcomed this link; `None` before.
+    welcomed: Option<Timestamp>,
     batch_due: Option<Timestamp>,
     offer_changed: bool,
     events: VecDeque<DaemonEvent>,
@@ -205,8 +140,11 @@ impl DaemonLink {
             commands: BTreeMap::new(),
             results: BTreeSet::new(),
             small: VecDeque::new(),
-            transients: VecDeque::new(),
-            transient_bytes: 0,
+            live: BTreeMap::new(),
+            live_due: BTreeSet::new(),
+            live_served: None,
+            live_sent: false,
+            welcomed: None,
             batch_due: None,
             offer_changed: false,
             events: VecDeque::new(),
@@ -260,7 +198,7 @@ impl DaemonLink {
 
     /// Whether the server has welcomed this link and it still stands.
     pub fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live { .. })
+        matches!(self.phase, Phase::Live)
     }
 
     /// A session has a runner or unsent records, or something about it changed. The first report of a
@@ -294,6 +232,8 @@ impl DaemonLink {
         }
         self.busy.remove(&session_id);
         self.reports.remove(&session_id);
+        self.live.remove(&session_id);
+        self.live_due.remove(&session_id);
     }
 
     /// Whether the session's pump may push one more record.
@@ -341,24 +281,24 @@ impl DaemonLink {
         }
     }
 
-    /// Something live. Dropped when the link is down or too much waits.
+    /// Something live. It is kept until [`DaemonLink::finished`], within bounds, so that each link carries the
+    /// text so far first: the server may be another one.
     pub fn transient(&mut self, transient: Transient) {
-        let open = self
-            .sessions
-            .get(&transient.session_id)
-            .is_some_and(|session| session.open);
-        if !self.is_live() || !open {
-            return;
+        let id = transient.session_id;
+        if self.sessions.contains_key(&id) {
+            self.live.entry(id).or_default().text.add(transient.body);
+            self.live_due.insert(id);
         }
-        self.transient_bytes += transient_bytes(&transient);
-        self.transients.push_back(transient);
-        while self.transients.len() > self.limits.max_transients
-            || self.transient_bytes > self.limits.max_transient_bytes
-        {
-            let Some(dropped) = self.transients.pop_front() else {
-                break;
-            };
-            self.transient_bytes -= transient_bytes(&dropped);
+    }
+
+    /// An event was made of what was live: what was not sent of it is not sent any more. Called in the order of
+    /// the records, among the calls of [`DaemonLink::transient`].
+    pub fn finished(&mut self, session_id: SessionId, body: &EventBody) {
+        if let Some(live) = self.live.get_mut(&session_id) {
+            live.text.finished(body);
+            if live.text.is_empty() {
+                self.live.remove(&session_id);
+            }
         }
     }
 
@@ -390,7 +330,7 @@ impl DaemonLink {
     /// Ends the link on purpose, for good. [`DaemonEvent::Close`] says when Goodbye was handed out.
     pub fn goodbye(&mut self, reason: impl Into<String>, sessions_end: bool) {
         match self.phase {
-            Phase::Live { .. } | Phase::Leaving { .. } => {
+            Phase::Live | Phase::Leaving { .. } => {
                 self.phase = Phase::Leaving {
                     goodbye: Goodbye {
                         reason: reason.into(),
@@ -419,7 +359,7 @@ impl DaemonLink {
                     _ => self.broken(now, "the server's first message was not Welcome"),
                 }
             }
-            Phase::Live { .. } | Phase::Leaving { .. } => {
+            Phase::Live | Phase::Leaving { .. } => {
                 self.lease.heard(now);
                 self.live_frame(now, frame);
             }
@@ -431,7 +371,8 @@ impl DaemonLink {
         if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&welcome.protocol) {
             return self.broken(now, "the server chose a protocol that was not offered");
         }
-        self.phase = Phase::Live { since: now };
+        self.phase = Phase::Live;
+        self.welcomed = Some(now);
         self.lease = Lease::new(now, welcome.lease, welcome.heartbeat_interval);
         self.link_credit = welcome.link_credit;
         self.events.push_back(DaemonEvent::Linked {
@@ -552,6 +493,9 @@ impl DaemonLink {
         let Some(session) = self.sessions.get_mut(&session_id) else {
             return;
         };
+        if !session.open {
+            self.live_due.insert(session_id);
+        }
         let (before, had) = (session.flying(), session.stored());
         let course = session.resume(stored, credit);
         self.flying = self.flying.minus(before).plus(session.flying());
@@ -588,15 +532,7 @@ impl DaemonLink {
             Phase::Greeting { until, .. } if now >= *until => {
                 self.broken(now, "the server did not answer Hello in time");
             }
-            Phase::Live { since } => {
-                if now.saturating_since(*since) >= self.limits.stable_after {
-                    self.backoff.reset();
-                }
-                if self.lease.is_over(now) {
-                    self.broken(now, "the server was silent for longer than the lease");
-                }
-            }
-            Phase::Leaving { .. } if self.lease.is_over(now) => {
+            Phase::Live | Phase::Leaving { .. } if self.lease.is_over(now) => {
                 self.broken(now, "the server was silent for longer than the lease");
             }
             _ => {}
@@ -607,7 +543,7 @@ impl DaemonLink {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         match &self.phase {
             Phase::Greeting { until, .. } => Some(*until),
-            Phase::Live { .. } => {
+            Phase::Live => {
                 let lease = self.lease.end().min(self.lease.next_heartbeat());
                 Some(self.batch_due.map_or(lease, |due| due.min(lease)))
             }
@@ -630,10 +566,14 @@ impl DaemonLink {
                 }
                 Some(Up::Hello(Box::new(self.hello())))
             }
-            Phase::Live { .. } => self
-                .send_small(now)
-                .or_else(|| self.send_records(now))
-                .or_else(|| self.send_transient()),
+            Phase::Live => {
+                self.send_small(now)
+                    .or_else(|| match std::mem::take(&mut self.live_sent) {
+                        // What is live goes first, but not twice in a row: records have their turn too.
+                        true => self.send_records(now).or_else(|| self.send_transient()),
+                        false => self.send_transient().or_else(|| self.send_records(now)),
+                    })
+            }
             Phase::Leaving { .. } => match self.send_small(now) {
                 Some(frame) => Some(frame),
                 None => self.send_goodbye(now),
@@ -690,10 +630,7 @@ impl DaemonLink {
         let order: Vec<SessionId> = match self.served {
             Some(served) => self
                 .busy
-                .range((
-                    std::ops::Bound::Excluded(served),
-                    std::ops::Bound::Unbounded,
-                ))
+                .range((Bound::Excluded(served), Bound::Unbounded))
                 .chain(self.busy.range(..=served))
                 .copied()
                 .collect(),
@@ -726,10 +663,35 @@ impl DaemonLink {
         None
     }
 
+    /// The next text that was not sent yet; a session that writes faster than the transport takes it has more in
+    /// each message.
     fn send_transient(&mut self) -> Option<Up> {
-        let transient = self.transients.pop_front()?;
-        self.transient_bytes -= transient_bytes(&transient);
-        Some(Up::Transient(transient))
+        while let Some(id) = self.next_live() {
+            self.live_due.remove(&id);
+            // A session that is not open yet is due again when it is.
+            if !self.sessions.get(&id).is_some_and(|session| session.open) {
+                continue;
+            }
+            let Some(live) = self.live.get_mut(&id) else {
+                continue;
+            };
+            if let Some(body) = live.text.next(&mut live.sent) {
+                self.live_served = Some(id);
+                self.live_sent = true;
+                self.live_due.insert(id);
+                return Some(Up::Transient(Transient {
+                    session_id: id,
+                    body,
+                }));
+            }
+        }
+        None
+    }
+
+    fn next_live(&self) -> Option<SessionId> {
+        let after = self.live_served.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.live_due.range((after, Bound::Unbounded)).next();
+        next.or_else(|| self.live_due.first()).copied()
     }
 
     fn send_goodbye(&mut self, now: Timestamp) -> Option<Up> {
@@ -765,10 +727,12 @@ impl DaemonLink {
     }
 
     fn lost(&mut self, now: Timestamp, at_least: Option<Duration>) {
-        if let Phase::Live { since } = self.phase
-            && now.saturating_since(since) >= self.limits.stable_after
-        {
-            self.backoff.reset();
+        match self.welcomed {
+            Some(since) if now.saturating_since(since) >= self.limits.stable_after => {
+                self.backoff.reset();
+            }
+            Some(_) => self.backoff.ease(self.limits.short_link_pause),
+            None => {}
         }
         self.unlink();
         self.phase = Phase::Idle;
@@ -788,16 +752,13 @@ impl DaemonLink {
         self.reports.clear();
         self.results.clear();
         self.small.clear();
-        self.transients.clear();
-        self.transient_bytes = 0;
+        for live in self.live.values_mut() {
+            live.sent = Sent::default();
+        }
+        self.live_due = self.live.keys().copied().collect();
+        self.welcomed = None;
         self.batch_due = None;
         self.offer_changed = false;
-    }
-}
-
-fn transient_bytes(transient: &Transient) -> usize {
-    64 + match &transient.body {
-        TransientBody::MessageDelta { text, .. } | TransientBody::Progress { text } => text.len(),
     }
 }
 
@@ -807,269 +768,4 @@ fn splitmix(state: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const T: Timestamp = Timestamp::EPOCH;
-
-    fn session(n: u128) -> SessionId {
-        SessionId::from_bits(n)
-    }
-
-    fn report(n: u128, last: u64) -> SessionReport {
-        SessionReport {
-            session_id: session(n),
-            origin_epoch: 5,
-            last_origin_seq: last,
-            acked_origin_seq: 0,
-            alive: true,
-        }
-    }
-
-    fn record(origin_seq: u64, size_bytes: u64) -> Record {
-        Record {
-            origin_seq,
-            events: Vec::new(),
-            gap: None,
-            time: T,
-            size_bytes,
-        }
-    }
-
-    fn welcome(credit: Credit, stored: &[(u128, u64)]) -> Down {
-        Down::Welcome(Box::new(Welcome {
-            protocol: 1,
-            link_epoch: 1,
-            lease: Duration::from_secs(90),
-            heartbeat_interval: Duration::from_secs(30),
-            sessions: stored
-                .iter()
-                .map(|(n, seq)| SessionState {
-                    session_id: session(*n),
-                    stored: Position::new(5, *seq),
-                    credit,
-                })
-                .collect(),
-            foreign: Vec::new(),
-            link_credit: Credit::LINK,
-            server_version: String::new(),
-        }))
-    }
-
-    fn greeted(sessions: &[(u128, u64)], credit: Credit) -> DaemonLink {
-        let mut link = DaemonLink::new(
-            DaemonId::from_bits(1),
-            1,
-            Offer::default(),
-            DaemonLimits::default(),
-            9,
-        );
-        for (n, _) in sessions {
-            link.report(report(*n, 100));
-        }
-        link.dial(T);
-        assert!(matches!(link.send(T), Some(Up::Hello(_))));
-        assert!(link.send(T).is_none(), "nothing before Welcome");
-        link.received(T, welcome(credit, sessions));
-        link
-    }
-
-    fn sent(link: &mut DaemonLink, now: Timestamp) -> Vec<u64> {
-        let mut all = Vec::new();
-        while let Some(frame) = link.send(now) {
-            if let Up::Records(records) = frame {
-                all.extend(records.records.iter().map(|record| record.origin_seq));
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn the_pump_is_told_where_to_begin_and_stops_at_its_credit() {
-        let credit = Credit {
-            events: 3,
-            bytes: 1_000,
-        };
-        let mut link = greeted(&[(1, 7)], credit);
-        let rewound = std::iter::from_fn(|| link.event()).any(|event| {
-            matches!(event, DaemonEvent::Rewind { after, .. } if after == Position::new(5, 7))
-        });
-        assert!(rewound);
-        assert_eq!(
-            link.push(T, session(1), 5, record(9, 1)),
-            Err(Refused::NotNext)
-        );
-        for seq in 8..11 {
-            assert!(link.wants(session(1)));
-            link.push(T, session(1), 5, record(seq, 1)).unwrap();
-        }
-        assert!(!link.wants(session(1)));
-        assert_eq!(sent(&mut link, T), [8, 9, 10]);
-    }
-
-    #[test]
-    fn a_record_larger_than_the_credit_passes_alone() {
-        let credit = Credit {
-            events: 10,
-            bytes: 100,
-        };
-        let mut link = greeted(&[(1, 0)], credit);
-        let later = T.saturating_add(Duration::from_secs(1));
-        link.push(T, session(1), 5, record(1, 10)).unwrap();
-        link.push(T, session(1), 5, record(2, 5_000)).unwrap();
-        assert_eq!(sent(&mut link, later), [1]);
-        link.received(
-            later,
-            Down::Ack(SessionState {
-                session_id: session(1),
-                stored: Position::new(5, 1),
-                credit,
-            }),
-        );
-        assert_eq!(sent(&mut link, later), [2]);
-    }
-
-    #[test]
-    fn small_records_wait_for_company_but_not_for_long() {
-        let mut link = greeted(&[(1, 0)], Credit::SESSION);
-        link.push(T, session(1), 5, record(1, 1)).unwrap();
-        assert_eq!(sent(&mut link, T), [1], "at once when nothing is under way");
-        link.push(T, session(1), 5, record(2, 1)).unwrap();
-        assert!(sent(&mut link, T).is_empty());
-        let due = T.saturating_add(Duration::from_millis(10));
-        assert_eq!(link.next_deadline(), Some(due));
-        assert_eq!(sent(&mut link, due), [2]);
-    }
-
-    #[test]
-    fn what_is_not_stored_is_sent_again_after_a_reconnect() {
-        let mut link = greeted(&[(1, 0)], Credit::SESSION);
-        for seq in 1..5 {
-            link.push(T, session(1), 5, record(seq, 1)).unwrap();
-        }
-        assert_eq!(sent(&mut link, T), [1, 2, 3, 4]);
-        link.closed(T, None);
-        link.dial(T);
-        assert!(matches!(link.send(T), Some(Up::Hello(hello)) if hello.attempt == 2));
-        while link.event().is_some() {}
-        link.received(T, welcome(Credit::SESSION, &[(1, 2)]));
-        assert_eq!(sent(&mut link, T), [3, 4]);
-        let events: Vec<_> = std::iter::from_fn(|| link.event()).collect();
-        assert!(
-            !events
-                .iter()
-                .any(|event| matches!(event, DaemonEvent::Rewind { .. })),
-            "nothing has to be interpreted again"
-        );
-    }
-
-    #[test]
-    fn a_spool_that_lacks_what_is_stored_is_told_so() {
-        let mut link = greeted(&[(1, 200)], Credit::SESSION);
-        let behind = std::iter::from_fn(|| link.event())
-            .any(|event| matches!(event, DaemonEvent::Behind { .. }));
-        assert!(behind);
-        assert_eq!(
-            link.push(T, session(1), 5, record(101, 1)),
-            Err(Refused::NotNext)
-        );
-        link.push(T, session(1), 6, record(1, 1)).unwrap();
-    }
-
-    #[test]
-    fn a_command_is_delivered_once_and_answered_until_its_result_is_stored() {
-        let mut link = greeted(&[(1, 0)], Credit::SESSION);
-        while link.event().is_some() {}
-        let command = Command {
-            id: CommandId::from_bits(3),
-            session_id: session(1),
-            deadline: None,
-            body: crate::domain::CommandBody::Interrupt,
-        };
-        for _ in 0..2 {
-            link.received(T, Down::Command(Box::new(command.clone())));
-        }
-        let delivered = std::iter::from_fn(|| link.event()).count();
-        assert_eq!(delivered, 1);
-        link.result(CommandResult {
-            command_id: command.id,
-            session_id: session(1),
-            outcome: crate::domain::CommandOutcome::Applied,
-            reason: String::new(),
-            code: String::new(),
-        });
-        assert!(matches!(link.send(T), Some(Up::CommandResult(_))));
-        link.received(T, Down::Command(Box::new(command.clone())));
-        assert!(link.event().is_none());
-        assert!(
-            matches!(link.send(T), Some(Up::CommandResult(_))),
-            "from memory"
-        );
-        link.received(
-            T,
-            Down::ResultAck {
-                command_id: command.id,
-                session_id: session(1),
-            },
-        );
-        assert!(matches!(
-            link.event(),
-            Some(DaemonEvent::ResultStored { .. })
-        ));
-    }
-
-    #[test]
-    fn a_drain_says_goodbye_and_comes_back() {
-        let mut link = greeted(&[], Credit::SESSION);
-        while link.event().is_some() {}
-        link.received(
-            T,
-            Down::Drain {
-                after: Duration::from_secs(60),
-                reason: "upgrade".to_owned(),
-            },
-        );
-        assert!(matches!(link.send(T), Some(Up::Goodbye(goodbye)) if !goodbye.sessions_end));
-        let events: Vec<_> = std::iter::from_fn(|| link.event()).collect();
-        assert!(matches!(
-            events[..],
-            [
-                DaemonEvent::Draining { .. },
-                DaemonEvent::Close { .. },
-                DaemonEvent::Reconnect { after },
-            ] if after >= Duration::from_secs(60)
-        ));
-    }
-
-    #[test]
-    fn a_newer_process_ends_this_one_for_good() {
-        let mut link = greeted(&[], Credit::SESSION);
-        while link.event().is_some() {}
-        link.closed(T, Some(Error::new(Code::Stale, "newer")));
-        assert!(matches!(link.event(), Some(DaemonEvent::Superseded(_))));
-        link.dial(T);
-        assert!(link.send(T).is_none() && link.event().is_none());
-    }
-
-    #[test]
-    fn transients_are_dropped_when_too_many_wait() {
-        let mut link = greeted(&[(1, 0)], Credit::SESSION);
-        for n in 0..1_000 {
-            link.transient(Transient {
-                session_id: session(1),
-                body: TransientBody::Progress {
-                    text: n.to_string(),
-                },
-            });
-        }
-        let texts: Vec<_> = std::iter::from_fn(|| link.send(T)).collect();
-        assert_eq!(texts.len(), DaemonLimits::default().max_transients);
-        assert!(matches!(
-            texts.last(),
-            Some(Up::Transient(Transient { body: TransientBody::Progress { text }, .. })) if text == "999"
-        ));
-    }
 }

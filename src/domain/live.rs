@@ -1,0 +1,332 @@
+//! Text while it is being written: what a session has open right now, and how much of it somebody was sent.
+//!
+//! Both ends of a link keep one for each session: the daemon, so that a server that was restarted gets the
+//! text so far, and the server, so that a reader who joins in the middle does. Every piece says where in its
+//! block it stands, so a piece that comes twice adds nothing, and a text whose beginning nobody has any more
+//! says so by its first offset. Nothing here is ever owed: the finished text comes as an event.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::content::ceil_char;
+use super::event::{EventBody, TransientBody};
+
+/// The most text that is kept of a session, in bytes. Beyond it the oldest block goes; of a single block its
+/// beginning.
+pub const LIVE_BYTES: usize = 256 * 1024;
+
+/// Which block: the harness's id of the message, and the block's number in it.
+type Key = (String, u32);
+
+/// What is being written in one session.
+#[derive(Clone, Debug, Default)]
+pub struct LiveText {
+    blocks: BTreeMap<Key, Block>,
+    bytes: usize,
+    /// Grows with everything that begins anew.
+    born: u64,
+    progress: Option<(u64, String)>,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    born: u64,
+    /// Where the text starts in the block; above 0 when its beginning is not known any more.
+    start: u64,
+    text: String,
+    thinking: bool,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.text.len() as u64)
+    }
+}
+
+/// What somebody was sent of a [`LiveText`].
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// Which life of the block, and up to where.
+    blocks: HashMap<Key, (u64, u64)>,
+    progress: u64,
+}
+
+impl LiveText {
+    /// Takes a piece. One that is there already changes nothing.
+    pub fn add(&mut self, body: TransientBody) {
+        match body {
+            TransientBody::MessageDelta {
+                message_id,
+                block,
+                offset,
+                text,
+                thinking,
+            } => self.piece((message_id, block), offset, text, thinking),
+            TransientBody::Progress { text } => {
+                self.born += 1;
+                self.progress = Some((self.born, text));
+            }
+        }
+    }
+
+    fn piece(&mut self, key: Key, offset: u64, piece: String, thinking: bool) {
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return self.begin(key, offset, piece, thinking);
+        };
+        let within = offset
+            .checked_sub(block.start)
+            .and_then(|at| usize::try_from(at).ok())
+            .filter(|at| block.text.is_char_boundary(*at));
+        let Some(at) = within else {
+            // It lies beyond the end, so something was lost before it; or it has more of the beginning.
+            let piece_end = offset.saturating_add(piece.len() as u64);
+            if offset > block.end() || piece_end >= block.end() {
+                self.begin(key, offset, piece, thinking);
+            }
+            return;
+        };
+        let known = (block.text.len() - at).min(piece.len());
+        if block.text.as_bytes()[at..at + known] == piece.as_bytes()[..known] {
+            let new = piece.get(known..).unwrap_or_default();
+            block.text.push_str(new);
+            self.bytes += new.len();
+        } else {
+            // The block was begun anew.
+            let (start, mut text) = (block.start, block.text[..at].to_owned());
+            text.push_str(&piece);
+            return self.begin(key, start, text, thinking);
+        }
+        self.fit();
+    }
+
+    fn begin(&mut self, key: Key, start: u64, text: String, thinking: bool) {
+        self.drop_block(&key);
+        self.born += 1;
+        self.bytes += text.len();
+        let block = Block {
+            born: self.born,
+            start,
+            text,
+            thinking,
+        };
+        self.blocks.insert(key, block);
+        self.fit();
+    }
+
+    fn fit(&mut self) {
+        while self.bytes > LIVE_BYTES {
+            let oldest = self.blocks.iter().min_by_key(|(_, block)| block.born);
+            let Some(key) = oldest.map(|(key, _)| key.clone()) else {
+                return;
+            };
+            if self.blocks.len() > 1 {
+                self.drop_block(&key);
+            } else if let Some(block) = self.blocks.get_mut(&key) {
+                // Half of it, so that not every further piece moves the whole text.
+                let cut = block.text.len().saturating_sub(LIVE_BYTES / 2);
+                let cut = ceil_char(&block.text, cut);
+                block.text.drain(..cut);
+                block.start = block.start.saturating_add(cut as u64);
+                self.bytes -= cut;
+            }
+        }
+    }
+
+    fn drop_block(&mut self, key: &Key) {
+        if let Some(block) = self.blocks.remove(key) {
+            self.bytes -= block.text.len();
+        }
+    }
+
+    /// An event says what was being written: it is no longer live.
+    pub fn finished(&mut self, body: &EventBody) {
+        match body {
+            EventBody::TurnEnded { .. } | EventBody::Ended { .. } => self.clear(),
+            EventBody::Message { message_id, .. } => {
+                // Blocks of one message are finished one by one and in order: the first is the finished one.
+                let first = self.blocks.keys().find(|(id, _)| id == message_id).cloned();
+                if let Some(key) = first {
+                    self.drop_block(&key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing is being written any more.
+    pub fn clear(&mut self) {
+        *self = LiveText {
+            born: self.born,
+            ..LiveText::default()
+        };
+    }
+
+    /// Whether nothing is being written.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.progress.is_none()
+    }
+
+    /// How many bytes of text it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The next piece that was not sent yet, and notes it as sent.
+    pub fn next(&self, sent: &mut Sent) -> Option<TransientBody> {
+        sent.blocks.retain(|key, _| self.blocks.contains_key(key));
+        for (key, block) in &self.blocks {
+            let from = match sent.blocks.get(key) {
+                Some((born, through)) if *born == block.born => (*through).max(block.start),
+                _ => block.start,
+            };
+            let at = usize::try_from(from - block.start).unwrap_or(usize::MAX);
+            let rest = block.text.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                continue;
+            }
+            sent.blocks.insert(key.clone(), (block.born, block.end()));
+            return Some(TransientBody::MessageDelta {
+                message_id: key.0.clone(),
+                block: key.1,
+                offset: from,
+                text: rest.to_owned(),
+                thinking: block.thinking,
+            });
+        }
+        let (born, note) = self.progress.as_ref()?;
+        (*born > sent.progress).then(|| {
+            sent.progress = *born;
+            TransientBody::Progress { text: note.clone() }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Role;
+
+    fn delta(block: u32, offset: u64, text: &str) -> TransientBody {
+        TransientBody::MessageDelta {
+            message_id: "m".to_owned(),
+            block,
+            offset,
+            text: text.to_owned(),
+            thinking: false,
+        }
+    }
+
+    fn live(pieces: &[(u64, &str)]) -> LiveText {
+        let mut live = LiveText::default();
+        for (offset, text) in pieces {
+            live.add(delta(0, *offset, text));
+        }
+        live
+    }
+
+    fn sent(live: &LiveText, sent: &mut Sent) -> Vec<(u64, String)> {
+        std::iter::from_fn(|| live.next(sent))
+            .filter_map(|body| match body {
+                TransientBody::MessageDelta { offset, text, .. } => Some((offset, text)),
+                TransientBody::Progress { .. } => None,
+            })
+            .collect()
+    }
+
+    fn all(live: &LiveText) -> Vec<(u64, String)> {
+        sent(live, &mut Sent::default())
+    }
+
+    #[test]
+    fn who_joins_late_gets_the_text_so_far_and_then_the_rest() {
+        let mut live = live(&[(0, "one "), (4, "two ")]);
+        let mut reader = Sent::default();
+        assert_eq!(sent(&live, &mut reader), [(0, "one two ".to_owned())]);
+        live.add(delta(0, 8, "three"));
+        assert_eq!(sent(&live, &mut reader), [(8, "three".to_owned())]);
+        assert_eq!(sent(&live, &mut reader), []);
+    }
+
+    #[test]
+    fn what_comes_again_adds_only_what_is_new() {
+        let mut live = live(&[(0, "one "), (4, "two ")]);
+        let mut reader = Sent::default();
+        sent(&live, &mut reader);
+        live.add(delta(0, 0, "one"));
+        live.add(delta(0, 2, "e two th"));
+        live.add(delta(0, 0, "one two three"));
+        assert_eq!(sent(&live, &mut reader), [(8, "three".to_owned())]);
+        assert_eq!(all(&live), [(0, "one two three".to_owned())]);
+        assert_eq!(live.bytes(), 13);
+    }
+
+    #[test]
+    fn a_block_that_begins_anew_replaces_the_old_text() {
+        let mut live = live(&[(0, "one two")]);
+        let mut reader = Sent::default();
+        sent(&live, &mut reader);
+        live.add(delta(0, 0, "once"));
+        assert_eq!(sent(&live, &mut reader), [(0, "once".to_owned())]);
+        assert_eq!(live.bytes(), 4);
+    }
+
+    #[test]
+    fn a_text_without_its_beginning_says_so_and_gets_it_when_somebody_has_it() {
+        let mut live = live(&[(4, "two ")]);
+        assert_eq!(all(&live), [(4, "two ".to_owned())]);
+        live.add(delta(0, 8, "three"));
+        assert_eq!(all(&live), [(4, "two three".to_owned())]);
+        // Older pieces alone do not replace what is newer.
+        live.add(delta(0, 0, "one "));
+        assert_eq!(all(&live), [(4, "two three".to_owned())]);
+        live.add(delta(0, 0, "one two three"));
+        assert_eq!(all(&live), [(0, "one two three".to_owned())]);
+        // After a hole, what is there is marked with its place and nothing is joined across it.
+        live.add(delta(0, 20, "five"));
+        assert_eq!(all(&live), [(20, "five".to_owned())]);
+    }
+
+    #[test]
+    fn it_is_bounded_and_a_long_block_keeps_its_end() {
+        let mut live = LiveText::default();
+        let mut reader = Sent::default();
+        let (mut offset, mut got) = (0, 0);
+        for _ in 0..1_000 {
+            // Three bytes a character, so that a cut may fall into one.
+            let piece = "\u{20ac}".repeat(333);
+            live.add(delta(0, offset, &piece));
+            offset += piece.len() as u64;
+            assert!(live.bytes() <= LIVE_BYTES);
+            for (from, text) in sent(&live, &mut reader) {
+                assert_eq!(from, got, "who keeps up misses nothing");
+                got = from + text.len() as u64;
+            }
+        }
+        assert_eq!(got, offset);
+        let [(start, text)] = &all(&live)[..] else {
+            panic!("one block");
+        };
+        assert!(*start > 0 && text.len() >= LIVE_BYTES / 2 - 3);
+        assert_eq!(start + text.len() as u64, offset);
+        live.add(delta(1, 0, &"x".repeat(LIVE_BYTES)));
+        assert_eq!(all(&live).len(), 1, "the oldest block went");
+    }
+
+    #[test]
+    fn what_an_event_says_is_no_longer_live() {
+        let mut live = live(&[(0, "one")]);
+        live.add(delta(1, 0, "two"));
+        live.finished(&EventBody::Message {
+            role: Role::Agent,
+            blocks: Vec::new(),
+            message_id: "m".to_owned(),
+            parent_call_id: String::new(),
+        });
+        assert_eq!(all(&live), [(0, "two".to_owned())]);
+        live.add(TransientBody::Progress {
+            text: "compiling".to_owned(),
+        });
+        assert!(!live.is_empty());
+        live.clear();
+        assert!(live.is_empty() && live.bytes() == 0);
+    }
+}

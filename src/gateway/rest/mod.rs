@@ -1,0 +1,3 @@
+//! Requests and answers of plain HTTP, one file a dialect.
+
+pub mod relay;

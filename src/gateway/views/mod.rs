@@ -1,0 +1,30 @@
+//! What the dialects show of the domain's types. Plain functions: no rule, no waiting.
+
+pub mod relay;
+
+pub mod stream_json;
+
+use crate::base::Timestamp;
+
+/// A time as JavaScript writes it: in UTC, with milliseconds.
+pub fn iso(time: Timestamp) -> String {
+    let text = time.to_string();
+    // Six digits of a second are more than older front ends expect.
+    match text.rsplit_once('.') {
+        Some((whole, fraction)) if fraction.len() > 4 && fraction.ends_with('Z') => {
+            format!("{whole}.{}Z", &fraction[..3])
+        }
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_milliseconds() {
+        let time = Timestamp::from_millis(1_700_000_000_123);
+        assert_eq!(iso(time), "2023-11-14T22:13:20.123Z");
+    }
+}

@@ -1,0 +1,106 @@
+//! WebSockets: what they have in common, and one file a dialect.
+//!
+//! A socket outlives the request it began with, so it has an owner of its own here: [`Sockets`] knows them
+//! all, and ends them when the server does.
+
+mod outbox;
+
+mod socket;
+
+pub mod relay;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::response::Response;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::socket::Talk;
+use crate::base::Error;
+
+/// The largest message and frame that is taken, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// What is read at once; small, since there are many sockets and little is said to them.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// What is gathered before it is written.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// The largest frame that can be written: an event of the largest size, every byte of it escaped.
+const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often a socket gives a sign of life, and how long it goes without one from its peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// A peer that neither says nor takes anything for so long is cut.
+    pub dead_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            heartbeat: Duration::from_secs(30),
+            dead_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Whatever must live as long as a socket does: its place among the server's connections.
+#[derive(Clone)]
+pub struct Held(Arc<dyn Any + Send + Sync>);
+
+impl Held {
+    /// Holds on to `what`.
+    pub fn new(what: impl Any + Send + Sync) -> Self {
+        Held(Arc::new(what))
+    }
+}
+
+/// All open sockets. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Sockets {
+    jobs: TaskTracker,
+    closing: CancellationToken,
+    timing: Timing,
+}
+
+impl Sockets {
+    /// Asks every socket's peer to come back later, and returns when all are closed. None takes longer than
+    /// its farewell's own deadline, however silent its peer.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.jobs.close();
+        self.jobs.wait().await;
+    }
+
+    /// The answer that makes a request a socket, on which `talk` is held until one of the two, `end` or the
+    /// server ends it.
+    pub(super) fn open<T: Talk>(
+        &self,
+        upgrade: WebSocketUpgrade,
+        held: Option<Held>,
+        end: impl Future<Output = Error> + Send + 'static,
+        talk: T,
+    ) -> Response {
+        let Sockets {
+            jobs,
+            closing,
+            timing,
+        } = self.clone();
+        // Counted from now on, so that a shutdown between here and the first word is not missed.
+        let counted = jobs.token();
+        upgrade
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(WRITE_BUFFER_BYTES)
+            .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
+            .max_message_size(MAX_MESSAGE_BYTES)
+            .max_frame_size(MAX_MESSAGE_BYTES)
+            .on_upgrade(move |socket| async move {
+                socket::run(socket, talk, timing, end, closing).await;
+                drop((held.map(|Held(held)| held), counted));
+            })
+    }
+}

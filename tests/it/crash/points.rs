@@ -1,0 +1,174 @@
+//! The server killed at each of its fault points, under load.
+//!
+//! `BATON_TEST_POINT` runs one point only, `BATON_TEST_SEED` repeats the passes at which they kill.
+
+use std::path::Path;
+
+use baton::app::sessions::fault as sessions;
+use baton::relay::fault as relay;
+use baton::store::conformance;
+use baton::store::local::fault as store;
+use baton::wire::v1;
+use nix::sys::signal::Signal;
+
+use super::load::{Chance, Load, pid};
+use crate::support::baton::{Baton, eventually};
+
+/// A program that says that it was started.
+const BORN: &str = r#"echo $$ >> "$1.pid"; echo here"#;
+
+fn points() -> impl Iterator<Item = &'static str> {
+    [store::ALL, relay::ALL, sessions::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
+}
+
+/// How often a point is passed at most before it kills: some are passed all the time, some once a link.
+fn most_passes(point: &str) -> u64 {
+    match point {
+        relay::AFTER_EPOCH | sessions::AFTER_BIRTH => 1,
+        sessions::MID_LINKED | sessions::MID_UNLINKED | store::MID_SNAPSHOT => 3,
+        store::MID_COMPACTION => 2,
+        relay::BEFORE_COMMANDS | relay::AFTER_COMMAND | relay::BEFORE_RESULT_ACK => 5,
+        _ => 40,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_at_every_point_loses_doubles_and_invents_nothing() {
+    let mut baton = Baton::start().await;
+    let mut chance = Chance::new("points");
+    let load = Load::start(&baton, 2, 1).await;
+    let only = std::env::var("BATON_TEST_POINT").ok();
+    let rounds = (conformance::rounds(20) / 20).max(1);
+    let mut killed = 0;
+    for round in 0..rounds {
+        for point in points().filter(|point| only.as_ref().is_none_or(|only| only == point)) {
+            load.moves_on().await;
+            baton.kill_server();
+            if killed % 2 == 1 {
+                // A link that never lives for five seconds is dialled ever more slowly.
+                baton.kill_daemon();
+            }
+            if point == store::NO_SPACE {
+                fill_disk(&mut baton, &load).await;
+            } else {
+                let passes = chance.below(most_passes(point));
+                println!("{point}, after {passes} passes");
+                kill_at(&mut baton, point, passes, round).await;
+            }
+            baton.start_server().await;
+            if killed % 2 == 1 || point == sessions::MID_UNLINKED {
+                baton.kill_daemon();
+                baton.start_daemon().await;
+            }
+            if point == sessions::AFTER_BIRTH {
+                birth(&baton, round).await;
+                pid(&baton.project(), &format!("born-{round}")).await;
+            }
+            killed += 1;
+        }
+    }
+    let events = load.finish(&baton).await;
+    println!("killed {killed} times: {events} events");
+}
+
+/// Runs a server until it dies at a point.
+async fn kill_at(baton: &mut Baton, point: &str, passes: u64, round: u32) {
+    let mut variables = vec![("BATON_FAULT", format!("{point}={passes}"))];
+    if [store::MID_COMPACTION, store::MID_SNAPSHOT].contains(&point) {
+        variables.push(("BATON_FAULT_COMPACT_MS", "50".to_owned()));
+    }
+    let variables: Vec<_> = variables.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    baton.spawn_server_with(&variables);
+    baton.spawn_daemon_again().await;
+    let dies = baton.server_process();
+    let ended = match point {
+        sessions::AFTER_BIRTH => tokio::select! {
+            ended = dies.ends() => ended,
+            () = birth(baton, round) => panic!("the server was to die at a birth"),
+        },
+        sessions::MID_UNLINKED => {
+            baton.daemon_is_linked().await;
+            baton.kill_daemon();
+            dies.ends().await
+        }
+        _ => dies.ends().await,
+    };
+    assert_eq!(ended, Some(Signal::SIGKILL as i32), "{point}");
+}
+
+/// Makes a session, however often the same request must be sent for it.
+async fn birth(baton: &Baton, round: u32) {
+    let name = format!("born-{round}");
+    let request = v1::CreateSessionRequest {
+        request_id: name.clone(),
+        harness: "command".to_owned(),
+        cwd: baton.project().to_string_lossy().into_owned(),
+        argv: ["sh", "-c", BORN, "sh", &name].map(str::to_owned).to_vec(),
+        ..Default::default()
+    };
+    let client = baton.client();
+    eventually("a session is made", || async {
+        client.create_session(request.clone()).await.ok()
+    })
+    .await;
+}
+
+/// Runs a server whose disk is full for a while, and kills it when it works again.
+async fn fill_disk(baton: &mut Baton, load: &Load) {
+    println!("{}", store::NO_SPACE);
+    let fault = format!("{}=20*off->10*return", store::NO_SPACE);
+    let before = baton.logged("server.log").len();
+    baton.spawn_server_with(&[("BATON_FAULT", &fault)]);
+    baton.spawn_daemon_again().await;
+    eventually("the disk is full", || async {
+        let log = baton.logged("server.log");
+        log[before..].contains("disk is full").then_some(())
+    })
+    .await;
+    load.moves_on().await;
+    baton.kill_server();
+}
+
+/// A point that no list names is not tried, and one that nothing passes proves nothing.
+#[test]
+fn every_point_of_the_source_is_listed_and_passed() {
+    let mut files = Vec::new();
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    gather(&src, &mut files);
+    let lists = files.iter().filter(|(path, _)| path.ends_with("fault.rs"));
+    let mut named = Vec::new();
+    for (path, text) in lists {
+        let consts = text.lines().filter_map(|line| {
+            let (name, value) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
+            Some((name.to_owned(), value.trim_end_matches("\";").to_owned()))
+        });
+        for (name, value) in consts {
+            let used = format!("fault::{name})");
+            let room = path.parent().unwrap();
+            let passed = files
+                .iter()
+                .any(|(other, text)| other.starts_with(room) && text.contains(&used));
+            assert!(passed, "{value} is passed nowhere");
+            named.push(value);
+        }
+    }
+    let mut listed: Vec<String> = points().map(str::to_owned).collect();
+    listed.sort();
+    named.sort();
+    assert_eq!(named, listed);
+}
+
+fn gather(dir: &Path, files: &mut Vec<(std::path::PathBuf, String)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            files.push((path, text));
+        }
+    }
+}
