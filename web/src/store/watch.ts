@@ -214,7 +214,8 @@ export class Watch extends Cell {
     if (head === undefined) return false;
     if (scope.scope.case === "session") return (log?.cursor ?? 0) >= Number(head);
     const told = scope.scope.case === "all" ? this.records.revision : this.promptRevision;
-    return told >= head || this.changedTo >= head;
+    // The first time, records come in no order: only progress says that all of them are here.
+    return told >= head || (told > 0n && this.changedTo >= head);
   }
 
   private tell(log: SessionLog, answer: WatchResponse, tail: boolean): void {

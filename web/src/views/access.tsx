@@ -1,5 +1,6 @@
 // Who may call: tokens, what they open, and taking them back.
 import { useEffect, useState } from "react";
+import { encode } from "uqr";
 
 import { access as api } from "../api/transport";
 import { type Token, TokenScope } from "../gen/baton/v1/access_pb";
@@ -29,6 +30,7 @@ export default function Access() {
   const [failure, setFailure] = useState<unknown>();
   const [round, setRound] = useState(0);
   const [making, setMaking] = useState(false);
+  const [inviting, setInviting] = useState(false);
   const [old, setOld] = useState(false);
   useEffect(() => {
     if (!auth.admin) return;
@@ -63,6 +65,7 @@ export default function Access() {
         <h1>Access</h1>
         <span className="spacer" />
         <label className="check"><input type="checkbox" checked={old} onChange={(event) => setOld(event.target.checked)} /> revoked and expired</label>
+        <Button onClick={() => setInviting(true)}>Sign in a phone</Button>
         <Button kind="primary" icon="plus" onClick={() => setMaking(true)}>New token</Button>
       </header>
       {failure !== undefined && <Failure thrown={failure} retry={again} />}
@@ -74,6 +77,7 @@ export default function Access() {
           ))}
         </ul>
       )}
+      {inviting && <Invite close={() => (setInviting(false), again())} />}
       {making && <Make close={() => (setMaking(false), again())} />}
     </div>
   );
@@ -117,6 +121,62 @@ function Line({ token, again }: { token: Token; again: () => void }) {
         </Dialog>
       )}
     </li>
+  );
+}
+
+/** A link that signs another browser in, as text and for a camera. */
+function Invite({ close }: { close: () => void }) {
+  const [scope, setScope] = useState(TokenScope.OPERATOR);
+  const [base, setBase] = useState(location.origin);
+  const [code, setCode] = useState("");
+  const [busy, run] = useAction();
+  const local = /\/\/(localhost|127\.|\[::1\])/.test(base);
+  const link = `${base.replace(/\/+$/, "")}/#code=${code}`;
+  return (
+    <Dialog title="Sign in another browser" close={close}>
+      <Field label="The server's address, as the other device reaches it">
+        {(id) => <input id={id} className="mono" value={base} onChange={(event) => setBase(event.target.value)} />}
+      </Field>
+      {local && <p className="warn">This address means this machine alone. Let the server listen on one that the phone reaches, with TLS.</p>}
+      {code === "" ? (
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            run(async () => setCode((await api.createSignInCode({ scope })).code));
+          }}
+        >
+          <Field label="It may">
+            {(id) => (
+              <select id={id} value={scope} onChange={(event) => setScope(Number(event.target.value))}>
+                <option value={TokenScope.VIEWER}>look (viewer)</option>
+                <option value={TokenScope.OPERATOR}>start, steer and answer (operator)</option>
+                <option value={TokenScope.ADMIN}>do everything (admin)</option>
+              </select>
+            )}
+          </Field>
+          <div className="buttons"><Button submit kind="primary" busy={busy}>Make the link</Button></div>
+        </form>
+      ) : (
+        <>
+          <p>It works once, within ten minutes.</p>
+          <Qr text={link} />
+          <div className="code"><pre tabIndex={0}><code>{link}</code></pre><CopyButton text={link} /></div>
+          <div className="buttons"><Button kind="primary" onClick={close}>Done</Button></div>
+        </>
+      )}
+    </Dialog>
+  );
+}
+
+/** Dark on light whatever the theme: cameras want it so. */
+function Qr({ text }: { text: string }) {
+  const { size, data } = encode(text, { border: 2 });
+  const path = data.flatMap((row, y) => row.flatMap((dark, x) => (dark ? [`M${x} ${y}h1v1h-1z`] : []))).join("");
+  return (
+    <svg className="qr" viewBox={`0 0 ${size} ${size}`} role="img" aria-label="The link as a QR code">
+      <rect width={size} height={size} fill="#fff" />
+      <path d={path} fill="#000" />
+    </svg>
   );
 }
 

@@ -17,6 +17,7 @@ import { go, Link, usePlace } from "../../ui/route";
 import { Detached, Facts } from "../facts";
 import { PromptCard } from "../prompts/card";
 import { Composer } from "./composer";
+import { ContentView } from "./content";
 import { Find } from "./find";
 import { Queue } from "./queue";
 import { parse } from "./toolinput";
@@ -380,6 +381,12 @@ function Inspect({ event, close }: { event: Event; close: () => void }) {
         <>
           <h3>As the agent wrote it</h3>
           <Code text={typeof raw === "string" ? raw : JSON.stringify(raw, null, 2)} language="json" />
+        </>
+      )}
+      {event.rawContent && (
+        <>
+          <h3>As the agent wrote it</h3>
+          <ContentView sessionId={event.sessionId} content={event.rawContent} />
         </>
       )}
     </Dialog>

@@ -14,7 +14,65 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baton/v1/access.proto.
  */
 export const file_baton_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChViYXRvbi92MS9hY2Nlc3MucHJvdG8SCGJhdG9uLnYxIowCCgVUb2tlbhIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiMKBXNjb3BlGAMgASgOMhQuYmF0b24udjEuVG9rZW5TY29wZRIuCgpjcmVhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXZva2VkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglkYWVtb25faWQYByABKAkSIQoEa2luZBgIIAEoDjITLmJhdG9uLnYxLlRva2VuS2luZCJvChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCRIjCgVzY29wZRgCIAEoDjIULmJhdG9uLnYxLlRva2VuU2NvcGUSJgoDdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIkUKE0NyZWF0ZVRva2VuUmVzcG9uc2USHgoFdG9rZW4YASABKAsyDy5iYXRvbi52MS5Ub2tlbhIOCgZzZWNyZXQYAiABKAkiOgoRTGlzdFRva2Vuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiTgoSTGlzdFRva2Vuc1Jlc3BvbnNlEh8KBnRva2VucxgBIAMoCzIPLmJhdG9uLnYxLlRva2VuEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSImChJSZXZva2VUb2tlblJlcXVlc3QSEAoIdG9rZW5faWQYASABKAkiNQoTUmV2b2tlVG9rZW5SZXNwb25zZRIeCgV0b2tlbhgBIAEoCzIPLmJhdG9uLnYxLlRva2VuIhIKEEdldENhbGxlclJlcXVlc3QiMwoRR2V0Q2FsbGVyUmVzcG9uc2USHgoFdG9rZW4YASABKAsyDy5iYXRvbi52MS5Ub2tlbiJOChZDcmVhdGVKb2luVG9rZW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSJgoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIkkKF0NyZWF0ZUpvaW5Ub2tlblJlc3BvbnNlEh4KBXRva2VuGAEgASgLMg8uYmF0b24udjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIj4KF0NyZWF0ZVNpZ25JbkNvZGVSZXF1ZXN0EiMKBXNjb3BlGAEgASgOMhQuYmF0b24udjEuVG9rZW5TY29wZSJ9ChhDcmVhdGVTaWduSW5Db2RlUmVzcG9uc2USDAoEY29kZRgBIAEoCRIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgVzY29wZRgDIAEoDjIULmJhdG9uLnYxLlRva2VuU2NvcGUqoAEKClRva2VuU2NvcGUSGwoXVE9LRU5fU0NPUEVfVU5TUEVDSUZJRUQQABIVChFUT0tFTl9TQ09QRV9BRE1JThABEhgKFFRPS0VOX1NDT1BFX09QRVJBVE9SEAISFgoSVE9LRU5fU0NPUEVfVklFV0VSEAMSFgoSVE9LRU5fU0NPUEVfREFFTU9OEAQSFAoQVE9LRU5fU0NPUEVfSk9JThAFKlYKCVRva2VuS2luZBIaChZUT0tFTl9LSU5EX1VOU1BFQ0lGSUVEEAASFQoRVE9LRU5fS0lORF9JU1NVRUQQARIWChJUT0tFTl9LSU5EX0JST1dTRVIQAjLpAwoNQWNjZXNzU2VydmljZRJKCgtDcmVhdGVUb2tlbhIcLmJhdG9uLnYxLkNyZWF0ZVRva2VuUmVxdWVzdBodLmJhdG9uLnYxLkNyZWF0ZVRva2VuUmVzcG9uc2USRwoKTGlzdFRva2VucxIbLmJhdG9uLnYxLkxpc3RUb2tlbnNSZXF1ZXN0GhwuYmF0b24udjEuTGlzdFRva2Vuc1Jlc3BvbnNlEkoKC1Jldm9rZVRva2VuEhwuYmF0b24udjEuUmV2b2tlVG9rZW5SZXF1ZXN0Gh0uYmF0b24udjEuUmV2b2tlVG9rZW5SZXNwb25zZRJECglHZXRDYWxsZXISGi5iYXRvbi52MS5HZXRDYWxsZXJSZXF1ZXN0GhsuYmF0b24udjEuR2V0Q2FsbGVyUmVzcG9uc2USVgoPQ3JlYXRlSm9pblRva2VuEiAuYmF0b24udjEuQ3JlYXRlSm9pblRva2VuUmVxdWVzdBohLmJhdG9uLnYxLkNyZWF0ZUpvaW5Ub2tlblJlc3BvbnNlElkKEENyZWF0ZVNpZ25JbkNvZGUSIS5iYXRvbi52MS5DcmVhdGVTaWduSW5Db2RlUmVxdWVzdBoiLmJhdG9uLnYxLkNyZWF0ZVNpZ25JbkNvZGVSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChViYXRvbi92MS9hY2Nlc3MucHJvdG8SCGJhdG9uLnYxIkoKCU5hcnJvd2luZxIoCghwcm9qZWN0cxgBIAMoCzIWLmJhdG9uLnYxLlRva2VuUHJvamVjdBITCgtzZXNzaW9uX2lkcxgCIAMoCSI0CgxUb2tlblByb2plY3QSEQoJZGlyZWN0b3J5GAEgASgJEhEKCWRhZW1vbl9pZBgCIAEoCSK0AgoFVG9rZW4SCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIjCgVzY29wZRgDIAEoDjIULmJhdG9uLnYxLlRva2VuU2NvcGUSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJZGFlbW9uX2lkGAcgASgJEiYKCW5hcnJvd2luZxgIIAEoCzITLmJhdG9uLnYxLk5hcnJvd2luZxIhCgRraW5kGAkgASgOMhMuYmF0b24udjEuVG9rZW5LaW5kIpcBChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCRIjCgVzY29wZRgCIAEoDjIULmJhdG9uLnYxLlRva2VuU2NvcGUSJgoDdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYKCW5hcnJvd2luZxgEIAEoCzITLmJhdG9uLnYxLk5hcnJvd2luZyJFChNDcmVhdGVUb2tlblJlc3BvbnNlEh4KBXRva2VuGAEgASgLMg8uYmF0b24udjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIjoKEUxpc3RUb2tlbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIk4KEkxpc3RUb2tlbnNSZXNwb25zZRIfCgZ0b2tlbnMYASADKAsyDy5iYXRvbi52MS5Ub2tlbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJgoSUmV2b2tlVG9rZW5SZXF1ZXN0EhAKCHRva2VuX2lkGAEgASgJIjUKE1Jldm9rZVRva2VuUmVzcG9uc2USHgoFdG9rZW4YASABKAsyDy5iYXRvbi52MS5Ub2tlbiISChBHZXRDYWxsZXJSZXF1ZXN0IjMKEUdldENhbGxlclJlc3BvbnNlEh4KBXRva2VuGAEgASgLMg8uYmF0b24udjEuVG9rZW4iTgoWQ3JlYXRlSm9pblRva2VuUmVxdWVzdBIMCgRuYW1lGAEgASgJEiYKA3R0bBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJJChdDcmVhdGVKb2luVG9rZW5SZXNwb25zZRIeCgV0b2tlbhgBIAEoCzIPLmJhdG9uLnYxLlRva2VuEg4KBnNlY3JldBgCIAEoCSI+ChdDcmVhdGVTaWduSW5Db2RlUmVxdWVzdBIjCgVzY29wZRgBIAEoDjIULmJhdG9uLnYxLlRva2VuU2NvcGUifQoYQ3JlYXRlU2lnbkluQ29kZVJlc3BvbnNlEgwKBGNvZGUYASABKAkSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIwoFc2NvcGUYAyABKA4yFC5iYXRvbi52MS5Ub2tlblNjb3BlKqABCgpUb2tlblNjb3BlEhsKF1RPS0VOX1NDT1BFX1VOU1BFQ0lGSUVEEAASFQoRVE9LRU5fU0NPUEVfQURNSU4QARIYChRUT0tFTl9TQ09QRV9PUEVSQVRPUhACEhYKElRPS0VOX1NDT1BFX1ZJRVdFUhADEhYKElRPS0VOX1NDT1BFX0RBRU1PThAEEhQKEFRPS0VOX1NDT1BFX0pPSU4QBSpWCglUb2tlbktpbmQSGgoWVE9LRU5fS0lORF9VTlNQRUNJRklFRBAAEhUKEVRPS0VOX0tJTkRfSVNTVUVEEAESFgoSVE9LRU5fS0lORF9CUk9XU0VSEAIy6QMKDUFjY2Vzc1NlcnZpY2USSgoLQ3JlYXRlVG9rZW4SHC5iYXRvbi52MS5DcmVhdGVUb2tlblJlcXVlc3QaHS5iYXRvbi52MS5DcmVhdGVUb2tlblJlc3BvbnNlEkcKCkxpc3RUb2tlbnMSGy5iYXRvbi52MS5MaXN0VG9rZW5zUmVxdWVzdBocLmJhdG9uLnYxLkxpc3RUb2tlbnNSZXNwb25zZRJKCgtSZXZva2VUb2tlbhIcLmJhdG9uLnYxLlJldm9rZVRva2VuUmVxdWVzdBodLmJhdG9uLnYxLlJldm9rZVRva2VuUmVzcG9uc2USRAoJR2V0Q2FsbGVyEhouYmF0b24udjEuR2V0Q2FsbGVyUmVxdWVzdBobLmJhdG9uLnYxLkdldENhbGxlclJlc3BvbnNlElYKD0NyZWF0ZUpvaW5Ub2tlbhIgLmJhdG9uLnYxLkNyZWF0ZUpvaW5Ub2tlblJlcXVlc3QaIS5iYXRvbi52MS5DcmVhdGVKb2luVG9rZW5SZXNwb25zZRJZChBDcmVhdGVTaWduSW5Db2RlEiEuYmF0b24udjEuQ3JlYXRlU2lnbkluQ29kZVJlcXVlc3QaIi5iYXRvbi52MS5DcmVhdGVTaWduSW5Db2RlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+
+/**
+ * What a token is narrowed to: it sees the sessions that fit any of it, with their events, prompts and
+ * content, and no others. To it, all others do not exist: their ids are answered NOT_FOUND, and they are in no
+ * list, count, search or watch. It is set when the token is made and never changed.
+ *
+ * @generated from message baton.v1.Narrowing
+ */
+export type Narrowing = Message<"baton.v1.Narrowing"> & {
+  /**
+   * All sessions whose working directory is one of these or lies beneath one. At most 16.
+   *
+   * @generated from field: repeated baton.v1.TokenProject projects = 1;
+   */
+  projects: TokenProject[];
+
+  /**
+   * These sessions, and those that continue them or branch off from them (up to 64 generations). At most 100.
+   *
+   * @generated from field: repeated string session_ids = 2;
+   */
+  sessionIds: string[];
+};
+
+/**
+ * Describes the message baton.v1.Narrowing.
+ * Use `create(NarrowingSchema)` to create a new message.
+ */
+export const NarrowingSchema: GenMessage<Narrowing> = /*@__PURE__*/
+  messageDesc(file_baton_v1_access, 0);
+
+/**
+ * A directory whose sessions a token sees.
+ *
+ * @generated from message baton.v1.TokenProject
+ */
+export type TokenProject = Message<"baton.v1.TokenProject"> & {
+  /**
+   * The directory: absolute, compared by its names as the session has them; links are not followed.
+   *
+   * @generated from field: string directory = 1;
+   */
+  directory: string;
+
+  /**
+   * The daemon on whose machine it is; empty means every daemon.
+   *
+   * @generated from field: string daemon_id = 2;
+   */
+  daemonId: string;
+};
+
+/**
+ * Describes the message baton.v1.TokenProject.
+ * Use `create(TokenProjectSchema)` to create a new message.
+ */
+export const TokenProjectSchema: GenMessage<TokenProject> = /*@__PURE__*/
+  messageDesc(file_baton_v1_access, 1);
 
 /**
  * An access token, without its secret.
@@ -72,9 +130,16 @@ export type Token = Message<"baton.v1.Token"> & {
   daemonId: string;
 
   /**
+   * What it is narrowed to; absent means that it sees all sessions.
+   *
+   * @generated from field: baton.v1.Narrowing narrowing = 8;
+   */
+  narrowing?: Narrowing | undefined;
+
+  /**
    * How it came to be.
    *
-   * @generated from field: baton.v1.TokenKind kind = 8;
+   * @generated from field: baton.v1.TokenKind kind = 9;
    */
   kind: TokenKind;
 };
@@ -84,7 +149,7 @@ export type Token = Message<"baton.v1.Token"> & {
  * Use `create(TokenSchema)` to create a new message.
  */
 export const TokenSchema: GenMessage<Token> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 0);
+  messageDesc(file_baton_v1_access, 2);
 
 /**
  * Asks for a token.
@@ -112,6 +177,14 @@ export type CreateTokenRequest = Message<"baton.v1.CreateTokenRequest"> & {
    * @generated from field: google.protobuf.Duration ttl = 3;
    */
   ttl?: Duration | undefined;
+
+  /**
+   * What to narrow it to, for operator and viewer; absent means that it sees all sessions. It starts sessions
+   * in its projects only; narrowed to sessions alone, it starts none but those that continue or branch off.
+   *
+   * @generated from field: baton.v1.Narrowing narrowing = 4;
+   */
+  narrowing?: Narrowing | undefined;
 };
 
 /**
@@ -119,7 +192,7 @@ export type CreateTokenRequest = Message<"baton.v1.CreateTokenRequest"> & {
  * Use `create(CreateTokenRequestSchema)` to create a new message.
  */
 export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 1);
+  messageDesc(file_baton_v1_access, 3);
 
 /**
  * The new token.
@@ -147,7 +220,7 @@ export type CreateTokenResponse = Message<"baton.v1.CreateTokenResponse"> & {
  * Use `create(CreateTokenResponseSchema)` to create a new message.
  */
 export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 2);
+  messageDesc(file_baton_v1_access, 4);
 
 /**
  * Asks for tokens.
@@ -175,7 +248,7 @@ export type ListTokensRequest = Message<"baton.v1.ListTokensRequest"> & {
  * Use `create(ListTokensRequestSchema)` to create a new message.
  */
 export const ListTokensRequestSchema: GenMessage<ListTokensRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 3);
+  messageDesc(file_baton_v1_access, 5);
 
 /**
  * Tokens.
@@ -203,7 +276,7 @@ export type ListTokensResponse = Message<"baton.v1.ListTokensResponse"> & {
  * Use `create(ListTokensResponseSchema)` to create a new message.
  */
 export const ListTokensResponseSchema: GenMessage<ListTokensResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 4);
+  messageDesc(file_baton_v1_access, 6);
 
 /**
  * Revokes a token.
@@ -224,7 +297,7 @@ export type RevokeTokenRequest = Message<"baton.v1.RevokeTokenRequest"> & {
  * Use `create(RevokeTokenRequestSchema)` to create a new message.
  */
 export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 5);
+  messageDesc(file_baton_v1_access, 7);
 
 /**
  * The revoked token.
@@ -245,7 +318,7 @@ export type RevokeTokenResponse = Message<"baton.v1.RevokeTokenResponse"> & {
  * Use `create(RevokeTokenResponseSchema)` to create a new message.
  */
 export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 6);
+  messageDesc(file_baton_v1_access, 8);
 
 /**
  * Asks who the caller is.
@@ -260,7 +333,7 @@ export type GetCallerRequest = Message<"baton.v1.GetCallerRequest"> & {
  * Use `create(GetCallerRequestSchema)` to create a new message.
  */
 export const GetCallerRequestSchema: GenMessage<GetCallerRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 7);
+  messageDesc(file_baton_v1_access, 9);
 
 /**
  * Who the caller is.
@@ -281,7 +354,7 @@ export type GetCallerResponse = Message<"baton.v1.GetCallerResponse"> & {
  * Use `create(GetCallerResponseSchema)` to create a new message.
  */
 export const GetCallerResponseSchema: GenMessage<GetCallerResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 8);
+  messageDesc(file_baton_v1_access, 10);
 
 /**
  * Asks for a join token.
@@ -309,7 +382,7 @@ export type CreateJoinTokenRequest = Message<"baton.v1.CreateJoinTokenRequest"> 
  * Use `create(CreateJoinTokenRequestSchema)` to create a new message.
  */
 export const CreateJoinTokenRequestSchema: GenMessage<CreateJoinTokenRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 9);
+  messageDesc(file_baton_v1_access, 11);
 
 /**
  * The new join token.
@@ -337,7 +410,7 @@ export type CreateJoinTokenResponse = Message<"baton.v1.CreateJoinTokenResponse"
  * Use `create(CreateJoinTokenResponseSchema)` to create a new message.
  */
 export const CreateJoinTokenResponseSchema: GenMessage<CreateJoinTokenResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 10);
+  messageDesc(file_baton_v1_access, 12);
 
 /**
  * Asks for a code with which a browser signs in.
@@ -359,7 +432,7 @@ export type CreateSignInCodeRequest = Message<"baton.v1.CreateSignInCodeRequest"
  * Use `create(CreateSignInCodeRequestSchema)` to create a new message.
  */
 export const CreateSignInCodeRequestSchema: GenMessage<CreateSignInCodeRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 11);
+  messageDesc(file_baton_v1_access, 13);
 
 /**
  * The new code.
@@ -394,7 +467,7 @@ export type CreateSignInCodeResponse = Message<"baton.v1.CreateSignInCodeRespons
  * Use `create(CreateSignInCodeResponseSchema)` to create a new message.
  */
 export const CreateSignInCodeResponseSchema: GenMessage<CreateSignInCodeResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_access, 12);
+  messageDesc(file_baton_v1_access, 14);
 
 /**
  * What a token opens.
@@ -492,7 +565,8 @@ export const TokenKindSchema: GenEnum<TokenKind> = /*@__PURE__*/
  */
 export const AccessService: GenService<{
   /**
-   * Makes an access token. FORBIDDEN: a caller cannot give more than it has.
+   * Makes an access token. FORBIDDEN: a caller cannot give more than it has. NOT_FOUND: there is no such
+   * session or daemon to narrow it to.
    *
    * @generated from rpc baton.v1.AccessService.CreateToken
    */

@@ -125,7 +125,7 @@ export type Daemon = Message<"baton.v1.Daemon"> & {
   maxSessions: number;
 
   /**
-   * Living sessions now.
+   * Living sessions now, of those that the caller sees.
    *
    * @generated from field: uint32 living_sessions = 15;
    */
@@ -434,7 +434,7 @@ export type ListDirectoryRequest = Message<"baton.v1.ListDirectoryRequest"> & {
   daemonId: string;
 
   /**
-   * Absolute path; empty lists the allowed roots.
+   * Absolute path; empty lists the allowed roots, or a narrowed token's projects.
    *
    * @generated from field: string path = 2;
    */
@@ -621,7 +621,7 @@ export const DaemonService: GenService<{
   },
   /**
    * Lists a directory on the daemon's machine, within its allowed roots. DAEMON_DISCONNECTED: it is not linked.
-   * FORBIDDEN: the path is outside the roots. NOT_FOUND: there is no such directory.
+   * FORBIDDEN: the path is outside the roots, or outside a narrowed token's projects. NOT_FOUND: there is no such directory.
    *
    * @generated from rpc baton.v1.DaemonService.ListDirectory
    */

@@ -236,13 +236,14 @@ export const OptionSchema: GenMessage<Option> = /*@__PURE__*/
   messageDesc(file_baton_v1_prompt, 2);
 
 /**
- * What the harness offers to remember with an allow.
+ * What the harness suggests to remember with an allow. It is for people to look at: what is remembered is always
+ * a rule of the server, with the pattern of the answer or one made from the prompt.
  *
  * @generated from message baton.v1.Suggestion
  */
 export type Suggestion = Message<"baton.v1.Suggestion"> & {
   /**
-   * For people: what would be remembered.
+   * For people: what it suggests.
    *
    * @generated from field: string label = 1;
    */
@@ -1019,7 +1020,7 @@ export enum Remember {
   SESSION = 2,
 
   /**
-   * For good: a rule is made.
+   * For good: a rule is made; for a narrowed token, beneath its project.
    *
    * @generated from enum value: REMEMBER_RULE = 3;
    */
@@ -1061,6 +1062,8 @@ export const PromptService: GenService<{
   /**
    * Answers a prompt. PROMPT_ANSWERED: somebody was first; the details winner, answer and at say who and how.
    * INVALID_STATE: it expired or was withdrawn. INVALID_INPUT: the answer does not fit the prompt.
+   * NOT_FOUND: there is none, or it is not the caller's to see. FORBIDDEN: a narrowed token remembers for good
+   * only what it can bind to a project of its own; remember it for the session.
    *
    * @generated from rpc baton.v1.PromptService.AnswerPrompt
    */
@@ -1070,7 +1073,7 @@ export const PromptService: GenService<{
     output: typeof AnswerPromptResponseSchema;
   },
   /**
-   * The rules that answer prompts, oldest first.
+   * The rules that answer prompts, oldest first; for a narrowed token, those that touch only what it sees.
    *
    * @generated from rpc baton.v1.PromptService.ListPromptRules
    */
@@ -1080,7 +1083,8 @@ export const PromptService: GenService<{
     output: typeof ListPromptRulesResponseSchema;
   },
   /**
-   * Creates a rule. INVALID_INPUT: the pattern is not one.
+   * Creates a rule. INVALID_INPUT: the pattern is not one. FORBIDDEN: the rule of a narrowed token is for a
+   * session that it sees, or beneath a project of its own that is on every daemon.
    *
    * @generated from rpc baton.v1.PromptService.CreatePromptRule
    */
@@ -1090,7 +1094,7 @@ export const PromptService: GenService<{
     output: typeof CreatePromptRuleResponseSchema;
   },
   /**
-   * Deletes a rule. NOT_FOUND: there is none.
+   * Deletes a rule. NOT_FOUND: there is none, or it is not the caller's to see.
    *
    * @generated from rpc baton.v1.PromptService.DeletePromptRule
    */

@@ -523,7 +523,7 @@ export type CreateSessionRequest = Message<"baton.v1.CreateSessionRequest"> & {
 
   /**
    * Working directory on the daemon's machine: absolute and within an allowed root. Empty means the
-   * daemon's default directory.
+   * daemon's default directory; for a token that is narrowed to projects, the first of them.
    *
    * @generated from field: string cwd = 3;
    */
@@ -1961,7 +1961,8 @@ export const InputStateSchema: GenEnum<InputState> = /*@__PURE__*/
 /**
  * Creates, steers and ends sessions. Mutations take a request_id: a repeat within 24 h returns the first
  * answer. All may answer UNAUTHENTICATED (no valid token), FORBIDDEN (a scope that may only look),
- * INVALID_INPUT (a field is wrong; BadRequest names it) and RATE_LIMITED (RetryInfo says when).
+ * INVALID_INPUT (a field is wrong; BadRequest names it) and RATE_LIMITED (RetryInfo says when). Where a request
+ * names a session, NOT_FOUND: there is none, or it is not the caller's to see.
  *
  * @generated from service baton.v1.SessionService
  */
@@ -1969,6 +1970,7 @@ export const SessionService: GenService<{
   /**
    * Creates a session and places it on a daemon. NO_DAEMON: no linked daemon fits; the message says why.
    * HARNESS_UNAVAILABLE: the daemon cannot run it; the message says why. AT_CAPACITY: it has as many as it takes.
+   * FORBIDDEN: a narrowed token starts sessions in its projects only.
    *
    * @generated from rpc baton.v1.SessionService.CreateSession
    */
@@ -2033,6 +2035,7 @@ export const SessionService: GenService<{
   /**
    * Continues the conversation in a new session. INVALID_STATE: the old process may still run; end it first,
    * or force. NO_RESUMABLE_SESSION: the harness cannot resume it. SESSION_EXISTS: it was resumed already.
+   * AT_CAPACITY: server or daemon has as many living sessions as it takes; end some, or wait.
    *
    * @generated from rpc baton.v1.SessionService.ResumeSession
    */
@@ -2043,7 +2046,8 @@ export const SessionService: GenService<{
   },
   /**
    * Branches the conversation off into a new session, from the end of its last finished turn.
-   * NO_RESUMABLE_SESSION: the harness cannot fork it.
+   * NO_RESUMABLE_SESSION: the harness cannot fork it. AT_CAPACITY: server or daemon has as many living sessions as it
+   * takes; end some, or wait.
    *
    * @generated from rpc baton.v1.SessionService.ForkSession
    */

@@ -59,14 +59,14 @@ export type GetServerInfoResponse = Message<"baton.v1.GetServerInfoResponse"> & 
   linkedDaemons: number;
 
   /**
-   * How many sessions live.
+   * How many sessions live that the caller sees.
    *
    * @generated from field: uint32 living_sessions = 4;
    */
   livingSessions: number;
 
   /**
-   * How many prompts wait.
+   * How many prompts wait that the caller sees.
    *
    * @generated from field: uint32 pending_prompts = 5;
    */
@@ -172,7 +172,7 @@ export const GetMetricsResponseSchema: GenMessage<GetMetricsResponse> = /*@__PUR
  */
 export const SystemService: GenService<{
   /**
-   * Version, capabilities, counts and limits.
+   * Version, capabilities, limits, and counts of what the caller sees.
    *
    * @generated from rpc baton.v1.SystemService.GetServerInfo
    */
@@ -182,7 +182,7 @@ export const SystemService: GenService<{
     output: typeof GetServerInfoResponseSchema;
   },
   /**
-   * The metrics as Prometheus text.
+   * The metrics as Prometheus text. FORBIDDEN: the token is narrowed, and they count what everybody does.
    *
    * @generated from rpc baton.v1.SystemService.GetMetrics
    */
