@@ -67,7 +67,8 @@ export class Baton {
     this.server = await this.spawn("baton serve", ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", join(this.home, "data"), "--metrics-listen", "off"], {});
     await until("the server answers", () => this.cli("daemons").then(() => true, () => false));
     if (this.daemon) return;
-    const [{ secret }] = await this.json("daemons", "join");
+    const [{ command }] = await this.json("daemons", "join");
+    const [, secret] = /BATON_JOIN_TOKEN='?([^' ]+)/.exec(command);
     const args = ["daemon", "--server", this.url, "--data-dir", join(this.home, "daemon"), "--name", "workbench", "--root", this.work, "--allow-commands", "--max-sessions", "64"];
     this.daemon = await this.spawn("baton daemon", args, { BATON_JOIN_TOKEN: secret });
     await until("the daemon is linked", async () => (await this.json("daemons")).some((daemon) => daemon.attached));
