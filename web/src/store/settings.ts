@@ -1,0 +1,61 @@
+// What a person set for this browser.
+import { Cell } from "./cell";
+
+export type Theme = "light" | "dark" | "system";
+export type Density = "comfortable" | "compact";
+
+export interface Template {
+  name: string;
+  daemonId: string;
+  harness: string;
+  model: string;
+  mode: number;
+  cwd: string;
+  input: string;
+}
+
+interface Stored {
+  theme: Theme;
+  density: Density;
+  notify: boolean;
+  templates: Template[];
+}
+
+const KEY = "baton-settings";
+const DEFAULTS: Stored = { theme: "system", density: "comfortable", notify: false, templates: [] };
+
+function read(): Stored {
+  try {
+    const stored: unknown = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    return { ...DEFAULTS, ...(typeof stored === "object" ? stored : {}) };
+  } catch {
+    // A browser without storage, or with somebody else's: defaults.
+    return DEFAULTS;
+  }
+}
+
+class Settings extends Cell {
+  value: Stored = read();
+
+  set(part: Partial<Stored>): void {
+    this.value = { ...this.value, ...part };
+    try {
+      localStorage.setItem(KEY, JSON.stringify(this.value));
+    } catch {
+      // It holds for this page then.
+    }
+    this.show();
+    this.changed();
+  }
+
+  /** Puts theme and density on the page. */
+  show(): void {
+    const root = document.documentElement;
+    const { theme, density } = this.value;
+    if (theme === "system") delete root.dataset.theme;
+    else root.dataset.theme = theme;
+    root.dataset.density = density;
+  }
+}
+
+export const settings = new Settings();

@@ -1,0 +1,87 @@
+// Everything this tab knows, put together.
+import { events, onSignedOut, requestId, streams } from "../api/transport";
+import { Auth } from "./auth";
+import { type Page, SessionLog } from "./log";
+import { Places } from "./places";
+import { Records } from "./records";
+import { settings } from "./settings";
+import { Watch } from "./watch";
+
+export { requestId };
+
+async function readPage(sessionId: string, afterSeq: number, count: number): Promise<Page> {
+  const page: Page = { events: [], first: 1, head: 0, epoch: 0n };
+  let pageToken = "";
+  // A page has at most 2 MiB, so large events make it short.
+  do {
+    const answer = await events.listEvents({ sessionId, afterSeq: BigInt(afterSeq), pageSize: count, pageToken });
+    page.events.push(...answer.events);
+    page.first = Number(answer.firstSeq);
+    page.head = Number(answer.headSeq);
+    page.epoch = answer.logEpoch;
+    pageToken = answer.nextPageToken;
+  } while (pageToken !== "" && page.events.length < count);
+  return page;
+}
+
+export const auth = new Auth();
+export const records = new Records();
+const places = new Places();
+
+export function notificationsOn(): boolean {
+  return settings.value.notify && "Notification" in self && Notification.permission === "granted";
+}
+
+export const watch = new Watch(records, {
+  open: (request, signal) => streams.watch(request, { signal }),
+  visible: () => document.visibilityState === "visible",
+  notifies: notificationsOn,
+  place: () => places.take(),
+  random: Math.random,
+  now: Date.now,
+});
+
+/** Logs that were looked at last; older ones are forgotten. */
+const LOGS_MAX = 3;
+const logs = new Map<string, SessionLog>();
+
+export function logOf(sessionId: string): SessionLog {
+  const log = logs.get(sessionId) ?? new SessionLog(sessionId, readPage);
+  logs.delete(sessionId);
+  logs.set(sessionId, log);
+  const oldest = logs.keys().next().value;
+  if (logs.size > LOGS_MAX && oldest !== undefined) logs.delete(oldest);
+  return log;
+}
+
+/** How long a tab may be hidden before its stream is given back, in ms: a glance aside costs nothing. */
+const HIDE_AFTER_MS = 5_000;
+
+export function begin(): void {
+  settings.show();
+  onSignedOut(() => auth.lost());
+  let hide: ReturnType<typeof setTimeout> | undefined;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hide);
+    if (document.visibilityState === "visible") {
+      if (watch.phase.kind !== "live") watch.retry();
+    } else {
+      hide = setTimeout(() => watch.again(), HIDE_AFTER_MS);
+    }
+  });
+  window.addEventListener("online", () => watch.retry());
+  // A broken network does not always break the stream.
+  window.addEventListener("offline", () => watch.again());
+  window.addEventListener("focus", () => {
+    if (watch.phase.kind === "polling") watch.retry();
+  });
+  auth.subscribe(() => {
+    if (auth.state.kind === "in" && watch.phase.kind === "signed-out") watch.signedIn();
+    if (auth.state.kind === "in") watch.start();
+    if (auth.state.kind === "out") watch.signedOut();
+  });
+  watch.subscribe(() => {
+    if (watch.phase.kind === "signed-out") auth.lost();
+  });
+  void auth.start();
+}

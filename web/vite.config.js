@@ -1,0 +1,18 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+// The bundle is committed, so the same sources must give the same bytes: no time, no path, no environment.
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    target: "es2022",
+    outDir: "dist",
+    emptyOutDir: true,
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+    sourcemap: false,
+    license: { fileName: "licenses.md" },
+  },
+  test: { environment: "node", include: ["test/**/*.test.ts"] },
+});
