@@ -49,14 +49,14 @@ pub enum DaemonEvent {
         stored: Position,
     },
     /// The session is not this daemon's to run: end its process, drop its spool, then
-    /// [`DaemonLink::forget`] it.
+    /// [`DaemonLink::forget`](super::DaemonLink::forget) it.
     EndForeign {
         /// The session.
         session_id: SessionId,
         /// Why, as the server says.
         reason: String,
     },
-    /// Look this up and call [`DaemonLink::query_result`].
+    /// Look this up and call [`DaemonLink::query_result`](super::DaemonLink::query_result).
     Query(Query),
     /// The server goes away. The link says goodbye and dials again by itself.
     Draining {
@@ -72,7 +72,7 @@ pub enum DaemonEvent {
     },
     /// The server refuses this daemon; dialling goes on slowly.
     Denied(Error),
-    /// Dial again after this pause, with [`DaemonLink::dial`].
+    /// Dial again after this pause, with [`DaemonLink::dial`](super::DaemonLink::dial).
     Reconnect {
         /// The pause.
         after: Duration,
