@@ -62,9 +62,9 @@ export class Baton {
     return { ...Object.fromEntries(rest), HOME: this.home, NO_COLOR: "1" };
   }
 
-  /** Server and daemon as two processes, so that one can be killed without the other. */
-  async up() {
-    this.server = await this.spawn("baton serve", ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", join(this.home, "data"), "--metrics-listen", "off"], {});
+  /** Server and daemon as two processes, so that one can be killed without the other. Options are the server's. */
+  async up(...options) {
+    this.server = await this.spawn("baton serve", ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", join(this.home, "data"), "--metrics-listen", "off", ...options], {});
     await until("the server answers", () => this.cli("daemons").then(() => true, () => false));
     if (this.daemon) return;
     const [{ command }] = await this.json("daemons", "join");
@@ -117,10 +117,10 @@ export class Baton {
   }
 }
 
-export async function openBrowser() {
+export async function openBrowser(...options) {
   const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
   if (!executablePath) throw new Error("chromium is missing (Debian: chromium)");
-  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--js-flags=--expose-gc"] });
+  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--js-flags=--expose-gc", ...options] });
 }
 
 /** A browser of its own, with what it asked for and what it complained about. */
