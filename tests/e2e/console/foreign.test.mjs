@@ -11,9 +11,13 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { attack } from "./attack.mjs";
-import { Baton, openBrowser, PATIENCE, until, Visitor } from "./stage.mjs";
+import { Baton, mustEndWithin, openBrowser, PATIENCE, until, Visitor, within } from "./stage.mjs";
 
 const REBOUND = "rebound.test";
+
+/** What is waited for has deadlines of its own, and says what it was; these are for all else. */
+const LIMIT = { timeout: 4 * PATIENCE };
+mustEndWithin(10 * PATIENCE);
 
 let baton;
 let browser;
@@ -22,6 +26,7 @@ let home;
 let cookie;
 let attacker;
 let rebinding;
+let tap;
 let aims;
 
 /** A protobuf field of bytes, and a gRPC frame of fields; all lengths here are below 128. */
@@ -43,11 +48,32 @@ async function startAttacker() {
   return { server, port: server.address().port };
 }
 
-/** The address behind a name whose owner changes it: connections go to one port first and then to another. */
-async function startRebinding(port) {
+/** The head of a request in what a connection carries. */
+const HEAD = /(?:GET|HEAD|POST|OPTIONS) \/\S* HTTP\/1\.1\r\n((?:[^\r\n]+\r\n)+)\r\n/g;
+
+/** Counts the requests with the cookie in what comes in pieces, but for those of the server's own pages. */
+function counter(count) {
+  let rest = "";
+  return (data) => {
+    rest = (rest + data.toString("latin1")).slice(-100_000);
+    let read = 0;
+    for (const { index, 0: all, 1: fields } of rest.matchAll(HEAD)) {
+      if (fields.includes("baton_session=") && !/sec-fetch-site: same-origin/i.test(fields)) count();
+      read = index + all.length;
+    }
+    rest = rest.slice(read);
+  };
+}
+
+/**
+ * Passes connections on: to one port first and then to another, as the owner of a name changes where it leads. Sees on
+ * the way how often the cookie is sent to the server, for not of every request does the browser tell all its headers.
+ */
+async function startSwitch(port) {
   const sockets = new Set();
-  const self = { to: port };
+  const self = { to: port, cookies: 0 };
   self.server = createSwitch((near) => {
+    if (self.to === baton.port) near.on("data", counter(() => (self.cookies += 1)));
     const far = connect(self.to, "127.0.0.1");
     for (const [one, other] of [[near, far], [far, near]]) {
       sockets.add(one);
@@ -59,6 +85,10 @@ async function startRebinding(port) {
   self.point = (to) => {
     self.to = to;
     for (const socket of sockets) socket.destroy();
+  };
+  self.close = () => {
+    self.server.close();
+    self.point(0);
   };
   await new Promise((done) => self.server.listen(0, "127.0.0.1", done));
   self.port = self.server.address().port;
@@ -116,45 +146,38 @@ async function state() {
   return { tokens, sessions: records[0], prompts: records[1], rules, stolen: existsSync(join(baton.work, "stolen")) };
 }
 
-/** Runs the attack in a page; gives what it got of each thing that it tried, and how often the cookie certainly went along. */
+/** Runs the attack in a page; gives what it got of each thing that it tried, and how often the cookie went along. */
 async function strike(page, target, what) {
+  tap.cookies = rebinding.cookies = 0;
   const pings = new Set();
-  const asked = [];
   const begun = (request) => {
-    if (new URL(request.url()).origin !== target) return;
-    asked.push(request);
-    if (request.resourceType() === "ping") pings.add(request);
+    if (new URL(request.url()).origin === target && request.resourceType() === "ping") pings.add(request);
   };
   const done = (request) => pings.delete(request);
   const listeners = { request: begun, requestfinished: done, requestfailed: done };
   for (const [name, listener] of Object.entries(listeners)) page.on(name, listener);
   const plain = (one) => ({ ...one, body: one.body?.toString("base64") });
   const requests = Object.fromEntries(["reads", "pages", "calls", "posts", "last"].map((name) => [name, what[name].map(plain)]));
-  const tried = await page.evaluate(attack, { target, session: what.session, prompt: what.prompt, patience: PATIENCE, ...requests });
+  const aim = { target, session: what.session, prompt: what.prompt, patience: PATIENCE / 2, ...requests };
+  const tried = await within("the page has tried everything", page.evaluate(attack, aim), 2 * PATIENCE);
   await until("what was sent as a beacon is answered", () => pings.size === 0);
   for (const frame of page.frames().slice(1)) {
     // A frame that may not be shown has a page of the browser's in its place.
-    tried.push({ what: `frame ${frame.url()}`, shown: frame.url().startsWith(target) && (await frame.locator("#root").count()) > 0 });
+    const roots = () => within(`the content of the frame ${frame.url()}`, frame.locator("#root").count());
+    tried.push({ what: `frame ${frame.url()}`, shown: frame.url().startsWith(target) && (await roots()) > 0 });
   }
-  // Of pages and frames alone: of a request that it blocks the browser does not tell all headers.
-  let cookies = 0;
-  for (const request of asked.filter((one) => one.resourceType() === "document")) {
-    // A page that has gone has no headers any more.
-    const headers = await request.allHeaders().catch(() => ({}));
-    if (headers.cookie?.includes("baton_session=")) cookies += 1;
-  }
-  return { tried, cookies };
+  return { tried, cookies: tap.cookies + rebinding.cookies };
 }
 
 async function strikeFrom(url, what, meanwhile) {
-  const page = await victim.context.newPage();
-  await page.goto(url);
-  await meanwhile?.();
-  const target = new URL(url).hostname === REBOUND ? new URL(url).origin : baton.url;
+  const page = await within("a new page", victim.context.newPage());
   try {
+    await page.goto(url);
+    await meanwhile?.();
+    const target = new URL(url).hostname === REBOUND ? new URL(url).origin : baton.url;
     return await strike(page, target, what);
   } finally {
-    for (const one of victim.context.pages()) if (one !== home) await one.close();
+    for (const one of victim.context.pages()) if (one !== home) await within(`${one.url()} is closed`, one.close());
   }
 }
 
@@ -166,16 +189,22 @@ const gains = (tried) => tried.filter((one) => one.open || one.shown || (one.sta
 
 async function isUnharmed(previous) {
   assert.deepEqual(await state(), previous);
-  assert.equal(await home.evaluate(() => fetch("/auth/caller").then((answer) => answer.status)), 200, "still signed in");
+  const asked = home.evaluate(() => fetch("/auth/caller").then((answer) => answer.status));
+  assert.equal(await within("who is signed in", asked), 200, "still signed in");
 }
 
 before(async () => {
   baton = await Baton.start();
   attacker = await startAttacker();
-  rebinding = await startRebinding(attacker.port);
-  const names = [`MAP ${REBOUND}:${baton.port} 127.0.0.1:${rebinding.port}`, "MAP kittens.test 127.0.0.1"];
+  rebinding = await startSwitch(attacker.port);
+  tap = await startSwitch(baton.port);
+  const names = [
+    `MAP ${REBOUND}:${baton.port} 127.0.0.1:${rebinding.port}`,
+    `MAP 127.0.0.1:${baton.port} 127.0.0.1:${tap.port}`,
+    "MAP kittens.test 127.0.0.1",
+  ];
   browser = await openBrowser(`--host-resolver-rules=${names.join(",")}`);
-  victim = await Visitor.open(browser, baton);
+  victim = await within("a browser's context", Visitor.open(browser, baton));
   home = await victim.signIn();
   const [own] = (await victim.context.cookies()).filter((one) => one.name === "baton_session");
   cookie = `baton_session=${own.value}`;
@@ -185,15 +214,19 @@ before(async () => {
   await until("the agent asks", async () => (await baton.json("prompts")).length === 1);
   await until("the agent's state is told", async () => (await baton.json("ps"))[0].activity === "awaiting_prompt");
   aims = await aim();
-});
+}, LIMIT);
 
 after(async () => {
-  await browser?.close();
-  attacker?.server.close();
-  rebinding?.server.close();
-  rebinding?.point(0);
-  await baton?.stop();
-});
+  try {
+    await within("the browser ends", browser?.close());
+  } finally {
+    attacker?.server.close();
+    attacker?.server.closeAllConnections();
+    rebinding?.close();
+    tap?.close();
+    await baton?.stop();
+  }
+}, LIMIT);
 
 for (const [name, host, path, withCookie] of [
   ["another site", "kittens.test", "/", false],
@@ -202,10 +235,10 @@ for (const [name, host, path, withCookie] of [
   ["another name of the same machine", "localhost", "/", false],
   ["an origin that is none", "127.0.0.1", "/sandboxed", false],
 ]) {
-  test(`a page of ${name} reads nothing and changes nothing`, async (t) => {
+  test(`a page of ${name} reads nothing and changes nothing`, LIMIT, async (t) => {
     const previous = await state();
     const { tried, cookies } = await strikeFrom(`http://${host}:${attacker.port}${path}`, aims);
-    t.diagnostic(`${tried.length} things tried; the cookie went along ${cookies} times or more`);
+    t.diagnostic(`${tried.length} things tried; the cookie went along ${cookies} times`);
     assert.ok(tried.length > 100);
     assert.equal(cookies > 0, withCookie, `the cookie went along ${cookies} times`);
     assert.deepEqual(gains(tried), []);
@@ -215,18 +248,18 @@ for (const [name, host, path, withCookie] of [
   });
 }
 
-test("a page whose name is pointed at the server reads nothing and changes nothing", async (t) => {
+test("a page whose name is pointed at the server reads nothing and changes nothing", LIMIT, async (t) => {
   const previous = await state();
   rebinding.point(attacker.port);
   const { tried, cookies } = await strikeFrom(`http://${REBOUND}:${baton.port}/`, aims, () => rebinding.point(baton.port));
   const answered = tried.filter((one) => one.status !== undefined);
-  t.diagnostic(`${tried.length} things tried, ${answered.length} refusals read; the cookie went along ${cookies} times or more`);
+  t.diagnostic(`${tried.length} things tried, ${answered.length} refusals read; the cookie went along ${cookies} times`);
   assert.ok(answered.length > 50 && cookies > 20, "the requests reached the server");
   assert.deepEqual(gains(tried), []);
   await isUnharmed(previous);
 });
 
-test("raw requests in the name of such pages are refused on every surface", async (t) => {
+test("raw requests in the name of such pages are refused on every surface", LIMIT, async (t) => {
   const previous = await state();
   const admin = `Bearer ${readFileSync(join(baton.home, "data", "admin.token"), "utf8").trim()}`;
   const rebound = `${REBOUND}:${baton.port}`;
@@ -237,7 +270,8 @@ test("raw requests in the name of such pages are refused on every surface", asyn
   const everything = [...secrets, ...aims.pages, socket, stream, { method: "OPTIONS", path: "/api/sessions/spawn" }];
   const handshake = { connection: "upgrade", upgrade: "websocket", "sec-websocket-version": "13", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==" };
 
-  const raw = ({ method, path, body, rpc, socket }, headers) =>
+  const raw = (one, headers) => within(`an answer to ${one.method} ${one.path}`, sent(one, headers));
+  const sent = ({ method, path, body, rpc, socket }, headers) =>
     new Promise((resolve, reject) => {
       const type = body && { "content-type": rpc ? "application/grpc-web+proto" : "application/json", "content-length": body.length };
       const request = ask({ port: baton.port, host: "127.0.0.1", agent: false, method, path, timeout: PATIENCE, headers: { ...type, ...(socket && handshake), ...headers } });
@@ -281,16 +315,18 @@ test("raw requests in the name of such pages are refused on every surface", asyn
 
   // The same over HTTP/2, with gRPC itself.
   const session = connectH2(baton.url);
+  const broken = new Promise((_, reject) => session.on("error", reject));
+  broken.catch(() => undefined);
   try {
     for (const { path, body } of aims.calls) {
       const headers = { ":method": "POST", ":path": path, ":authority": rebound, "content-type": "application/grpc", te: "trailers", authorization: admin };
-      const got = await new Promise((resolve, reject) => {
+      const answered = new Promise((resolve, reject) => {
         const call = session.request(headers);
-        call.setTimeout(PATIENCE, () => reject(new Error(`no answer: ${path}`)));
         call.on("error", reject);
         call.on("response", (answer) => resolve({ status: answer[":status"], grpc: answer["grpc-status"] }));
         call.resume().end(body);
       });
+      const got = await within(`an answer to ${path}`, Promise.race([answered, broken]));
       assert.ok(refused(got), `${path} ${JSON.stringify(got)}`);
       count += 1;
     }
@@ -301,7 +337,7 @@ test("raw requests in the name of such pages are refused on every surface", asyn
   await isUnharmed(previous);
 });
 
-test("the same page does it all where the configuration lets it in", async (t) => {
+test("the same page does it all where the configuration lets it in", LIMIT, async (t) => {
   // By name alone: a page from another port stays outside, for the browser says that it is not the server's own.
   // Killed, for what it has stored is all it needs, and open streams need not be waited for.
   await baton.down("SIGKILL");
