@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
+use baton::app::access::Need;
 use baton::base::SystemClock;
-use baton::server::layers::Need;
+use baton::gateway::Routes;
 use baton::server::options::TlsFiles;
 use baton::server::{Builder, Ended, Options};
 use bytes::Bytes;
@@ -270,13 +269,7 @@ async fn http_1_upgrades_work_through_the_loop() {
     let running = start_with(
         |_| {},
         SystemClock::shared(),
-        |builder| {
-            builder.add_http(
-                "/echo",
-                Need::Token,
-                Router::new().route("/echo", any(echo)),
-            )
-        },
+        |builder| builder.add_http(Routes::default().get("/echo", Need::Token, echo)),
     )
     .await;
     let head = "GET /echo HTTP/1.1\r\nconnection: upgrade\r\nupgrade: echo\r\nhost: localhost\r\n";
@@ -311,7 +304,7 @@ async fn a_panic_ends_one_request_only() {
     let running = start_with(
         |_| {},
         SystemClock::shared(),
-        |builder| builder.add_http("/fall", Need::Open, Router::new().route("/fall", get(fall))),
+        |builder| builder.add_http(Routes::default().get("/fall", Need::Open, fall)),
     )
     .await;
     let mut send = running.h2().await;

@@ -28,6 +28,7 @@ mod permissions;
 mod relay_dialect;
 mod retention;
 mod rooms;
+mod routes;
 mod runner;
 mod serving;
 mod sim;
