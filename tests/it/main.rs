@@ -34,3 +34,4 @@ mod serving;
 mod sim;
 mod steering;
 mod store_crash;
+mod tls;

@@ -7,3 +7,4 @@ pub mod model_api;
 pub mod model_script;
 pub mod sessions;
 pub mod stdio_agent;
+pub mod tls;
