@@ -27,6 +27,7 @@ mod ownership;
 mod permissions;
 mod relay_dialect;
 mod retention;
+mod reverse_proxy;
 mod rooms;
 mod routes;
 mod runner;

@@ -109,7 +109,7 @@ impl Https {
             let request = request.body(body).unwrap();
             soon("the head", send.send_request(request)).await
         };
-        answer.unwrap()
+        answer.unwrap_or_else(|problem| panic!("{version} {path}: {problem:?}"))
     }
 
     /// Exchanges a code; gives the whole `set-cookie`.
