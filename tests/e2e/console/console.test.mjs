@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { Baton, openBrowser, shot, until, violations, Visitor } from "./stage.mjs";
+import { Baton, mustEndWithin, openBrowser, PATIENCE, shot, until, violations, Visitor, within } from "./stage.mjs";
+
+mustEndWithin(25 * PATIENCE);
 
 let baton;
 let browser;
@@ -16,8 +18,11 @@ before(async () => {
 });
 
 after(async () => {
-  await browser?.close();
-  await baton?.stop();
+  try {
+    await within("the browser ends", browser?.close());
+  } finally {
+    await baton?.stop();
+  }
 });
 
 /** The session's page, when the stream is there. */
