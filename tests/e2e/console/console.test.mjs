@@ -77,7 +77,7 @@ test("a session is started by keyboard, streams, and its text is there for good"
   await page.getByRole("heading", { name: "New session" }).waitFor();
   // The first field has the focus.
   await page.getByLabel("What to do").waitFor();
-  await page.keyboard.type("stream: 60 30");
+  await page.keyboard.type("stream: 60 150");
   await page.getByRole("radio", { name: /demo/ }).check();
   await page.getByRole("button", { name: "Browse" }).click();
   const dialog = page.getByRole("dialog");
