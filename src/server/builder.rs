@@ -152,6 +152,10 @@ impl Builder {
     pub fn add_dialects(mut self, app: App) -> Self {
         let viewer = Need::Scope(Scope::Viewer);
         self.policy.add_beneath(rest::relay::DAEMONS, viewer);
+        self.policy
+            .add_beneath(rest::relay::ENROLL, Need::Scope(Scope::Join));
+        self.policy
+            .add_beneath(rest::relay::LINK, Need::Scope(Scope::Daemon));
         let router = rest::relay::router(app, self.sockets.clone());
         self.add_http(rest::relay::SESSIONS, viewer, router)
     }

@@ -29,7 +29,8 @@ use crate::domain::{Lifecycle, PermissionMode, Scope, Session};
 use crate::gateway::fail::{self, Dialect};
 use crate::gateway::sse;
 use crate::gateway::views::relay as view;
-use crate::gateway::ws::{Held, Sockets, relay as socket};
+use crate::gateway::ws::daemon::{self, Bridges};
+use crate::gateway::ws::{self, Held, Sockets, relay as socket};
 
 /// The harness of a session that names none.
 const HARNESS: &str = "claude-code";
@@ -38,6 +39,10 @@ const HARNESS: &str = "claude-code";
 pub const SESSIONS: &str = "/api/sessions";
 /// Where daemons are looked at.
 pub const DAEMONS: &str = "/api/daemon";
+/// Where a machine that does not speak gRPC becomes a daemon; asks for a join token.
+pub const ENROLL: &str = "/api/daemon/enroll";
+/// The socket of daemons that do not speak gRPC; asks for a daemon's credential.
+pub const LINK: &str = "/api/daemon/ws";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -45,6 +50,7 @@ struct Relay {
     app: App,
     pace: Arc<Pace>,
     sockets: Sockets,
+    bridges: Bridges,
 }
 
 /// The routes; their sockets belong to `sockets`.
@@ -58,10 +64,13 @@ pub fn router(app: App, sockets: Sockets) -> Router {
         .route("/api/sessions/{id}/stream", get(stream))
         .route("/api/daemon/status", get(daemon_status))
         .route("/api/daemon/list", get(daemon_list))
+        .route(ENROLL, post(enroll))
+        .route(LINK, get(link))
         .with_state(Relay {
             app,
             pace: Arc::default(),
             sockets,
+            bridges: Bridges::default(),
         })
 }
 
@@ -368,19 +377,81 @@ async fn connect(
         *response.status_mut() = StatusCode::GONE;
         return response;
     }
-    let Ok(upgrade) = upgrade else {
-        let error = Error::invalid(
-            "upgrade",
-            "is missing: this path speaks WebSocket, version 13",
-        );
-        return fail::respond(Dialect::Relay, &error);
+    let upgrade = match is_upgrade(upgrade) {
+        Ok(upgrade) => upgrade,
+        Err(error) => return fail::respond(Dialect::Relay, &error),
     };
     let end = relay.app.access().watch_validity(&caller);
     let talk = socket::Talk::open(relay.app.clone(), relay.pace.clone(), caller, session.id);
+    let held = held.map(|Extension(held)| held);
     match talk.await {
         Ok(talk) => relay
             .sockets
-            .open(upgrade, held.map(|Extension(held)| held), end, talk),
+            .open(upgrade, held, end, ws::MAX_MESSAGE_BYTES, talk),
+        Err(error) => fail::respond(Dialect::Relay, &error),
+    }
+}
+
+fn is_upgrade(
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<WebSocketUpgrade> {
+    upgrade.map_err(|_| {
+        Error::invalid(
+            "upgrade",
+            "is missing: this path speaks WebSocket, version 13",
+        )
+    })
+}
+
+#[derive(Deserialize)]
+struct Enroll {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    hostname: String,
+    nonce: String,
+}
+
+async fn enroll(
+    State(relay): State<Relay>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Response {
+    let made = async {
+        let asked: Enroll = read(&body)?;
+        let (name, host) = (&asked.name, &asked.hostname);
+        let enrolled = relay
+            .app
+            .access()
+            .enroll(&caller, name, host, asked.nonce.as_bytes())
+            .await?;
+        Ok(json!({
+            "client_id": enrolled.daemon_id.to_string(),
+            "name": enrolled.name,
+            "credential": enrolled.credential.expose(),
+        }))
+    };
+    answer(StatusCode::CREATED, made.await)
+}
+
+async fn link(
+    State(relay): State<Relay>,
+    Extension(caller): Extension<Caller>,
+    held: Option<Extension<Held>>,
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let opened = async {
+        let upgrade = is_upgrade(upgrade)?;
+        let talk = daemon::Talk::open(relay.app.clone(), &relay.bridges, &caller).await?;
+        Ok((upgrade, talk))
+    };
+    let end = relay.app.access().watch_validity(&caller);
+    let held = held.map(|Extension(held)| held);
+    match opened.await {
+        Ok((upgrade, talk)) => {
+            let most = daemon::MAX_MESSAGE_BYTES;
+            relay.sockets.open(upgrade, held, end, most, talk)
+        }
         Err(error) => fail::respond(Dialect::Relay, &error),
     }
 }
