@@ -6,14 +6,14 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::Routes;
 use super::fail::{self, Dialect};
-use crate::app::access::{Access, Caller, Minted};
+use crate::app::access::{Access, Caller, Minted, Need};
 use crate::base::{Error, Result, Secret, SharedClock};
 
 /// The cookie's name.
@@ -35,11 +35,12 @@ struct Auth {
 }
 
 /// The routes. With `tls`, browsers are told never to send the cookie in clear text.
-pub fn router(access: Access, clock: SharedClock, tls: bool) -> Router {
-    Router::new()
-        .route(EXCHANGE, post(exchange))
-        .route(CALLER, get(caller))
-        .route(SIGN_OUT, post(sign_out))
+pub fn routes(access: Access, clock: SharedClock, tls: bool) -> Routes {
+    Routes::default()
+        // The exchange is how a browser comes to a token.
+        .post(EXCHANGE, Need::Open, exchange)
+        .get(CALLER, Need::Token, caller)
+        .post(SIGN_OUT, Need::Token, sign_out)
         .with_state(Auth { access, clock, tls })
 }
 

@@ -7,11 +7,9 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Path;
 use axum::response::Response;
-use axum::routing::get;
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -20,7 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 
+use super::Routes;
 use super::fail::{self, Dialect};
+use crate::app::access::Need;
 use crate::base::{Code, Error};
 
 static DIST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/web/dist");
@@ -40,6 +40,7 @@ const PAGES: &[&str] = &[
 const FILES: &[&str] = &["/favicon.ico", "/favicon.svg", "/manifest.webmanifest"];
 /// What the build names by its content, and which therefore never changes.
 const ASSETS: &str = "/assets";
+const ASSET: &str = "/assets/{*path}";
 
 /// Scripts, styles and requests of our own only, nothing inline, no frame around it.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -53,22 +54,16 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// Smaller files are sent as they are.
 const COMPRESS_FROM_BYTES: usize = 1_024;
 
-/// What lies beneath these paths is open.
-pub fn paths() -> impl Iterator<Item = &'static str> {
-    let pages = PAGES.iter().filter(|page| !page.contains('{'));
-    pages.chain(FILES).chain([&ASSETS]).copied()
-}
-
-/// The routes.
-pub fn router() -> Router {
-    let mut router = Router::new().route(&format!("{ASSETS}/{{*path}}"), get(asset));
+/// The routes; all are open.
+pub fn routes() -> Routes {
+    let mut routes = Routes::default().get(ASSET, Need::Open, asset);
     for page in PAGES {
-        router = router.route(page, get(page_of_all));
+        routes = routes.get(page, Need::Open, page_of_all);
     }
     for file in FILES {
-        router = router.route(file, get(move |headers| serve(file, headers)));
+        routes = routes.get(file, Need::Open, move |headers| serve(file, headers));
     }
-    router
+    routes
 }
 
 async fn page_of_all(headers: HeaderMap) -> Response {

@@ -5,6 +5,8 @@
 
 pub mod fail;
 
+pub mod routes;
+
 pub mod auth;
 
 pub mod console;
@@ -18,3 +20,4 @@ pub mod ws;
 pub mod rest;
 
 pub use fail::Dialect;
+pub use routes::{Route, Routes};

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
@@ -19,20 +18,19 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::drain::Drain;
-use super::layers::{Guards, Need, Policy, Shape, reject};
+use super::layers::{Guards, Policy, Shape, reject};
 use super::listener::Listener;
 use super::options::Options;
 use super::tls::{Tls, install_provider};
 use super::{bind, metrics_page};
 use crate::app::App;
-use crate::app::access::Access;
+use crate::app::access::{Access, Need};
 use crate::app::idempotency::Idempotency;
 use crate::app::system::{About, Counting, System};
 use crate::base::{Code, Error, Result, SharedClock};
-use crate::domain::Scope;
 use crate::gateway::rest;
 use crate::gateway::ws::Sockets;
-use crate::gateway::{auth, console};
+use crate::gateway::{Route, Routes as HttpRoutes, auth, console};
 use crate::rpc;
 use crate::store::SharedStore;
 
@@ -127,37 +125,25 @@ impl Builder {
         self
     }
 
-    /// Adds routes of plain HTTP that all lie at or beneath `path`, with what they need.
-    pub fn add_http(mut self, path: &'static str, need: Need, router: Router) -> Self {
-        self.policy.add_beneath(path, need);
+    /// Adds routes of plain HTTP.
+    pub fn add_http(mut self, routes: HttpRoutes) -> Self {
+        let (router, table) = routes.into_parts();
+        self.policy.add(table);
         self.http = self.http.merge(router);
         self
     }
 
     /// Adds the console and the way browsers sign in.
-    pub fn add_console(mut self) -> Self {
-        for path in console::paths() {
-            self.policy.add_beneath(path, Need::Open);
-        }
+    pub fn add_console(self) -> Self {
         let tls = self.options.tls.is_some();
-        let router = auth::router(self.access.clone(), self.clock.clone(), tls);
-        self.http = self.http.merge(console::router());
-        // The exchange is how a browser comes to a token.
-        self.policy.add_beneath(auth::EXCHANGE, Need::Open);
-        self.policy.add_beneath(auth::SIGN_OUT, Need::Token);
-        self.add_http(auth::CALLER, Need::Token, router)
+        let auth = auth::routes(self.access.clone(), self.clock.clone(), tls);
+        self.add_http(console::routes().merge(auth))
     }
 
     /// Adds the dialects of older front ends, over `app`.
-    pub fn add_dialects(mut self, app: App) -> Self {
-        let viewer = Need::Scope(Scope::Viewer);
-        self.policy.add_beneath(rest::relay::DAEMONS, viewer);
-        self.policy
-            .add_beneath(rest::relay::ENROLL, Need::Scope(Scope::Join));
-        self.policy
-            .add_beneath(rest::relay::LINK, Need::Scope(Scope::Daemon));
-        let router = rest::relay::router(app, self.sockets.clone());
-        self.add_http(rest::relay::SESSIONS, viewer, router)
+    pub fn add_dialects(self, app: App) -> Self {
+        let routes = rest::relay::routes(app, self.sockets.clone());
+        self.add_http(routes)
     }
 
     /// Adds a job that runs as long as the server; it is stopped when the server has drained.
@@ -194,6 +180,23 @@ impl Builder {
     /// Checks where it may listen, reads certificates, makes the first token, and takes the ports.
     pub async fn bind(self) -> Result<Server> {
         bind::guard(&self.options)?;
+        let this = self.add_liveness();
+        this.take_ports().await
+    }
+
+    /// Liveness and readiness, which every server has.
+    fn add_liveness(self) -> Self {
+        let ready = Ready {
+            access: self.access.clone(),
+            drain: self.drain.clone(),
+        };
+        let routes = HttpRoutes::default()
+            .get("/healthz", Need::Open, alive)
+            .get("/readyz", Need::Open, move || ready.clone().answer());
+        self.add_http(routes)
+    }
+
+    async fn take_ports(self) -> Result<Server> {
         install_provider();
         let metrics_handle = metrics_page::recorder()?;
         let bounds = self.options.connections;
@@ -201,6 +204,7 @@ impl Builder {
             Some(files) => Some(Tls::load(files, bounds.handshake_timeout)?),
             None => None,
         };
+        let table = self.policy.routes().to_vec();
         let guards = Guards::new(&self.options, self.policy, self.access.clone())?;
 
         let reporter = HealthReporter::new();
@@ -209,16 +213,11 @@ impl Builder {
         );
         let mut routes = self.routes;
         routes.add_service(health);
-        let ready = Ready {
-            access: self.access.clone(),
-            drain: self.drain.clone(),
-        };
+        // What is added here and not by `add_http` is in no table, and the guards let nobody in.
         let router = routes
             .routes()
             .into_axum_router()
             .merge(self.http)
-            .route("/healthz", get(alive))
-            .route("/readyz", get(move || ready.clone().answer()))
             // Replaces tonic's, which answers everything with HTTP 200.
             .fallback(nothing)
             .method_not_allowed_fallback(wrong_method);
@@ -264,6 +263,7 @@ impl Builder {
         Ok(Server {
             address: listener.local_addr()?,
             metrics_address: metrics.as_ref().map(Listener::local_addr).transpose()?,
+            routes: table,
             listener,
             metrics,
             tls,
@@ -279,6 +279,7 @@ impl Builder {
 pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
+    routes: Vec<Route>,
     listener: Listener,
     metrics: Option<Listener>,
     tls: Option<Tls>,
@@ -292,6 +293,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// All routes of plain HTTP.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
     /// Where `/metrics` is.

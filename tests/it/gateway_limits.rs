@@ -386,49 +386,9 @@ async fn no_page_of_somebody_else_gets_at_the_dialects() {
         .unwrap()
         .to_owned();
     let own = baton.url();
-    let rebound = format!("evil.example:{}", address(&baton).port());
-    let token = bearer(&baton.admin());
     let of_session = |rest: &str| format!("/api/sessions/{}/{rest}", session.id);
-    let routes = [
-        (Method::POST, "/api/sessions/spawn".to_owned()),
-        (Method::GET, "/api/sessions/spawned".to_owned()),
-        (Method::GET, of_session("info")),
-        (Method::POST, of_session("resume")),
-        (Method::GET, of_session("stream")),
-        (Method::GET, of_session("ws")),
-        (Method::GET, "/api/daemon/status".to_owned()),
-        (Method::GET, "/api/daemon/list".to_owned()),
-    ];
     let before = baton.events(&session.id).await.len();
-    for (method, path) in &routes {
-        let (cookie, token) = (
-            ("cookie", cookie.as_str()),
-            ("authorization", token.as_str()),
-        );
-        let evil = ("origin", "http://evil.example");
-        for (headers, status) in [
-            (&[] as &[_], 401),
-            (&[cookie], 403),
-            (&[cookie, evil], 403),
-            (&[cookie, ("sec-fetch-site", "cross-site")], 403),
-            (&[cookie, ("sec-fetch-site", "same-site")], 403),
-            (
-                &[
-                    cookie,
-                    ("host", rebound.as_str()),
-                    ("sec-fetch-site", "same-origin"),
-                ],
-                403,
-            ),
-            (&[token, evil], 403),
-            (&[token, ("origin", "null")], 403),
-            (&[token, ("host", "evil.example")], 403),
-        ] {
-            let got = ask(address(&baton), method.clone(), path, headers, "").await;
-            assert_eq!(got.status, status, "{method} {path} {headers:?}");
-        }
-    }
-    // A handshake too, which a page may attempt wherever it comes from.
+    // That every route refuses such a page is in `routes`; here a session that lives stays as it was.
     let path = of_session("ws");
     for headers in [
         &[
@@ -446,19 +406,6 @@ async fn no_page_of_somebody_else_gets_at_the_dialects() {
     let ours = [("cookie", cookie.as_str()), ("origin", own.as_str())];
     let mut ws = Ws::open(address(&baton), &path, &ours).await.unwrap();
     ws.until("connected").await;
-
-    for path in [
-        "/api",
-        "/api/nothing",
-        "/api/sessions",
-        "/api/sessions/x/y",
-        "/api/daemon",
-    ] {
-        let admin = [("authorization", token.as_str())];
-        let got = ask(address(&baton), Method::GET, path, &admin, "").await;
-        assert_eq!(got.status, 404, "{path}");
-        assert_eq!(got.header("content-type"), "application/json", "{path}");
-    }
 }
 
 #[tokio::test]

@@ -1,15 +1,12 @@
 //! The one port: hostile peers, aged connections, shutdown, upgrades, TLS.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
+use baton::app::access::Need;
 use baton::base::SystemClock;
-use baton::server::layers::Need;
-use baton::server::options::TlsFiles;
+use baton::gateway::Routes;
 use baton::server::{Builder, Ended, Options};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
@@ -17,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::serving::*;
+use crate::support::tls::{certificate, connect_tls};
 
 /// One HTTP/1.1 exchange on a connection that ends with it.
 async fn http1(running: &Running, head: &str) -> String {
@@ -270,13 +268,7 @@ async fn http_1_upgrades_work_through_the_loop() {
     let running = start_with(
         |_| {},
         SystemClock::shared(),
-        |builder| {
-            builder.add_http(
-                "/echo",
-                Need::Token,
-                Router::new().route("/echo", any(echo)),
-            )
-        },
+        |builder| builder.add_http(Routes::default().get("/echo", Need::Token, echo)),
     )
     .await;
     let head = "GET /echo HTTP/1.1\r\nconnection: upgrade\r\nupgrade: echo\r\nhost: localhost\r\n";
@@ -311,7 +303,7 @@ async fn a_panic_ends_one_request_only() {
     let running = start_with(
         |_| {},
         SystemClock::shared(),
-        |builder| builder.add_http("/fall", Need::Open, Router::new().route("/fall", get(fall))),
+        |builder| builder.add_http(Routes::default().get("/fall", Need::Open, fall)),
     )
     .await;
     let mut send = running.h2().await;
@@ -333,39 +325,6 @@ async fn a_panic_ends_one_request_only() {
     );
 }
 
-/// A certificate for localhost, written as files.
-fn certificate(dir: &std::path::Path) -> (TlsFiles, Vec<u8>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let files = TlsFiles {
-        cert: dir.join("cert.pem"),
-        key: dir.join("key.pem"),
-    };
-    std::fs::write(&files.cert, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    (files, made.cert.der().to_vec())
-}
-
-/// Connects with TLS, offering a protocol.
-async fn connect_tls(
-    running: &Running,
-    trusted: &[u8],
-    protocol: &[u8],
-) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(trusted.to_vec().into()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
-    let stream = TcpStream::connect(running.address).await?;
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect("localhost".try_into().unwrap(), stream)
-        .await
-}
-
 #[tokio::test]
 async fn tls_speaks_both_protocols_and_takes_new_certificates() {
     let dir = tempfile::tempdir().unwrap();
@@ -374,7 +333,7 @@ async fn tls_speaks_both_protocols_and_takes_new_certificates() {
     // A peer that never says hello holds up nobody.
     let _silent = TcpStream::connect(running.address).await.unwrap();
 
-    let stream = soon("h2", connect_tls(&running, &first, b"h2"))
+    let stream = soon("h2", connect_tls(running.address, &first, &["h2"]))
         .await
         .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -388,7 +347,9 @@ async fn tls_speaks_both_protocols_and_takes_new_certificates() {
     assert_eq!(soon("an answer", response).await.unwrap().status(), 200);
     let _: &h2::client::SendRequest<Bytes> = &client;
 
-    let mut stream = connect_tls(&running, &first, b"http/1.1").await.unwrap();
+    let mut stream = connect_tls(running.address, &first, &["http/1.1"])
+        .await
+        .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     stream
         .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -404,11 +365,11 @@ async fn tls_speaks_both_protocols_and_takes_new_certificates() {
     std::fs::write(dir.path().join("cert.pem"), "junk").unwrap();
     let tls = running.tls.clone().unwrap();
     assert!(tls.reload().is_err());
-    assert!(connect_tls(&running, &first, b"h2").await.is_ok());
+    assert!(connect_tls(running.address, &first, &["h2"]).await.is_ok());
     let (_, second) = certificate(dir.path());
     tls.reload().unwrap();
-    assert!(connect_tls(&running, &second, b"h2").await.is_ok());
-    assert!(connect_tls(&running, &first, b"h2").await.is_err());
+    assert!(connect_tls(running.address, &second, &["h2"]).await.is_ok());
+    assert!(connect_tls(running.address, &first, &["h2"]).await.is_err());
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 mod bootstrap;
 mod caller;
 mod enroll;
+mod need;
 pub mod secret;
 mod sign_in;
 mod validity;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 pub use bootstrap::ADMIN_TOKEN_FILE;
 pub use caller::Caller;
 pub use enroll::Enrolled;
+pub use need::Need;
 pub use sign_in::{BROWSER_TTL, Code as SignInCode};
 pub use validity::guarded;
 

@@ -8,8 +8,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::app::access::Caller;
+use crate::app::access::{Caller, Need};
 use crate::app::daemons::ShownDaemon;
 use crate::app::pace::Pace;
 use crate::app::sessions::{NewSession, Resume, SessionFilter};
@@ -27,22 +26,13 @@ use crate::base::{Code, Error, Result};
 use crate::domain::policy::is_within;
 use crate::domain::{Lifecycle, PermissionMode, Scope, Session};
 use crate::gateway::fail::{self, Dialect};
-use crate::gateway::sse;
 use crate::gateway::views::relay as view;
 use crate::gateway::ws::daemon::{self, Bridges};
 use crate::gateway::ws::{self, Held, Sockets, relay as socket};
+use crate::gateway::{Routes, sse};
 
 /// The harness of a session that names none.
 const HARNESS: &str = "claude-code";
-
-/// What lies beneath this asks for a token that may look; what starts something asks for more.
-pub const SESSIONS: &str = "/api/sessions";
-/// Where daemons are looked at.
-pub const DAEMONS: &str = "/api/daemon";
-/// Where a machine that does not speak gRPC becomes a daemon; asks for a join token.
-pub const ENROLL: &str = "/api/daemon/enroll";
-/// The socket of daemons that do not speak gRPC; asks for a daemon's credential.
-pub const LINK: &str = "/api/daemon/ws";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -54,18 +44,21 @@ struct Relay {
 }
 
 /// The routes; their sockets belong to `sockets`.
-pub fn router(app: App, sockets: Sockets) -> Router {
-    Router::new()
-        .route("/api/sessions/spawn", post(spawn))
-        .route("/api/sessions/spawned", get(spawned))
-        .route("/api/sessions/{id}/info", get(info))
-        .route("/api/sessions/{id}/resume", post(resume))
-        .route("/api/sessions/{id}/ws", get(connect))
-        .route("/api/sessions/{id}/stream", get(stream))
-        .route("/api/daemon/status", get(daemon_status))
-        .route("/api/daemon/list", get(daemon_list))
-        .route(ENROLL, post(enroll))
-        .route(LINK, get(link))
+pub fn routes(app: App, sockets: Sockets) -> Routes {
+    let viewer = Need::Scope(Scope::Viewer);
+    let operator = Need::Scope(Scope::Operator);
+    Routes::default()
+        .post("/api/sessions/spawn", operator, spawn)
+        .get("/api/sessions/spawned", viewer, spawned)
+        .get("/api/sessions/{id}/info", viewer, info)
+        .post("/api/sessions/{id}/resume", operator, resume)
+        // What is said on it asks for more, message by message.
+        .get("/api/sessions/{id}/ws", viewer, connect)
+        .get("/api/sessions/{id}/stream", viewer, stream)
+        .get("/api/daemon/status", viewer, daemon_status)
+        .get("/api/daemon/list", viewer, daemon_list)
+        .post("/api/daemon/enroll", Need::Scope(Scope::Join), enroll)
+        .get("/api/daemon/ws", Need::Scope(Scope::Daemon), link)
         .with_state(Relay {
             app,
             pace: Arc::default(),
@@ -196,7 +189,6 @@ async fn spawn(
     body: Bytes,
 ) -> Response {
     let made = async {
-        caller.require(Scope::Operator)?;
         // The order of the dialect: first whether anybody is there at all.
         let daemons = relay.linked(&caller).await?;
         if daemons.is_empty() {
@@ -286,7 +278,6 @@ async fn resume(
     body: Bytes,
 ) -> Response {
     let made = async {
-        caller.require(Scope::Operator)?;
         let id = relay.session(&caller, &id).await?.id;
         let asked = if body.is_empty() {
             Continue::default()

@@ -191,7 +191,7 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     let shape = Shape::of(&request);
-    let need = match guards.policy.find(request.uri().path()) {
+    let need = match guards.policy.find(&request) {
         Some((_, need)) => need,
         None => {
             let error = Error::new(Code::UnknownMethod, "there is nothing at this path");

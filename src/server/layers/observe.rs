@@ -56,7 +56,7 @@ pub(super) async fn observe(
     let shape = Shape::of(&request);
     let name = guards
         .policy
-        .find(request.uri().path())
+        .find(&request)
         .map_or("unknown", |(name, _)| name);
     let peer = request
         .extensions()

@@ -1,31 +1,11 @@
 //! Who may call what. A path that is not in the table is not served.
 
-use crate::app::access::Caller;
-use crate::base::Result;
+use axum::extract::MatchedPath;
+use http::{Method, Request};
+
+pub use crate::app::access::Need;
 use crate::domain::Scope;
-
-/// What a path asks of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Nothing: liveness.
-    Open,
-    /// Any token but a join token.
-    Token,
-    /// A token whose scope allows this one.
-    Scope(Scope),
-}
-
-impl Need {
-    /// [`Code::Forbidden`](crate::base::Code::Forbidden) unless the caller may.
-    pub fn admit(self, caller: &Caller) -> Result<()> {
-        match self {
-            Need::Open => Ok(()),
-            Need::Token if caller.scope != Scope::Join => Ok(()),
-            Need::Token => caller.require(Scope::Viewer),
-            Need::Scope(needed) => caller.require(needed),
-        }
-    }
-}
+use crate::gateway::Route;
 
 const ADMIN: Need = Need::Scope(Scope::Admin);
 const OPERATOR: Need = Need::Scope(Scope::Operator);
@@ -88,33 +68,45 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", VIEWER),
 ];
 
-/// The open paths of plain HTTP.
-const HTTP: &[(&str, Need)] = &[("/healthz", Need::Open), ("/readyz", Need::Open)];
-
 /// The table with the HTTP routes that were added to it.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    beneath: Vec<(&'static str, Need)>,
+    routes: Vec<Route>,
 }
 
 impl Policy {
-    /// Adds everything at and beneath a path of plain HTTP.
-    pub fn add_beneath(&mut self, path: &'static str, need: Need) {
-        self.beneath.push((path, need));
-        // The longest first, since it is the nearest.
-        self.beneath
-            .sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+    /// Adds routes of plain HTTP.
+    pub fn add(&mut self, routes: Vec<Route>) {
+        self.routes.extend(routes);
     }
 
-    /// The entry for a path: its name for metrics (never with an id in it), and what it needs.
-    pub fn find(&self, path: &str) -> Option<(&'static str, Need)> {
-        let exact = RPCS.iter().chain(HTTP).find(|(entry, _)| *entry == path);
-        exact.copied().or_else(|| {
-            self.beneath.iter().copied().find(|(entry, _)| {
-                path.strip_prefix(entry)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
-        })
+    /// The routes of plain HTTP.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The entry for a request, which the router has matched: its name for metrics (never with an id in it),
+    /// and what it needs.
+    pub fn find<B>(&self, request: &Request<B>) -> Option<(&'static str, Need)> {
+        let path = request.uri().path();
+        if let Some(entry) = RPCS.iter().find(|(entry, _)| *entry == path) {
+            return Some(*entry);
+        }
+        let matched = request.extensions().get::<MatchedPath>()?;
+        self.route(request.method(), matched.as_str())
+    }
+
+    fn route(&self, method: &Method, matched: &str) -> Option<(&'static str, Need)> {
+        let method = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        let mut here = self.routes.iter().filter(|route| route.path == matched);
+        // A method that the path does not take is refused further in, to whom may come so far.
+        let first = here.clone().next()?;
+        let route = here.find(|route| route.method == *method).unwrap_or(first);
+        Some((route.path, route.need))
     }
 }
 
@@ -133,7 +125,6 @@ mod tests {
         ] {
             pool.decode_file_descriptor_set(more).unwrap();
         }
-        let policy = Policy::default();
         let paths: Vec<String> = pool
             .services()
             .filter(|service| {
@@ -151,7 +142,8 @@ mod tests {
         for path in &paths {
             let ours = path.starts_with("/baton.");
             if ours || path.contains("Health/Check") || path.contains("Health/Watch") {
-                assert!(policy.find(path).is_some(), "{path} has no policy");
+                let known = RPCS.iter().any(|(entry, _)| entry == path);
+                assert!(known, "{path} has no policy");
             }
         }
         for (path, _) in RPCS {
@@ -178,12 +170,22 @@ mod tests {
     #[test]
     fn what_is_not_in_the_table_is_not_found() {
         let mut policy = Policy::default();
-        policy.add_beneath("/api", VIEWER);
-        policy.add_beneath("/api/admin", ADMIN);
-        assert_eq!(policy.find("/api/x"), Some(("/api", VIEWER)));
-        assert_eq!(policy.find("/api/admin/x"), Some(("/api/admin", ADMIN)));
-        assert_eq!(policy.find("/apix"), None);
-        assert_eq!(policy.find("/baton.v1.AccessService/CreateToken/"), None);
-        assert_eq!(policy.find("/healthz/x"), None);
+        let route = |method, path, need| Route { method, path, need };
+        policy.add(vec![
+            route(Method::GET, "/api/x/{id}", VIEWER),
+            route(Method::POST, "/api/x/{id}", ADMIN),
+        ]);
+        let needs = |method| policy.route(&method, "/api/x/{id}").map(|found| found.1);
+        assert_eq!(needs(Method::GET), Some(VIEWER));
+        assert_eq!(needs(Method::HEAD), Some(VIEWER));
+        assert_eq!(needs(Method::POST), Some(ADMIN));
+        assert_eq!(needs(Method::DELETE), Some(VIEWER));
+        assert_eq!(policy.route(&Method::GET, "/api/x"), None);
+        // The router has not matched these, or not as a route of ours.
+        let find = |path: &str| policy.find(&Request::get(path).body(()).unwrap());
+        assert_eq!(find("/api/x/1"), None);
+        assert_eq!(find("/baton.v1.AccessService/CreateToken/"), None);
+        let create = "/baton.v1.AccessService/CreateToken";
+        assert_eq!(find(create), Some((create, ADMIN)));
     }
 }

@@ -17,6 +17,34 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /** How long anything may take before it has failed, in ms. */
 export const PATIENCE = Number(process.env.BATON_TEST_PATIENCE_MS ?? 30_000);
 
+/** What a promise gives; an error that names it when it does not come in time. */
+export async function within(what, promise, patience = PATIENCE) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not within ${patience} ms: ${what}`)), patience);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Every program that was started. Those that are still there when this process ends are ended with it. */
+const children = new Set();
+process.once("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
+/** Ends this process when it is still there after so long: a file that hangs has failed, and says what held it. */
+export function mustEndWithin(patience) {
+  const end = () => {
+    console.error(`still there after ${patience} ms; open are: ${process.getActiveResourcesInfo().join(", ")}`);
+    process.exit(1);
+  };
+  setTimeout(end, patience).unref();
+}
+
 async function freePort() {
   const server = createServer();
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
@@ -28,7 +56,7 @@ async function freePort() {
 export async function until(what, check, patience = PATIENCE) {
   const end = Date.now() + patience;
   for (;;) {
-    const found = await check();
+    const found = await within(what, check(), patience);
     if (found) return found;
     if (Date.now() > end) throw new Error(`not within ${patience} ms: ${what}`);
     await new Promise((done) => setTimeout(done, 50));
@@ -39,7 +67,11 @@ async function end(child, signal) {
   if (!child || child.exitCode !== null || child.signalCode !== null) return;
   const ended = new Promise((done) => child.once("exit", done));
   child.kill(signal);
-  await ended;
+  try {
+    await within(`${child.spawnargs.slice(0, 2).join(" ")} ends after ${signal}`, ended);
+  } finally {
+    child.kill("SIGKILL");
+  }
 }
 
 export class Baton {
@@ -62,9 +94,9 @@ export class Baton {
     return { ...Object.fromEntries(rest), HOME: this.home, NO_COLOR: "1" };
   }
 
-  /** Server and daemon as two processes, so that one can be killed without the other. */
-  async up() {
-    this.server = await this.spawn("baton serve", ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", join(this.home, "data"), "--metrics-listen", "off"], {});
+  /** Server and daemon as two processes, so that one can be killed without the other. Options are the server's. */
+  async up(...options) {
+    this.server = await this.spawn("baton serve", ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", join(this.home, "data"), "--metrics-listen", "off", ...options], {});
     await until("the server answers", () => this.cli("daemons").then(() => true, () => false));
     if (this.daemon) return;
     const [{ command }] = await this.json("daemons", "join");
@@ -76,9 +108,11 @@ export class Baton {
 
   async spawn(name, args, env) {
     const child = spawn(this.program, args, { cwd: this.work, env: { ...this.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    children.add(child);
     let output = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output = (output + data).slice(-20_000)));
     child.once("exit", (code) => {
+      children.delete(child);
       if (code) console.error(`${name} ended (${code}): ${output}`);
     });
     return child;
@@ -90,7 +124,8 @@ export class Baton {
 
   async cli(...args) {
     const connection = ["--server", this.url, "--token-file", join(this.home, "data", "admin.token")];
-    const { stdout } = await run(this.program, [...connection, ...args], { cwd: this.work, env: this.env, maxBuffer: 1 << 28 });
+    const limits = { timeout: PATIENCE, killSignal: "SIGKILL", maxBuffer: 1 << 28 };
+    const { stdout } = await run(this.program, [...connection, ...args], { cwd: this.work, env: this.env, ...limits });
     return stdout.trim();
   }
 
@@ -112,15 +147,18 @@ export class Baton {
     for (const session of await this.json("ps").catch(() => [])) {
       await this.cli("end", "--force", session.id).catch(() => undefined);
     }
-    await Promise.all([this.server, this.daemon].map((child) => end(child, "SIGTERM")));
-    rmSync(this.home, { recursive: true, force: true, maxRetries: 5 });
+    try {
+      await Promise.all([this.server, this.daemon].map((child) => end(child, "SIGTERM")));
+    } finally {
+      rmSync(this.home, { recursive: true, force: true, maxRetries: 5 });
+    }
   }
 }
 
-export async function openBrowser() {
+export async function openBrowser(...options) {
   const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
   if (!executablePath) throw new Error("chromium is missing (Debian: chromium)");
-  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--js-flags=--expose-gc"] });
+  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--js-flags=--expose-gc", ...options] });
 }
 
 /** A browser of its own, with what it asked for and what it complained about. */

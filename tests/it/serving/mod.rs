@@ -8,6 +8,7 @@ use std::time::Duration;
 use baton::app::access::{ADMIN_TOKEN_FILE, Access, Caller};
 use baton::app::system::{About, Counting, Counts};
 use baton::base::{Result, Secret, SharedClock, SystemClock};
+use baton::gateway::Route;
 use baton::server::drain::Drain;
 use baton::server::tls::Tls;
 use baton::server::{Builder, Options};
@@ -41,6 +42,7 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 pub struct Running {
     pub address: SocketAddr,
     pub access: Access,
+    pub routes: Vec<Route>,
     pub drain: Drain,
     pub tls: Option<Tls>,
     pub admin: Secret,
@@ -101,10 +103,17 @@ pub async fn start_with(
         .with_access(access.clone())
         .add_foundation(about(), Arc::new(Nothing))
         .unwrap();
-    let server = more(builder).bind().await.unwrap();
+    serve(more(builder), data).await
+}
+
+/// What was put together, on a free port; its files are in `data`.
+pub async fn serve(builder: Builder, data: tempfile::TempDir) -> Running {
+    let access = builder.access().clone();
+    let server = builder.bind().await.unwrap();
     let text = std::fs::read_to_string(data.path().join(ADMIN_TOKEN_FILE)).unwrap();
     Running {
         address: server.address(),
+        routes: server.routes().to_vec(),
         drain: server.drain().clone(),
         tls: server.tls().cloned(),
         serving: tokio::spawn(server.serve()),

@@ -1,6 +1,7 @@
 //! The real program as its users run it: a server process, a daemon process, a client.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use nix::sys::signal::Signal;
 #[cfg(feature = "failpoints")]
 use parking_lot::Mutex;
 use tempfile::TempDir;
+
+use super::tls::certificate;
 
 /// How long anything may take that a test waits for. Generous: the machine is shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,13 +36,22 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// A certificate that is trusted.
+struct Trust {
+    file: PathBuf,
+    pem: Vec<u8>,
+    der: Vec<u8>,
+}
+
 /// A directory with a server, a daemon and a project, each of which can be killed and started again.
 pub struct Baton {
     dir: TempDir,
     port: u16,
+    tls: Option<Trust>,
     server_flags: Vec<String>,
     daemon_flags: Vec<String>,
     daemon_env: Vec<(String, String)>,
+    daemon_dials: Option<String>,
     server: Option<Child>,
     daemon: Option<Child>,
     other: Option<Child>,
@@ -66,13 +78,32 @@ impl Baton {
         Baton {
             dir,
             port,
+            tls: None,
             server_flags: Vec::new(),
             daemon_flags: Vec::new(),
             daemon_env: Vec::new(),
+            daemon_dials: None,
             server: None,
             daemon: None,
             other: None,
         }
+    }
+
+    /// Makes the server speak TLS, with a certificate that all others trust.
+    #[must_use]
+    pub fn with_tls(self) -> Self {
+        let (files, der) = certificate(self.dir.path());
+        let [cert, key] = [&files.cert, &files.key].map(|file| file.to_string_lossy());
+        let mut this = self.server_flags(&["--tls-cert", &cert, "--tls-key", &key]);
+        let pem = std::fs::read(&files.cert).unwrap();
+        let file = files.cert;
+        this.tls = Some(Trust { file, pem, der });
+        this
+    }
+
+    /// The certificate to trust, where the server has one.
+    pub fn trusted(&self) -> &[u8] {
+        self.tls.as_ref().map_or(&[], |tls| &tls.der)
     }
 
     /// Adds flags of `baton serve`.
@@ -88,6 +119,13 @@ impl Baton {
     pub fn daemon_flags(mut self, flags: &[&str]) -> Self {
         self.daemon_flags
             .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Lets daemons dial this URL, behind which the server is.
+    #[must_use]
+    pub fn daemon_dials(mut self, url: &str) -> Self {
+        self.daemon_dials = Some(url.to_owned());
         self
     }
 
@@ -115,7 +153,13 @@ impl Baton {
 
     /// The server's address.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// The server's address, for whoever connects by themselves.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// The first token.
@@ -134,6 +178,9 @@ impl Baton {
             .env("HOME", self.dir.path())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
+        if let Some(tls) = &self.tls {
+            command.env("BATON_CA_FILE", &tls.file);
+        }
         command
     }
 
@@ -262,7 +309,8 @@ impl Baton {
 
     async fn spawn_daemon(&self, name: &str, join: bool) -> Child {
         let state = self.dir.path().join(name);
-        let mut command = self.command(&["daemon", "--server", &self.url()]);
+        let url = self.daemon_dials.clone().unwrap_or_else(|| self.url());
+        let mut command = self.command(&["daemon", "--server", &url]);
         command
             .arg("--data-dir")
             .arg(&state)
@@ -377,7 +425,9 @@ impl Baton {
 
     /// A client with the first token.
     pub fn client(&self) -> Client {
-        Client::lazy(ServerAddress::new(self.url()).with_token(self.admin())).unwrap()
+        let mut server = ServerAddress::new(self.url()).with_token(self.admin());
+        server.ca = self.tls.as_ref().map(|tls| tls.pem.clone());
+        Client::lazy(server).unwrap()
     }
 
     /// A new session in the project.

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -94,8 +95,8 @@ pub fn frames(mut body: Bytes) -> (Vec<Bytes>, String) {
 }
 
 /// A program's WebSocket.
-pub struct Ws {
-    socket: WebSocketStream<TcpStream>,
+pub struct Ws<S = TcpStream> {
+    socket: WebSocketStream<S>,
     /// Set when the peer closed.
     pub closed: Option<u16>,
 }
@@ -110,13 +111,32 @@ impl Ws {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, (u16, Value)> {
-        let mut request = format!("ws://{address}{path}")
-            .into_client_request()
-            .unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(stream, &format!("ws://{address}{path}"), headers).await
+    }
+
+    /// Opens one with a token.
+    pub async fn with(
+        address: SocketAddr,
+        path: &str,
+        token: &Secret,
+    ) -> Result<Self, (u16, Value)> {
+        let bearer = crate::serving::bearer(token);
+        Self::open(address, path, &[("authorization", &bearer)]).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Ws<S> {
+    /// Opens one on a connection.
+    pub async fn over(
+        stream: S,
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, (u16, Value)> {
+        let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let stream = TcpStream::connect(address).await.unwrap();
         let opening = tokio_tungstenite::client_async(request, stream);
         match soon("a handshake", opening).await {
             Ok((socket, _)) => Ok(Ws {
@@ -130,16 +150,6 @@ impl Ws {
             }
             Err(other) => panic!("{other}"),
         }
-    }
-
-    /// Opens one with a token.
-    pub async fn with(
-        address: SocketAddr,
-        path: &str,
-        token: &Secret,
-    ) -> Result<Self, (u16, Value)> {
-        let bearer = crate::serving::bearer(token);
-        Self::open(address, path, &[("authorization", &bearer)]).await
     }
 
     pub async fn send(&mut self, value: Value) {

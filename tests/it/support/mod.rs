@@ -8,3 +8,4 @@ pub mod model_script;
 pub mod old_daemon;
 pub mod sessions;
 pub mod stdio_agent;
+pub mod tls;
