@@ -10,6 +10,8 @@ pub mod domain;
 
 pub mod wire;
 
+pub mod driver;
+
 pub mod store;
 
 pub mod relay;

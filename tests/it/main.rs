@@ -13,6 +13,7 @@ mod coverage;
 mod crash;
 mod daemon;
 mod daemon_server;
+mod daemon_socket;
 mod e2e_claude;
 mod first_path;
 mod gateway_limits;

@@ -38,6 +38,11 @@ const ROOMS: &[Room] = &[
         never: &[],
     },
     Room {
+        name: "driver",
+        sees: &["base", "domain", "wire"],
+        never: &["tokio", "tonic", "std::fs", "std::net", "std::process"],
+    },
+    Room {
         name: "store",
         sees: &["base", "domain", "wire"],
         never: &[],
@@ -59,7 +64,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "gateway",
-        sees: &["base", "domain", "wire", "store", "relay", "app"],
+        sees: &["base", "domain", "wire", "driver", "store", "relay", "app"],
         never: &[],
     },
     Room {
@@ -71,7 +76,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "daemon",
-        sees: &["base", "domain", "wire"],
+        sees: &["base", "domain", "wire", "driver"],
         never: &[],
     },
     Room {
@@ -83,7 +88,7 @@ const ROOMS: &[Room] = &[
         name: "cli",
         sees: &[
             "base", "domain", "wire", "store", "relay", "app", "rpc", "gateway", "server",
-            "daemon", "client",
+            "daemon", "client", "driver",
         ],
         never: &[],
     },

@@ -2,20 +2,19 @@
 //! state give the same events.
 
 use bytes::Bytes;
-use prost::Message as _;
 
 use super::ending::{STDERR_TAIL_BYTES, StopNote, end_info};
 use super::state::{Saved, SavedGap, Wrote};
 use crate::base::id::SessionId;
 use crate::base::{Result, Timestamp};
-use crate::daemon::harness::{
-    Driver, HarnessKind, Output, Place, Record, RecordBody, Write, WriteOutcome,
-};
+use crate::daemon::harness::HarnessKind;
 use crate::domain::command::StartCommand;
 use crate::domain::content::ceil_char;
 use crate::domain::event::{Origin, Transient};
 use crate::domain::{CommandResult, Event, EventBody, link};
-use crate::wire::event::event_to_pb;
+use crate::driver::{
+    Driver, Gathered, Place, Record, RecordBody, Write, WriteOutcome, link_record,
+};
 use crate::wire::runner_v1::{self as pb, Pipe, SpoolRecord, spool_record::Body};
 
 /// Most writes that are remembered by their id.
@@ -120,47 +119,33 @@ impl Interpreter {
         };
         let outputs = self.driver.record(&Record { seq, time, body });
 
-        let mut out = Interpreted::default();
-        let mut events = std::mem::take(&mut self.carried);
-        for output in outputs {
-            match output {
-                Output::Event(draft) => {
-                    let mut event = self.event(origin, time, draft.body);
-                    (event.raw, event.actor) = (draft.raw, draft.actor);
-                    event.raw_content = draft.raw_content;
-                    events.push(event);
-                }
-                Output::Transient(body) => out.transients.push(Transient {
-                    session_id: self.place.session_id,
-                    body,
-                }),
-                Output::Content(reference, data) => out.content.push((reference.sha256, data)),
-                Output::Write(write) => out.writes.push(write),
-                Output::Done(result) => out.done.push(result),
-            }
-        }
+        let mut gathered = Gathered::of(self.place.session_id, origin, time, outputs);
         if let Some(exited) = exited {
             let end = end_info(&exited, self.state.stop.as_ref(), &self.state.stderr_tail);
-            events.push(self.event(Origin::Daemon, time, EventBody::Ended { end }));
+            gathered.add(Origin::Daemon, EventBody::Ended { end });
             self.state.exited = true;
         }
+        self.note_conversation(&gathered.events);
         self.state.seq = seq;
-        if is_missing {
-            self.carried = events;
-            return out;
+        let mut events = std::mem::take(&mut self.carried);
+        events.append(&mut gathered.events);
+        let record = match is_missing {
+            true => {
+                self.carried = events;
+                None
+            }
+            false => {
+                let gap = self.state.gap.take().map(Into::into);
+                Some(link_record(seq, events, gap, time))
+            }
+        };
+        Interpreted {
+            record,
+            content: gathered.content,
+            transients: gathered.transients,
+            writes: gathered.writes,
+            done: gathered.done,
         }
-        let size_bytes = events
-            .iter()
-            .map(|event| event_to_pb(event).encoded_len() as u64)
-            .sum();
-        out.record = Some(link::Record {
-            origin_seq: seq,
-            events,
-            gap: self.state.gap.take().map(Into::into),
-            time,
-            size_bytes,
-        });
-        out
     }
 
     /// Takes from a record what the daemon itself needs, and gives the rest to the driver.
@@ -225,20 +210,18 @@ impl Interpreter {
         }
     }
 
-    fn event(&mut self, origin: Origin, time: Timestamp, body: EventBody) -> Event {
-        if let EventBody::Started {
-            provider_session_id,
-            ..
-        } = &body
-            && !provider_session_id.is_empty()
-        {
-            self.state
-                .provider_session_id
-                .clone_from(provider_session_id);
+    /// Keeps the conversation's id, once the harness has said it.
+    fn note_conversation(&mut self, events: &[Event]) {
+        for event in events {
+            if let EventBody::Started {
+                provider_session_id: id,
+                ..
+            } = &event.body
+                && !id.is_empty()
+            {
+                self.state.provider_session_id.clone_from(id);
+            }
         }
-        let mut event = Event::new(self.place.session_id, origin, time, body);
-        event.origin_time = Some(time);
-        event
     }
 
     fn keep_tail(&mut self, data: &[u8], continues: bool) {

@@ -16,14 +16,15 @@ use super::source::Source;
 use super::state::{DONE_FILE, Meta, Saved, SavedGap};
 use crate::base::id::{CommandId, SessionId};
 use crate::base::{Code, Error};
+use crate::daemon::harness::HarnessKind;
 use crate::daemon::harness::registry::Registry;
-use crate::daemon::harness::{Action, HarnessKind, Write};
 use crate::daemon::runner::client;
 use crate::daemon::uplink::Uplink;
 use crate::domain::command::CommandBody;
 use crate::domain::link::{Position, Record, SessionReport};
 use crate::domain::live::{LiveText, Sent};
 use crate::domain::{Command, CommandOutcome, CommandResult, Transient};
+use crate::driver::{Action, Write};
 use crate::wire::runner_v1::{
     Outcome, Release, SpoolRecord, Stop, Trim, Write as WriteRequest, WriteOutcome,
     runner_request::Body as Request,

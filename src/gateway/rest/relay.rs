@@ -27,7 +27,8 @@ use crate::domain::policy::is_within;
 use crate::domain::{Lifecycle, PermissionMode, Scope, Session};
 use crate::gateway::fail::{self, Dialect};
 use crate::gateway::views::relay as view;
-use crate::gateway::ws::{Held, Sockets, relay as socket};
+use crate::gateway::ws::daemon::{self, Bridges};
+use crate::gateway::ws::{self, Held, Sockets, relay as socket};
 use crate::gateway::{Routes, sse};
 
 /// The harness of a session that names none.
@@ -39,6 +40,7 @@ struct Relay {
     app: App,
     pace: Arc<Pace>,
     sockets: Sockets,
+    bridges: Bridges,
 }
 
 /// The routes; their sockets belong to `sockets`.
@@ -55,10 +57,13 @@ pub fn routes(app: App, sockets: Sockets) -> Routes {
         .get("/api/sessions/{id}/stream", viewer, stream)
         .get("/api/daemon/status", viewer, daemon_status)
         .get("/api/daemon/list", viewer, daemon_list)
+        .post("/api/daemon/enroll", Need::Scope(Scope::Join), enroll)
+        .get("/api/daemon/ws", Need::Scope(Scope::Daemon), link)
         .with_state(Relay {
             app,
             pace: Arc::default(),
             sockets,
+            bridges: Bridges::default(),
         })
 }
 
@@ -363,19 +368,81 @@ async fn connect(
         *response.status_mut() = StatusCode::GONE;
         return response;
     }
-    let Ok(upgrade) = upgrade else {
-        let error = Error::invalid(
-            "upgrade",
-            "is missing: this path speaks WebSocket, version 13",
-        );
-        return fail::respond(Dialect::Relay, &error);
+    let upgrade = match is_upgrade(upgrade) {
+        Ok(upgrade) => upgrade,
+        Err(error) => return fail::respond(Dialect::Relay, &error),
     };
     let end = relay.app.access().watch_validity(&caller);
     let talk = socket::Talk::open(relay.app.clone(), relay.pace.clone(), caller, session.id);
+    let held = held.map(|Extension(held)| held);
     match talk.await {
         Ok(talk) => relay
             .sockets
-            .open(upgrade, held.map(|Extension(held)| held), end, talk),
+            .open(upgrade, held, end, ws::MAX_MESSAGE_BYTES, talk),
+        Err(error) => fail::respond(Dialect::Relay, &error),
+    }
+}
+
+fn is_upgrade(
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<WebSocketUpgrade> {
+    upgrade.map_err(|_| {
+        Error::invalid(
+            "upgrade",
+            "is missing: this path speaks WebSocket, version 13",
+        )
+    })
+}
+
+#[derive(Deserialize)]
+struct Enroll {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    hostname: String,
+    nonce: String,
+}
+
+async fn enroll(
+    State(relay): State<Relay>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Response {
+    let made = async {
+        let asked: Enroll = read(&body)?;
+        let (name, host) = (&asked.name, &asked.hostname);
+        let enrolled = relay
+            .app
+            .access()
+            .enroll(&caller, name, host, asked.nonce.as_bytes())
+            .await?;
+        Ok(json!({
+            "client_id": enrolled.daemon_id.to_string(),
+            "name": enrolled.name,
+            "credential": enrolled.credential.expose(),
+        }))
+    };
+    answer(StatusCode::CREATED, made.await)
+}
+
+async fn link(
+    State(relay): State<Relay>,
+    Extension(caller): Extension<Caller>,
+    held: Option<Extension<Held>>,
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let opened = async {
+        let upgrade = is_upgrade(upgrade)?;
+        let talk = daemon::Talk::open(relay.app.clone(), &relay.bridges, &caller).await?;
+        Ok((upgrade, talk))
+    };
+    let end = relay.app.access().watch_validity(&caller);
+    let held = held.map(|Extension(held)| held);
+    match opened.await {
+        Ok((upgrade, talk)) => {
+            let most = daemon::MAX_MESSAGE_BYTES;
+            relay.sockets.open(upgrade, held, end, most, talk)
+        }
         Err(error) => fail::respond(Dialect::Relay, &error),
     }
 }

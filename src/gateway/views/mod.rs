@@ -4,7 +4,10 @@ pub mod relay;
 
 pub mod stream_json;
 
+use serde_json::{Value, json};
+
 use crate::base::Timestamp;
+use crate::domain::ContentRef;
 
 /// A time as JavaScript writes it: in UTC, with milliseconds.
 pub fn iso(time: Timestamp) -> String {
@@ -16,6 +19,14 @@ pub fn iso(time: Timestamp) -> String {
         }
         _ => text,
     }
+}
+
+/// Large content as a reference to it.
+fn content(content: &ContentRef) -> Value {
+    json!({
+        "sha256": content.sha256, "size_bytes": content.size_bytes, "media_type": content.media_type,
+        "head": content.head, "tail": content.tail,
+    })
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::iso;
 use crate::app::daemons::ShownDaemon;
-use crate::base::Timestamp;
+use crate::base::{Json, Timestamp};
 use crate::domain::prompt::PromptKind;
-use crate::domain::{Activity, EndInfo, EndReason, Lifecycle, Prompt, Session};
+use crate::domain::{Activity, EndInfo, EndReason, Event, Lifecycle, Prompt, Session};
 
 /// What is said of a session whose daemon did not come back.
 pub const DISCONNECTED: &str = "Daemon disconnected";
@@ -184,6 +184,18 @@ pub fn prompt(prompt: &Prompt) -> Value {
         "description": if prompt.summary.is_empty() { &prompt.reason } else { &prompt.summary },
         "details": details,
     })
+}
+
+/// What an agent has changed. A diff too large for its event is named, to be fetched.
+pub fn diff_update(event: &Event) -> Value {
+    let told = event.raw.as_ref().map(Json::to_value).unwrap_or_default();
+    let mut shown = json!({
+        "type": "diff_update", "diff": told["diff"], "modified_files": told["modified_files"],
+    });
+    if let Some(content) = &event.raw_content {
+        shown["content"] = super::content(content);
+    }
+    shown
 }
 
 /// A session's end.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::content::Block;
 use crate::domain::event::Role;
-use crate::domain::{ContentRef, Event, EventBody, Usage};
+use crate::domain::{Event, EventBody, Usage};
 
 /// The event as a message; `None` for what the transcript does not show.
 pub fn message(event: &Event) -> Option<Value> {
@@ -56,7 +56,7 @@ fn body(body: &EventBody) -> Option<Map<String, Value>> {
         } => {
             let input = match (input, content) {
                 (Some(input), _) => input.to_value(),
-                (None, Some(content)) => reference(content),
+                (None, Some(content)) => super::content(content),
                 (None, None) => json!({}),
             };
             json!({
@@ -178,16 +178,9 @@ fn block(block: &Block) -> Value {
                 "{}\n[… {} bytes of {} …]\n{}",
                 content.head, content.size_bytes, content.media_type, content.tail
             );
-            json!({ "type": "text", "text": text, "content": reference(content) })
+            json!({ "type": "text", "text": text, "content": super::content(content) })
         }
     }
-}
-
-fn reference(content: &ContentRef) -> Value {
-    json!({
-        "sha256": content.sha256, "size_bytes": content.size_bytes, "media_type": content.media_type,
-        "head": content.head, "tail": content.tail,
-    })
 }
 
 fn consumed(usage: &Usage) -> Value {

@@ -7,6 +7,8 @@ mod outbox;
 
 mod socket;
 
+pub mod daemon;
+
 pub mod relay;
 
 use std::any::Any;
@@ -21,8 +23,8 @@ use tokio_util::task::TaskTracker;
 use self::socket::Talk;
 use crate::base::Error;
 
-/// The largest message and frame that is taken, in bytes.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// The largest message and frame that is taken of a person's program, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// What is read at once; small, since there are many sockets and little is said to them.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// What is gathered before it is written.
@@ -76,13 +78,14 @@ impl Sockets {
         self.jobs.wait().await;
     }
 
-    /// The answer that makes a request a socket, on which `talk` is held until one of the two, `end` or the
+    /// The answer that makes a request a socket, which takes messages of at most `max_message_bytes`, and on which `talk` is held until one of the two, `end` or the
     /// server ends it.
     pub(super) fn open<T: Talk>(
         &self,
         upgrade: WebSocketUpgrade,
         held: Option<Held>,
         end: impl Future<Output = Error> + Send + 'static,
+        max_message_bytes: usize,
         talk: T,
     ) -> Response {
         let Sockets {
@@ -96,8 +99,8 @@ impl Sockets {
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
-            .max_message_size(MAX_MESSAGE_BYTES)
-            .max_frame_size(MAX_MESSAGE_BYTES)
+            .max_message_size(max_message_bytes)
+            .max_frame_size(max_message_bytes)
             .on_upgrade(move |socket| async move {
                 socket::run(socket, talk, timing, end, closing).await;
                 drop((held.map(|Held(held)| held), counted));

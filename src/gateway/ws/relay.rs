@@ -231,6 +231,10 @@ impl Talk {
                     json!({ "type": "limit_exceeded", "limit": limit }),
                 )]
             }
+            // What a daemon of this dialect says of its working tree.
+            EventBody::Notice { kind, .. } if kind == "diff_updated" => {
+                vec![Frame::must(view::diff_update(event))]
+            }
             EventBody::Ended { end } => {
                 self.over = true;
                 vec![Frame::must(view::complete(end))]
@@ -424,8 +428,8 @@ impl Talking for Talk {
         }
     }
 
-    fn heartbeat(&self) -> Value {
-        view::heartbeat(self.app.clock().now())
+    fn heartbeat(&self) -> Option<Value> {
+        Some(view::heartbeat(self.app.clock().now()))
     }
 
     fn error(&self, error: &Error) -> Value {

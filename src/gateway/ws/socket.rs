@@ -18,7 +18,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Something to say.
 pub struct Frame {
     /// The message.
-    pub value: Value,
+    pub text: String,
     /// Whether it may be left out.
     pub priority: Priority,
 }
@@ -26,8 +26,13 @@ pub struct Frame {
 impl Frame {
     /// One that must be said.
     pub fn must(value: Value) -> Self {
+        Frame::text(value.to_string())
+    }
+
+    /// One that must be said, as it is.
+    pub fn text(text: String) -> Self {
         Frame {
-            value,
+            text,
             priority: Priority::Must,
         }
     }
@@ -35,7 +40,7 @@ impl Frame {
     /// One that may be left out when the reader does not keep up.
     pub fn low(value: Value) -> Self {
         Frame {
-            value,
+            text: value.to_string(),
             priority: Priority::Low,
         }
     }
@@ -49,8 +54,11 @@ pub trait Talk: Send + 'static {
     /// Does what a message asks, and what is to be said to it.
     fn hear(&mut self, text: &str) -> impl Future<Output = Vec<Frame>> + Send;
 
-    /// A sign of life.
-    fn heartbeat(&self) -> Value;
+    /// A sign of life, in dialects that have one.
+    fn heartbeat(&self) -> Option<Value>;
+
+    /// Everything that was to be said is in the socket.
+    fn written(&mut self) {}
 
     /// What is said when something goes wrong.
     fn error(&self, error: &Error) -> Value;
@@ -114,6 +122,7 @@ pub(super) async fn run<S, T, E>(
                 if written.is_err() {
                     break Ending::Gone;
                 }
+                talk.written();
             }
             _ = beat.tick() => {
                 // Who takes what is written lives, even if it says nothing.
@@ -124,7 +133,9 @@ pub(super) async fn run<S, T, E>(
                     tracing::debug!("a socket was cut: its peer is silent");
                     return;
                 }
-                push(&mut outbox, Frame::low(talk.heartbeat()));
+                if let Some(sign) = talk.heartbeat() {
+                    push(&mut outbox, Frame::low(sign));
+                }
                 outbox.push(Message::Ping(axum::body::Bytes::new()), Priority::Low);
             }
             error = &mut end => break Ending::Because(error),
@@ -160,7 +171,7 @@ pub(super) async fn run<S, T, E>(
 }
 
 fn push(outbox: &mut Outbox, frame: Frame) {
-    outbox.push(Message::text(frame.value.to_string()), frame.priority);
+    outbox.push(Message::text(frame.text), frame.priority);
 }
 
 fn code_of(error: &Error) -> u16 {
@@ -248,8 +259,8 @@ mod tests {
             vec![Frame::must(json!({ "heard": text }))]
         }
 
-        fn heartbeat(&self) -> Value {
-            json!({ "type": "heartbeat" })
+        fn heartbeat(&self) -> Option<Value> {
+            Some(json!({ "type": "heartbeat" }))
         }
 
         fn error(&self, error: &Error) -> Value {

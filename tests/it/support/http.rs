@@ -168,9 +168,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ws<S> {
 
     /// The next message; `None` when the socket is closed.
     pub async fn next(&mut self) -> Option<Value> {
+        tokio::time::timeout(PATIENCE, self.next_whenever())
+            .await
+            .expect("a message in time")
+    }
+
+    /// The next message, however long it takes.
+    pub async fn next_whenever(&mut self) -> Option<Value> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.socket.next());
-            match next.await.expect("a message in time") {
+            match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(frame))) => {
                     self.closed = Some(frame.map_or(1005, |frame| frame.code.into()));

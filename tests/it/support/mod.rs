@@ -5,6 +5,7 @@ pub mod claude;
 pub mod http;
 pub mod model_api;
 pub mod model_script;
+pub mod old_daemon;
 pub mod sessions;
 pub mod stdio_agent;
 pub mod tls;

@@ -2,18 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::driver::ClaudeDriver;
 use super::probe::ClaudeOptions;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
-use crate::daemon::harness::{Driver, HarnessKind, Launch, Place};
+use crate::daemon::harness::{HarnessKind, Launch};
 use crate::domain::command::StartCommand;
 use crate::domain::harness::Login;
 use crate::domain::session::Mode;
 use crate::domain::{Capabilities, Harness};
+use crate::driver::claude::{ClaudeDriver, check_model};
+use crate::driver::{Driver, Place};
 
-/// The longest model name, in bytes.
-const MAX_MODEL_BYTES: usize = 200;
 /// The longest conversation id, in bytes.
 const MAX_CONVERSATION_BYTES: usize = 128;
 
@@ -89,7 +88,7 @@ impl HarnessKind for ClaudeCode {
         start: &StartCommand,
         snapshot: Option<&[u8]>,
     ) -> Result<Box<dyn Driver>> {
-        driver(place, start, snapshot)
+        Ok(Box::new(ClaudeDriver::open(place, start, snapshot)?))
     }
 }
 
@@ -149,15 +148,8 @@ impl HarnessKind for Demo {
         start: &StartCommand,
         snapshot: Option<&[u8]>,
     ) -> Result<Box<dyn Driver>> {
-        driver(place, start, snapshot)
+        Ok(Box::new(ClaudeDriver::open(place, start, snapshot)?))
     }
-}
-
-fn driver(place: Place, start: &StartCommand, snapshot: Option<&[u8]>) -> Result<Box<dyn Driver>> {
-    Ok(Box::new(match snapshot {
-        Some(snapshot) => ClaudeDriver::restore(place, snapshot)?,
-        None => ClaudeDriver::new(place, start),
-    }))
 }
 
 /// Flags for mode, model and conversation; each value is within its flag, so it cannot be one itself.
@@ -189,20 +181,6 @@ fn conversation_flags(start: &StartCommand) -> Result<Vec<String>> {
         flags.push("--fork-session".to_owned());
     }
     Ok(flags)
-}
-
-/// Whether a model's name can be handed to the harness.
-pub(super) fn check_model(model: &str) -> Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@[]".contains(c);
-    if model.len() > MAX_MODEL_BYTES || !model.chars().all(plain) {
-        return Err(Error::invalid(
-            "model",
-            format!(
-                "is not a model's name: at most {MAX_MODEL_BYTES} letters, digits and -_.:/@[]"
-            ),
-        ));
-    }
-    Ok(())
 }
 
 fn check_conversation(id: &str) -> Result<()> {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::line::Object;
+use serde_json::Value;
+
 use crate::domain::harness::Login;
 use crate::domain::{Capabilities, Harness};
 
@@ -184,10 +185,11 @@ impl ClaudeOptions {
             (None, None) => return Login::Unknown,
         };
         if let Some(text) = read_small(&directory.join(".credentials.json"))
-            && let Some(login) = Object::parse(&text).and_then(|file| file.object("claudeAiOauth"))
-            && ["refreshToken", "accessToken"]
-                .iter()
-                .any(|key| login.text(key).is_some_and(|token| !token.is_empty()))
+            && let Ok(file) = serde_json::from_str::<Value>(&text)
+            && ["refreshToken", "accessToken"].iter().any(|key| {
+                let token = file["claudeAiOauth"][key].as_str();
+                token.is_some_and(|token| !token.is_empty())
+            })
         {
             return Login::SignedIn;
         }

@@ -1,16 +1,14 @@
 //! What commands write, and how they end.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
-use super::super::{ClaudeCode, ClaudeOptions, Demo};
+use super::super::ClaudeDriver;
 use super::rig::*;
 use crate::base::id::InputId;
-use crate::daemon::harness::{Action, Driver, HarnessKind, WriteOutcome};
-use crate::domain::command::{CommandBody, StartCommand};
-use crate::domain::session::{EndReason, Mode};
+use crate::domain::command::CommandBody;
+use crate::domain::session::EndReason;
 use crate::domain::{CommandOutcome, EventBody, InputState, PermissionMode};
+use crate::driver::{Action, Driver, WriteOutcome};
 
 fn value(data: &[u8]) -> Value {
     assert_eq!(data.last(), Some(&b'\n'));
@@ -238,85 +236,7 @@ fn an_input_is_applied_once_and_a_doubt_is_settled() {
 }
 
 #[test]
-fn a_harness_is_started_with_flags_that_carry_their_values() {
-    let program = std::env::current_exe().unwrap();
-    let claude = ClaudeCode::new(ClaudeOptions {
-        program: Some(program.clone()),
-        ..ClaudeOptions::default()
-    });
-    let demo = Demo::new(program, Some(PathBuf::from("/srv/demo")));
-    let launch =
-        |kind: &dyn HarnessKind, start: &StartCommand| kind.launch(place().session_id, start);
-    let with = |change: fn(&mut StartCommand)| {
-        let mut start = start();
-        change(&mut start);
-        start
-    };
-    for mode in [
-        PermissionMode::Deny,
-        PermissionMode::Ask,
-        PermissionMode::AutoSafe,
-        PermissionMode::Auto,
-    ] {
-        let mut start = with(|start| {
-            start.model = "opus".to_owned();
-            start.provider_session_id = "0a-b_c".to_owned();
-            start.fork = true;
-        });
-        start.permission_mode = mode;
-        for argv in [
-            launch(&claude, &start).unwrap().argv,
-            launch(&demo, &start).unwrap().argv,
-        ] {
-            let tail = &argv[argv.len() - 4..];
-            assert_eq!(
-                tail,
-                [
-                    "--permission-mode=default",
-                    "--model=opus",
-                    "--resume=0a-b_c",
-                    "--fork-session"
-                ]
-            );
-            assert!(
-                !argv
-                    .iter()
-                    .any(|flag| flag.contains("bypass") || flag.contains("dangerously"))
-            );
-        }
-    }
-    let argv = launch(&claude, &start()).unwrap().argv;
-    for flag in [
-        "-p",
-        "--input-format=stream-json",
-        "--output-format=stream-json",
-        "--verbose",
-        "--permission-prompt-tool=stdio",
-        "--include-partial-messages",
-        "--replay-user-messages",
-    ] {
-        assert!(argv.iter().any(|given| given == flag), "{flag}");
-    }
-    for bad in [
-        with(|start| start.model = "--dangerously-skip-permissions x".to_owned()),
-        with(|start| start.model = "a\u{0}".to_owned()),
-        with(|start| start.provider_session_id = "../x".to_owned()),
-        with(|start| start.provider_session_id = "-x".to_owned()),
-        with(|start| start.fork = true),
-        with(|start| start.mode = Mode::Interactive),
-    ] {
-        assert!(
-            launch(&claude, &bad).is_err() && launch(&demo, &bad).is_err(),
-            "{bad:?}"
-        );
-    }
-    assert!(demo.probe().available && demo.probe().unavailable_reason.is_empty());
-    assert!(!ClaudeCode::new(ClaudeOptions::default()).probe().available);
-}
-
-#[test]
 fn a_snapshot_that_is_broken_or_newer_is_refused() {
-    let demo = Demo::new(PathBuf::new(), None);
     for bad in [
         &b""[..],
         b"\n",
@@ -324,10 +244,10 @@ fn a_snapshot_that_is_broken_or_newer_is_refused() {
         b"{\"version\":99,\"state\":{}}\n",
         b"\xff\n",
     ] {
-        assert!(demo.driver(place(), &start(), Some(bad)).is_err());
+        assert!(ClaudeDriver::open(place(), &start(), Some(bad)).is_err());
     }
     let older = b"{\"version\":1,\"state\":{}}\n";
-    assert!(demo.driver(place(), &start(), Some(older)).is_ok());
+    assert!(ClaudeDriver::open(place(), &start(), Some(older)).is_ok());
 }
 
 #[test]

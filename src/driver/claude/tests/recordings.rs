@@ -1,12 +1,12 @@
 //! Sessions of the real program (2.1.329) against a stub model, interpreted from end to end.
 
-use super::super::driver::ClaudeDriver;
+use super::super::interpreter::ClaudeDriver;
 use super::rig::*;
-use crate::daemon::harness::{Driver, Output, RecordBody};
 use crate::domain::event::Role;
 use crate::domain::prompt::PromptKind;
 use crate::domain::session::Activity;
 use crate::domain::{Block, CommandOutcome, EventBody, InputState};
+use crate::driver::{Driver, Output, RecordBody};
 
 fn run(recording: &str) -> Vec<Output> {
     let mut driver = ClaudeDriver::new(place(), &start());

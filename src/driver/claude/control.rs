@@ -8,8 +8,8 @@ use super::state::{Note, Response, Stage, Waiting};
 use super::step::{Step, cut};
 use crate::base::Code;
 use crate::base::id::InputId;
-use crate::daemon::harness::WriteOutcome;
 use crate::domain::{CommandOutcome, EventBody, InputState};
+use crate::driver::WriteOutcome;
 
 /// What the id of every `initialize` request starts with.
 pub(super) const INITIALIZE: &str = "drv-init-";

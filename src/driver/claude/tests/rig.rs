@@ -3,17 +3,15 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::super::driver::ClaudeDriver;
+use super::super::interpreter::ClaudeDriver;
 use super::super::state::Note;
 use crate::base::Timestamp;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
-use crate::daemon::harness::{
-    Action, Driver, Output, Place, Record, RecordBody, Write, WriteOutcome,
-};
 use crate::domain::command::{CommandBody, StartCommand};
 use crate::domain::prompt::{AnswerBody, Decision, Prompt};
 use crate::domain::session::Mode;
 use crate::domain::{Actor, Command, CommandResult, EventBody, PermissionMode, PromptAnswer};
+use crate::driver::{Action, Driver, Output, Place, Record, RecordBody, Write, WriteOutcome};
 
 pub(super) fn place() -> Place {
     Place {
@@ -189,8 +187,8 @@ pub(super) fn write_of(action: Action) -> Write {
 }
 
 /// A recording: `in`, `out` or `err`, a space, and the line.
-pub(super) const TURNS: &str = include_str!("../../../../../tests/fixtures/claude/turns.txt");
-pub(super) const PROMPTS: &str = include_str!("../../../../../tests/fixtures/claude/prompts.txt");
+pub(super) const TURNS: &str = include_str!("../../../../tests/fixtures/claude/turns.txt");
+pub(super) const PROMPTS: &str = include_str!("../../../../tests/fixtures/claude/prompts.txt");
 
 /// The lines of a recording that the program wrote.
 pub(super) fn said(recording: &str) -> Vec<&str> {

@@ -5,16 +5,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::line::Object;
-use super::state::{Announced, Note, State};
+use super::state::{Announced, Note, OpenRequest, State};
 use super::step::Step;
 use super::turns::End;
 use super::usage::Ledger;
 use super::{answer, control};
 use crate::base::{Code, Error, Result};
-use crate::daemon::harness::{Action, Driver, Output, Place, Record, RecordBody, Write};
 use crate::domain::command::StartCommand;
 use crate::domain::content::MAX_INLINE_TEXT_BYTES;
-use crate::domain::{Command, CommandBody, EventBody};
+use crate::domain::policy::SHOWN_IN_PART;
+use crate::domain::{Command, CommandBody, EventBody, Prompt};
+use crate::driver::{Action, Driver, Output, Place, Record, RecordBody, Write};
 
 /// The longest line that is read as one, in bytes. What is longer is kept as content, piece by piece.
 pub(super) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -22,7 +23,7 @@ pub(super) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 const SNAPSHOT_VERSION: u32 = 1;
 
 /// Interprets what Claude Code writes, and writes what it is to read.
-pub(super) struct ClaudeDriver {
+pub struct ClaudeDriver {
     place: Place,
     state: State,
     /// The start of a line whose rest has not come.
@@ -37,8 +38,16 @@ struct Snapshot {
 }
 
 impl ClaudeDriver {
+    /// A driver at the start of a session, or going on from a snapshot.
+    pub fn open(place: Place, start: &StartCommand, snapshot: Option<&[u8]>) -> Result<Self> {
+        match snapshot {
+            Some(snapshot) => ClaudeDriver::restore(place, snapshot),
+            None => Ok(ClaudeDriver::new(place, start)),
+        }
+    }
+
     /// A driver at the start of a session.
-    pub(super) fn new(place: Place, start: &StartCommand) -> Self {
+    pub fn new(place: Place, start: &StartCommand) -> Self {
         let resumed = !start.provider_session_id.is_empty();
         let state = State {
             ledger: Ledger::new(resumed),
@@ -77,6 +86,24 @@ impl ClaudeDriver {
             state: read.state,
             partial: snapshot[end + 1..].to_vec(),
         })
+    }
+
+    /// Takes a prompt up again that was asked before this driver was, for a session whose earlier driver left no
+    /// snapshot. One that shows its input in part only cannot be answered any more: the agent wants the whole back.
+    pub fn reopen(&mut self, prompt: &Prompt) {
+        let in_part = prompt.input.as_str().contains(SHOWN_IN_PART);
+        if in_part || self.state.open_request(&prompt.request_key).is_some() {
+            return;
+        }
+        self.state.open.push(OpenRequest {
+            key: prompt.request_key.clone(),
+            prompt_id: prompt.id,
+            kind: prompt.kind,
+            tool: prompt.tool.clone(),
+            input: prompt.input.clone(),
+            questions: prompt.questions.iter().map(|it| it.text.clone()).collect(),
+            doubtful: false,
+        });
     }
 
     fn initialize(&self, generation: impl std::fmt::Display) -> Write {
@@ -208,7 +235,7 @@ impl Driver for ClaudeDriver {
                         Action::WriteAndWait(write(request, note))
                     }
                     Some(model) => {
-                        super::kind::check_model(model)?;
+                        super::model::check_model(model)?;
                         let request = ask(json!({"subtype": "set_model", "model": model}));
                         Action::WriteAndWait(write(request, note))
                     }

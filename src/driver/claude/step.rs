@@ -5,11 +5,11 @@ use bytes::Bytes;
 use super::state::{Note, OpenTurn, State};
 use crate::base::id::{CommandId, InputId, PromptId, TurnId};
 use crate::base::{Code, Json};
-use crate::daemon::harness::{Draft, Output, Place, Record, Write};
 use crate::domain::content::{MAX_INLINE_TEXT_BYTES, floor_char};
 use crate::domain::event::{MAX_RAW_BYTES, TransientBody};
 use crate::domain::session::{Activity, ActivitySource};
 use crate::domain::{Block, CommandOutcome, CommandResult, ContentRef, EventBody, InputState};
+use crate::driver::{Draft, Output, Place, Record, Write};
 
 /// The most text that one event carries over all its blocks, in bytes; more becomes content.
 const MAX_EVENT_TEXT_BYTES: usize = 128 * 1024;

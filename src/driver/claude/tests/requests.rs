@@ -1,11 +1,11 @@
 //! Requests of the harness: asked, refused, withdrawn, found again after a take-over.
 
-use super::super::driver::ClaudeDriver;
+use super::super::interpreter::ClaudeDriver;
 use super::rig::*;
-use crate::daemon::harness::{Driver, WriteOutcome};
 use crate::domain::EventBody;
 use crate::domain::content::MAX_EVENT_BYTES;
 use crate::domain::prompt::PromptKind;
+use crate::driver::{Driver, WriteOutcome};
 
 fn withdrawn(events: &[EventBody]) -> usize {
     let withdrawn = events.iter();

@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 
-use super::super::driver::MAX_LINE_BYTES;
+use super::super::interpreter::MAX_LINE_BYTES;
 use super::rig::*;
 use crate::base::Timestamp;
 use crate::base::id::InputId;
-use crate::daemon::harness::{Output, RecordBody, WriteOutcome};
 use crate::domain::content::{MAX_EVENT_BYTES, MAX_INLINE_TEXT_BYTES};
 use crate::domain::event::{Role, TransientBody};
 use crate::domain::session::Activity;
 use crate::domain::{Block, CommandBody, EventBody};
+use crate::driver::{Output, RecordBody, WriteOutcome};
 
 fn kinds(events: &[EventBody]) -> Vec<&'static str> {
     events.iter().map(|event| event.kind().as_str()).collect()

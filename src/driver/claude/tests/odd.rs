@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::super::driver::ClaudeDriver;
+use super::super::interpreter::ClaudeDriver;
 use super::rig::*;
-use crate::daemon::harness::{Driver, Output};
+use crate::driver::{Driver, Output};
 
 /// How many cases a property tries; `BATON_TEST_ROUNDS` multiplies it.
 fn cases(few: u32) -> ProptestConfig {
