@@ -152,7 +152,7 @@ impl Builder {
     pub fn add_dialects(mut self, app: App) -> Self {
         let viewer = Need::Scope(Scope::Viewer);
         self.policy.add_beneath(rest::relay::DAEMONS, viewer);
-        let router = rest::relay::router(app, self.sockets.clone());
+        let router = rest::relay::router(app, self.sockets.clone(), self.options.relay);
         self.add_http(rest::relay::SESSIONS, viewer, router)
     }
 

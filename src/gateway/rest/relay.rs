@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::daemons::ShownDaemon;
-use crate::app::pace::Pace;
+use crate::app::pace::{Pace, PaceLimits};
 use crate::app::sessions::{NewSession, Resume, SessionFilter};
 use crate::base::id::SessionId;
 use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
@@ -48,7 +48,7 @@ struct Relay {
 }
 
 /// The routes; their sockets belong to `sockets`.
-pub fn router(app: App, sockets: Sockets) -> Router {
+pub fn router(app: App, sockets: Sockets, limits: PaceLimits) -> Router {
     Router::new()
         .route("/api/sessions/spawn", post(spawn))
         .route("/api/sessions/spawned", get(spawned))
@@ -60,7 +60,7 @@ pub fn router(app: App, sockets: Sockets) -> Router {
         .route("/api/daemon/list", get(daemon_list))
         .with_state(Relay {
             app,
-            pace: Arc::default(),
+            pace: Arc::new(Pace::new(limits)),
             sockets,
         })
 }
