@@ -43,6 +43,7 @@ impl App {
     /// A daemon is linked.
     async fn daemon_linked(&self, hello: &Introduction, owned: &[(SessionId, bool)]) -> Result<()> {
         let now = self.clock().now();
+        self.sessions().link_up(hello.daemon_id, hello.epoch);
         self.change_daemon(hello.daemon_id, |record| {
             record.attached = true;
             record.since = now;
@@ -59,6 +60,7 @@ impl App {
     /// A daemon's link is gone. The late news of an older link changes nothing.
     async fn daemon_unlinked(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
         let now = self.clock().now();
+        self.sessions().link_down(daemon, epoch);
         let changed = self
             .change_daemon(daemon, |record| {
                 if record.link_epoch == epoch && record.attached {

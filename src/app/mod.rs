@@ -98,7 +98,9 @@ impl App {
             }
         });
         parts.sessions.load().await?;
-        Ok(App { parts })
+        let app = App { parts };
+        app.finish_deletions().await?;
+        Ok(app)
     }
 
     /// The daemons whose links this server has seen.

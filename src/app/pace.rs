@@ -11,10 +11,6 @@ use super::access::Caller;
 use crate::base::id::{SessionId, TokenId};
 use crate::base::{Code, Error, Result};
 
-/// Sessions that a caller may start in a minute.
-const SPAWNS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).expect("is not zero");
-/// Inputs that a session takes in a minute.
-const INPUTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 /// Messages that a caller may send on its sockets in a second for long.
 const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).expect("is not zero");
 /// The same at once.
@@ -22,30 +18,70 @@ const MESSAGE_BURST: NonZeroU32 = NonZeroU32::new(250).expect("is not zero");
 /// With more keys than this, those that have not been used for a while are forgotten.
 const TIDY_FROM: usize = 1_000;
 
+/// How much is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaceLimits {
+    /// Sessions that a caller may start in a minute; 0 is any number.
+    pub starts_per_minute: u32,
+    /// Inputs that a session takes in a minute; 0 is any number.
+    pub inputs_per_minute: u32,
+}
+
+impl Default for PaceLimits {
+    fn default() -> Self {
+        PaceLimits {
+            starts_per_minute: 5,
+            inputs_per_minute: 60,
+        }
+    }
+}
+
 /// The paces of all callers and sessions.
 pub struct Pace {
-    spawns: DefaultKeyedRateLimiter<TokenId>,
-    inputs: DefaultKeyedRateLimiter<SessionId>,
+    spawns: Option<PerMinute<TokenId>>,
+    inputs: Option<PerMinute<SessionId>>,
     messages: DefaultKeyedRateLimiter<TokenId>,
+}
+
+/// A number a minute for each key, all of it at once if it comes so.
+struct PerMinute<K: std::hash::Hash + Eq + Clone> {
+    most: NonZeroU32,
+    limiter: DefaultKeyedRateLimiter<K>,
+}
+
+impl<K: std::hash::Hash + Eq + Clone> PerMinute<K> {
+    fn new(most: u32) -> Option<Self> {
+        let most = NonZeroU32::new(most)?;
+        let limiter = RateLimiter::keyed(Quota::per_minute(most));
+        Some(PerMinute { most, limiter })
+    }
 }
 
 impl Default for Pace {
     fn default() -> Self {
+        Pace::new(PaceLimits::default())
+    }
+}
+
+impl Pace {
+    /// Nothing counted yet.
+    pub fn new(limits: PaceLimits) -> Self {
         Pace {
-            spawns: RateLimiter::keyed(Quota::per_minute(SPAWNS_PER_MINUTE)),
-            inputs: RateLimiter::keyed(Quota::per_minute(INPUTS_PER_MINUTE)),
+            spawns: PerMinute::new(limits.starts_per_minute),
+            inputs: PerMinute::new(limits.inputs_per_minute),
             messages: RateLimiter::keyed(
                 Quota::per_second(MESSAGES_PER_SECOND).allow_burst(MESSAGE_BURST),
             ),
         }
     }
-}
 
-impl Pace {
     /// Counts a start. [`Code::RateLimited`]: too many.
     pub fn spawn(&self, caller: &Caller) -> Result<()> {
-        check(&self.spawns, &caller.token_id, || {
-            format!("a caller starts at most {SPAWNS_PER_MINUTE} sessions a minute")
+        let Some(PerMinute { most, limiter }) = &self.spawns else {
+            return Ok(());
+        };
+        check(limiter, &caller.token_id, || {
+            format!("a caller starts at most {most} sessions a minute")
         })
     }
 
@@ -58,8 +94,11 @@ impl Pace {
 
     /// Counts an input. [`Code::RateLimited`]: too many.
     pub fn input(&self, session: SessionId) -> Result<()> {
-        check(&self.inputs, &session, || {
-            format!("a session takes at most {INPUTS_PER_MINUTE} inputs a minute")
+        let Some(PerMinute { most, limiter }) = &self.inputs else {
+            return Ok(());
+        };
+        check(limiter, &session, || {
+            format!("a session takes at most {most} inputs a minute")
         })
     }
 }
@@ -98,5 +137,17 @@ mod tests {
                 .is_some_and(|wait| wait <= Duration::from_secs(1))
         );
         pace.input(SessionId::new(Timestamp::EPOCH, 2)).unwrap();
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let pace = Pace::new(PaceLimits {
+            starts_per_minute: 0,
+            inputs_per_minute: 0,
+        });
+        let session = SessionId::new(Timestamp::EPOCH, 1);
+        for _ in 0..1_000 {
+            pace.input(session).unwrap();
+        }
     }
 }

@@ -30,6 +30,14 @@ pub fn gone_key(id: SessionId) -> String {
 /// What the keys of all deleted sessions that are remembered begin with.
 pub const GONE: &str = "gone/";
 
+/// Key of the mark that a session was deleted and what it left is not all removed yet.
+pub fn deleting_key(id: SessionId) -> String {
+    format!("{DELETING}{id}")
+}
+
+/// What the marks of all sessions that are being removed begin with.
+pub const DELETING: &str = "deleting/";
+
 /// Key of the mark that a session may have a process, under its daemon.
 pub fn living_key(daemon: DaemonId, session: SessionId) -> String {
     format!("living/{daemon}/{session}")

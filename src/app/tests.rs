@@ -1,5 +1,8 @@
 //! What the rules cost when there is much history, and what they leave behind.
 
+mod facts;
+mod lots;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -140,10 +143,19 @@ fn caller() -> Caller {
 
 /// All pages of sessions, and the most records that one page read.
 async fn pages(app: &App, store: &MemoryStore, filter: &SessionFilter) -> (Vec<SessionId>, u64) {
+    pages_of(app, store, &caller(), filter).await
+}
+
+async fn pages_of(
+    app: &App,
+    store: &MemoryStore,
+    caller: &Caller,
+    filter: &SessionFilter,
+) -> (Vec<SessionId>, u64) {
     let (mut ids, mut most, mut page) = (Vec::new(), 0, first(10));
     loop {
         let before = store.records_read();
-        let answer = app.list_sessions(&caller(), filter, &page).await.unwrap();
+        let answer = app.list_sessions(caller, filter, &page).await.unwrap();
         most = most.max(store.records_read() - before);
         ids.extend(answer.items.iter().map(|shown| shown.session.id));
         match answer.next {

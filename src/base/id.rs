@@ -46,6 +46,11 @@ macro_rules! ids {
                     self.0.0
                 }
 
+                /// The least id of the same millisecond: it says when, and not which.
+                pub const fn first_of_its_time(self) -> Self {
+                    Self::from_bits(self.bits() >> 80 << 80)
+                }
+
                 /// Reads an id that came from outside; the error names `field`.
                 pub fn parse(field: &str, text: &str) -> Result<Self> {
                     if text.is_empty() {

@@ -130,7 +130,7 @@ pub enum EndReason {
     Limit,
     /// The provider refused.
     RateLimited,
-    /// Its daemon did not come back within the grace period.
+    /// Its daemon did not come back within the grace period, or cannot say whether it was started.
     Lost,
     /// It was ended before it began.
     Canceled,
@@ -316,6 +316,9 @@ pub struct Session {
     /// Whether a turn runs now.
     #[serde(default)]
     pub in_turn: bool,
+    /// Whether the agent waits for input and is not shown so, because its next input is on its way.
+    #[serde(default)]
+    pub held_idle: bool,
     /// Bytes of output so far.
     #[serde(default)]
     pub output_bytes: u64,
@@ -373,6 +376,7 @@ impl Session {
             usage: Usage::default(),
             turns: 0,
             in_turn: false,
+            held_idle: false,
             output_bytes: 0,
             pending_prompts: 0,
             queued_inputs: 0,
@@ -412,6 +416,14 @@ impl Session {
             .chain(self.lineage())
             .take(MAX_ANCESTORS)
             .collect()
+    }
+
+    /// Whether it holds the lock on its conversation: its process may write to it. A session that was
+    /// continued has passed the lock on.
+    pub fn holds_conversation(&self) -> bool {
+        !self.provider_session_id.is_empty()
+            && self.resumed_by.is_none()
+            && (self.lifecycle.is_living() || self.is_lost())
     }
 
     /// Whether its conversation could be continued now.

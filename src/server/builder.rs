@@ -142,7 +142,7 @@ impl Builder {
 
     /// Adds the dialects of older front ends, over `app`.
     pub fn add_dialects(self, app: App) -> Self {
-        let routes = rest::relay::routes(app, self.sockets.clone());
+        let routes = rest::relay::routes(app, self.sockets.clone(), self.options.relay);
         self.add_http(routes)
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{Value, Values, value};
+use crate::app::pace::PaceLimits;
 use crate::base::{Code, Error, Result};
 use crate::domain::session::{LimitAction, Limits};
 use crate::store::Durability;
@@ -44,6 +45,8 @@ pub struct Options {
     pub limits: Limits,
     /// How often a caller may call.
     pub rate: Rate,
+    /// How often sessions are started and inputs typed through the relay's dialect.
+    pub relay: PaceLimits,
     /// Most requests being answered at once; a stream counts until it has begun.
     pub max_requests: usize,
     /// Bounds of connections.
@@ -176,6 +179,10 @@ impl Options {
             rate: Rate {
                 per_second: read.number("rate.requests_per_second", 1, 1_000_000)? as u32,
                 burst: read.number("rate.burst", 1, 1_000_000)? as u32,
+            },
+            relay: PaceLimits {
+                starts_per_minute: read.number("relay.starts_per_minute", 0, 1_000_000)? as u32,
+                inputs_per_minute: read.number("relay.inputs_per_minute", 0, 1_000_000)? as u32,
             },
             max_requests: read.number("requests.max", 1, 1_000_000)? as usize,
             connections: Connections {

@@ -61,7 +61,7 @@ pub(super) fn stage(
     overlay: &mut Overlay,
     revision: u64,
 ) -> Result<Committed> {
-    well_formed(commit)?;
+    let size = well_formed(commit)?;
 
     let mut heads = Vec::with_capacity(commit.appends.len());
     for append in &commit.appends {
@@ -118,6 +118,14 @@ pub(super) fn stage(
         }
     }
 
+    let size = followers
+        .iter()
+        .fold(size, |size, op| size + 32 + op.key.len());
+    if size > MAX_COMMIT_BYTES {
+        return Err(Error::Malformed(format!(
+            "with the content references of what it drops it has {size} bytes, more than {MAX_COMMIT_BYTES}"
+        )));
+    }
     commit.ops.append(&mut followers);
     for (append, head) in commit.appends.iter().zip(&heads) {
         overlay.heads.insert(append.stream.clone(), Some(*head));
@@ -252,7 +260,8 @@ fn references(view: &impl View, overlay: &Overlay, stream: &Stream) -> Result<Ve
     Ok(keys)
 }
 
-fn well_formed(commit: &Commit) -> Result<()> {
+/// Whether a commit is one; about how many bytes it has.
+fn well_formed(commit: &Commit) -> Result<usize> {
     let malformed = |problem: String| Err(Error::Malformed(problem));
     let mut size = 64;
 
@@ -307,5 +316,5 @@ fn well_formed(commit: &Commit) -> Result<()> {
     if size > MAX_COMMIT_BYTES {
         return malformed(format!("it has {size} bytes, more than {MAX_COMMIT_BYTES}"));
     }
-    Ok(())
+    Ok(size)
 }

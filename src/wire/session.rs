@@ -129,6 +129,7 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         usage: usage_from_pb(session.usage),
         turns: session.turns,
         in_turn: false,
+        held_idle: false,
         output_bytes: 0,
         pending_prompts: session.pending_prompts,
         queued_inputs: session.queued_inputs,

@@ -441,6 +441,7 @@ impl Gen {
             usage: self.usage(),
             turns: self.u32(),
             in_turn: false,
+            held_idle: false,
             output_bytes: 0,
             pending_prompts: self.u32(),
             queued_inputs: self.u32(),

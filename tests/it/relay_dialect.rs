@@ -231,6 +231,42 @@ async fn a_session_is_started_listed_and_looked_at() {
 }
 
 #[tokio::test]
+async fn how_much_is_too_much_is_configured() {
+    let mut baton = Baton::new().server_flags(&[
+        "--set",
+        "relay.starts_per_minute=1",
+        "--set",
+        "relay.inputs_per_minute=0",
+    ]);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let spawn = || async {
+        let body = json!({ "prompt": "say: hello", "cwd": baton.project(), "harness": "demo" });
+        post(&baton, "/api/sessions/spawn", body).await
+    };
+    assert_eq!(spawn().await.status, 201);
+    let refused = spawn().await;
+    assert_eq!(refused.status, 429);
+    let message = refused.json()["error"].to_string();
+    assert!(message.contains("at most 1 session"), "{message}");
+
+    let session = baton.session("demo", "say: hello").await;
+    let mut ws = connect(&baton, &session.id).await;
+    for _ in 0..70 {
+        ws.send(json!({ "type": "user_message", "content": "say: x" }))
+            .await;
+    }
+    ws.send(json!({ "type": "ping" })).await;
+    loop {
+        let said = ws.next().await.unwrap();
+        assert_ne!(said["code"], "RATE_LIMITED", "{said}");
+        if said["type"] == "pong" {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_browser_watches_types_interrupts_and_ends() {
     let baton = Baton::start().await;
     let session = baton.session("demo", "say: hello").await;

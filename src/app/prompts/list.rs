@@ -4,15 +4,19 @@ use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::failure;
 use crate::app::records;
+use crate::app::sessions::index;
 use crate::app::sight::Sight;
 use crate::base::id::{PromptId, SessionId};
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Error, Result};
 use crate::domain::Prompt;
 use crate::domain::prompt::PromptState;
+use crate::store::Record;
 
 /// How many records one call looks at before it gives back a shorter page.
 const SCAN_LIMIT: usize = 10_000;
+/// How many records are read at once.
+const CHUNK: usize = 200;
 
 /// Which prompts are wanted.
 struct Wanted<'a> {
@@ -26,9 +30,9 @@ impl Wanted<'_> {
         self.states.is_empty() || self.states.contains(&state)
     }
 
-    /// Whether prompts of this session are wanted and the caller's to see.
-    async fn of(&mut self, session: SessionId) -> Result<bool> {
-        Ok(self.session.is_none_or(|id| id == session) && self.sight.sees(session).await?)
+    /// Whether prompts of this session are the caller's to see.
+    async fn sees(&mut self, session: SessionId) -> Result<bool> {
+        self.sight.sees(session).await
     }
 }
 
@@ -61,6 +65,14 @@ impl App {
             states,
             sight: Sight::of(self, caller),
         };
+        if let Some(session) = session
+            && !wanted.sees(session).await?
+        {
+            return Ok(Page {
+                items: Vec::new(),
+                next: None,
+            });
+        }
         // A page's key says which part of the list it is in: `w/` those that wait, `o/` the others.
         let (part, after) = match page.after.as_deref() {
             None => ("w", None),
@@ -89,13 +101,8 @@ impl App {
         if !states.is_empty() && states == [PromptState::Pending] {
             return Ok(Page { items, next: None });
         }
-        // A shorter page would tell a narrowed caller of the prompts that were looked at in vain.
-        let limit = match caller.narrowing {
-            Some(_) => usize::MAX,
-            None => SCAN_LIMIT,
-        };
         let next = self
-            .settled(&mut wanted, resume, limit, page.size, &mut items)
+            .settled(&mut wanted, resume, page.size, &mut items)
             .await?;
         Ok(Page { items, next })
     }
@@ -107,27 +114,43 @@ impl App {
         size: usize,
         items: &mut Vec<(Prompt, u64)>,
     ) -> Result<Option<PromptId>> {
-        let mut after = after.map(records::pending_prompt_key);
+        // Of one session, only what is open of it is read; beside what waits, answers on their way are.
+        let prefix = match wanted.session {
+            Some(session) => index::open_prompt_prefix(session),
+            None => records::PENDING_PROMPTS.to_owned(),
+        };
+        let mut after = after.map(|id| format!("{prefix}{id}"));
         loop {
             let marks = self
                 .store()
-                .scan(records::PENDING_PROMPTS, after.as_deref(), 200)
+                .scan(&prefix, after.as_deref(), CHUNK)
                 .await
                 .map_err(failure::from_store)?;
             for mark in &marks {
-                let session = std::str::from_utf8(&mark.value).map_err(Error::internal)?;
-                if !wanted.of(session.parse().map_err(Error::internal)?).await? {
+                let session = match wanted.session {
+                    Some(session) => session,
+                    None => std::str::from_utf8(&mark.value)
+                        .map_err(Error::internal)?
+                        .parse()
+                        .map_err(Error::internal)?,
+                };
+                if !wanted.sees(session).await? {
                     continue;
                 }
-                let id = mark.key.trim_start_matches(records::PENDING_PROMPTS);
+                let id = mark.key.strip_prefix(&prefix).unwrap_or_default();
                 let id: PromptId = id.parse().map_err(Error::internal)?;
+                let found = self.prompt_record(id).await?;
+                let Some(found) = found.filter(|(prompt, _)| prompt.state == PromptState::Pending)
+                else {
+                    continue;
+                };
                 if items.len() == size {
                     return Ok(items.last().map(|(prompt, _)| prompt.id));
                 }
-                items.extend(self.prompt_record(id).await?);
+                items.push(found);
             }
             match marks.last() {
-                Some(last) if marks.len() == 200 => after = Some(last.key.clone()),
+                Some(last) if marks.len() == CHUNK => after = Some(last.key.clone()),
                 _ => return Ok(None),
             }
         }
@@ -138,27 +161,31 @@ impl App {
         &self,
         wanted: &mut Wanted<'_>,
         before: Option<PromptId>,
-        limit: usize,
         size: usize,
         items: &mut Vec<(Prompt, u64)>,
     ) -> Result<Option<String>> {
-        let mut before = before.map(records::prompt_key);
-        // That there is more, and where it begins, is said of what was given only.
+        // That there is more, and where it begins, is said of what was given.
         let mut given = String::from("o/");
         let mut looked_at = 0;
+        let mut before = before;
         loop {
-            let page = self
-                .store()
-                .scan_back(records::PROMPTS, before.as_deref(), 200)
-                .await
-                .map_err(failure::from_store)?;
-            for record in &page {
-                let prompt: Prompt = records::decode(record)?;
-                before = Some(record.key.clone());
+            let page = self.before(wanted.session, before).await?;
+            for (id, record) in &page {
+                let last = before.replace(*id);
+                // Where one call has looked at enough, the next goes on with an earlier millisecond: the key
+                // says when, and names no prompt that is not the caller's to see.
+                if looked_at >= SCAN_LIMIT
+                    && let Some(last) = last.map(PromptId::first_of_its_time)
+                    && *id < last
+                {
+                    return Ok(Some(format!("o/{last}")));
+                }
                 looked_at += 1;
+                let Some(record) = record else { continue };
+                let prompt: Prompt = records::decode(record)?;
                 if prompt.state == PromptState::Pending
                     || !wanted.state(prompt.state)
-                    || !wanted.of(prompt.session_id).await?
+                    || !wanted.sees(prompt.session_id).await?
                 {
                     continue;
                 }
@@ -168,14 +195,43 @@ impl App {
                 given = format!("o/{}", prompt.id);
                 items.push((prompt, record.revision));
             }
-            if page.len() < 200 {
+            if page.len() < CHUNK {
                 return Ok(None);
             }
-            if looked_at >= limit {
-                let key = before.as_deref().unwrap_or_default();
-                let id = key.trim_start_matches(records::PROMPTS);
-                return Ok(Some(format!("o/{id}")));
-            }
         }
+    }
+
+    /// The next prompts before one, newest first: of all, or by the marks of one session. One that was deleted
+    /// meanwhile has no record.
+    async fn before(
+        &self,
+        session: Option<SessionId>,
+        before: Option<PromptId>,
+    ) -> Result<Vec<(PromptId, Option<Record>)>> {
+        let prefix = match session {
+            Some(session) => records::session_prompt_prefix(session),
+            None => records::PROMPTS.to_owned(),
+        };
+        let key = before.map(|id| format!("{prefix}{id}"));
+        let found = self
+            .store()
+            .scan_back(&prefix, key.as_deref(), CHUNK)
+            .await
+            .map_err(failure::from_store)?;
+        let mut page = Vec::with_capacity(found.len());
+        for record in found {
+            let id = record.key.strip_prefix(&prefix).unwrap_or_default();
+            let id: PromptId = id.parse().map_err(Error::internal)?;
+            let record = match session {
+                Some(_) => self
+                    .store()
+                    .get(&records::prompt_key(id))
+                    .await
+                    .map_err(failure::from_store)?,
+                None => Some(record),
+            };
+            page.push((id, record));
+        }
+        Ok(page)
     }
 }

@@ -150,9 +150,8 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
         ops: changes.ops.into_values().collect(),
         ..Commit::default()
     };
-    let dropped = changes.trim.as_ref().is_some_and(|trim| trim.drop);
     commit.trims.extend(changes.trim);
-    if !dropped {
+    if !live.deleted {
         if changes.session_changed {
             commit.ops.push(records::put(
                 records::session_key(id),

@@ -1,13 +1,13 @@
 //! What a daemon's records do to a session.
 
 use super::step::Step;
+use super::writer::{self, Named};
 use crate::app::prompts;
-use crate::app::records;
 use crate::base::{Error, Result};
 use crate::domain::event::Origin as EventOrigin;
 use crate::domain::prompt::{PromptRule, PromptState};
 use crate::domain::{EndInfo, EndReason, Event, EventBody, InputState, Lifecycle, Session};
-use crate::store::{Expect, Origin};
+use crate::store::Origin;
 
 /// One record of a spool, ready to be stored.
 #[derive(Clone, Debug)]
@@ -22,12 +22,14 @@ pub struct Stored {
     pub contents: Vec<String>,
 }
 
-/// Applies records that follow what is stored. The caller has checked that they follow.
+/// Applies records that follow what is stored. The caller has checked that they follow, and has looked up the
+/// conversations that they name.
 pub(super) fn records(
     step: &mut Step<'_>,
     epoch: u64,
     stored: Vec<Stored>,
     rules: &[PromptRule],
+    named: &[Named],
 ) -> Result<()> {
     for record in stored {
         step.live.session.output_bytes =
@@ -43,7 +45,7 @@ pub(super) fn records(
             {
                 turn = Some(is_error.then(|| reason.clone()));
             }
-            apply(step, event, rules)?;
+            apply(step, event, rules, named)?;
         }
         // After the whole record: a process that ends in its turn says by itself how it ended.
         if let Some(failed) = turn {
@@ -58,7 +60,8 @@ pub(super) fn records(
     step.deliver_next()
 }
 
-fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule]) -> Result<()> {
+fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named]) -> Result<()> {
+    super::lost::began(step)?;
     // Whatever the agent says proves that it runs, but not the news of its end.
     if !matches!(event.body, EventBody::Ended { .. }) {
         running(step)?;
@@ -71,22 +74,12 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule]) -> Result<()> 
         } => {
             let (id, model) = (provider_session_id.clone(), model.clone());
             step.push(event);
-            take_conversation(step, &id);
+            writer::take(step, &id, named)?;
             if !model.is_empty() && step.live.session.model.is_empty() {
                 step.live.session.model = model;
             }
         }
-        EventBody::ActivityChanged {
-            activity,
-            source,
-            confidence,
-        } => {
-            let session = &mut step.live.session;
-            session.activity = *activity;
-            session.activity_source = *source;
-            session.activity_confidence = *confidence;
-            step.push(event);
-        }
+        EventBody::ActivityChanged { .. } => step.activity_said(event),
         EventBody::InputChanged {
             input_id,
             state,
@@ -166,25 +159,6 @@ pub(super) fn running(step: &mut Step<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The harness named its conversation, or moved to another: the lock moves with it.
-fn take_conversation(step: &mut Step<'_>, provider_session_id: &str) {
-    let session = &step.live.session;
-    if provider_session_id.is_empty() || session.provider_session_id == provider_session_id {
-        return;
-    }
-    if !session.provider_session_id.is_empty() {
-        let old = records::conversation_key(&session.harness, &session.provider_session_id);
-        step.op(records::remove(old));
-    }
-    let session = &mut step.live.session;
-    session.provider_session_id = provider_session_id.to_owned();
-    let lock = records::mark(
-        records::conversation_key(&session.harness, provider_session_id),
-        session.id,
-    );
-    step.op(lock);
 }
 
 /// Ends a session that was to have one turn. `failed` says why the turn did, if it did.
@@ -297,6 +271,18 @@ pub(super) fn command_ended(
             let end = EndInfo::because(EndReason::Failed, result.reason.clone());
             step.end(end, false)?;
         }
+        // Its process may run or not, and nobody will say more unless it runs: it is lost, and goes on with
+        // the first thing that its agent says.
+        (CommandBody::Start(_), CommandOutcome::Indeterminate)
+            if step.live.session.lifecycle == Lifecycle::Pending =>
+        {
+            let why = match result.reason.as_str() {
+                "" => "nothing more is known",
+                reason => reason,
+            };
+            let message = format!("its daemon cannot say whether it was started: {why}");
+            super::lost::lose(step, EndInfo::because(EndReason::Lost, message))?;
+        }
         (CommandBody::Input { input_id, .. }, outcome) => {
             let id = *input_id;
             match outcome {
@@ -380,17 +366,4 @@ pub(crate) fn request_event(event: Event, prompt: &crate::domain::Prompt) -> Eve
         },
         ..event
     }
-}
-
-/// The change that takes a conversation's lock for a session that will continue it. Whoever holds it must
-/// have let go, unless the holder is a lost session that is given up in the same commit.
-pub(super) fn lock_conversation(session: &Session, from_lost: bool) -> crate::store::RecordOp {
-    let mut op = records::mark(
-        records::conversation_key(&session.harness, &session.provider_session_id),
-        session.id,
-    );
-    if !from_lost {
-        op.expect = Expect::Absent;
-    }
-    op
 }

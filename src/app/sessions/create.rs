@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{apply, fault, fields, index, lost};
+use super::{Room, fault, fields, index, lost, writer};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, Fresh, digest};
@@ -60,8 +60,8 @@ pub struct NewSession {
 enum Begun {
     /// It was made before.
     Repeat(Box<Session>),
-    /// It is to be made; the mark belongs in its commit.
-    Fresh(Fresh),
+    /// It is to be made; the mark belongs in its commit, and it has a place among the living.
+    Fresh(Fresh, Room),
 }
 
 /// A session about to be stored for the first time.
@@ -115,12 +115,12 @@ impl App {
         let title = fields::title(&new.title, &new.input, &new.argv)?;
 
         let detail = format!("{new:?}");
-        let pending = match self
+        let (pending, room) = match self
             .begin_birth(caller, "CreateSession", request_id, &detail)
             .await?
         {
             Begun::Repeat(session) => return Ok(*session),
-            Begun::Fresh(pending) => pending,
+            Begun::Fresh(pending, room) => (pending, room),
         };
         let daemon = self.place(caller, &new).await?;
         let now = self.clock().now();
@@ -148,22 +148,19 @@ impl App {
             env_names: new.env_names,
             limits,
             labels: new.labels,
-            ..Session::new(
-                SessionId::generate(now),
-                daemon.id,
-                new.harness,
-                actor.clone(),
-                now,
-            )
+            ..Session::new(room.id(), daemon.id, new.harness, actor.clone(), now)
         };
         let mut birth = Birth::new(self.store().as_ref(), session, "", false, None, &actor, now)?;
+        if !self.sessions().is_linked(daemon.id) {
+            birth.detached();
+        }
         if !new.input.is_empty() {
             birth.input(new.input, actor, 1)?;
         }
         birth
             .ops
             .extend(pending.op(birth.session.id.to_string().as_bytes()));
-        self.store_birth(birth, now).await
+        self.store_birth(birth, now, room).await
     }
 
     /// Continues a session's conversation in a new session.
@@ -178,12 +175,12 @@ impl App {
         field::word("model", &resume.model)?;
         self.require_session(caller, id).await?;
         let detail = format!("{id}{resume:?}");
-        let pending = match self
+        let (pending, room) = match self
             .begin_birth(caller, "ResumeSession", request_id, &detail)
             .await?
         {
             Begun::Repeat(session) => return Ok(*session),
-            Begun::Fresh(pending) => pending,
+            Begun::Fresh(pending, room) => (pending, room),
         };
         let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
@@ -192,10 +189,10 @@ impl App {
         // That its daemon is away is why a session is lost: the one that follows it waits for the daemon.
         self.placed_again(&old, mode, old.is_lost()).await?;
         let actor = caller.actor();
-        let now = self.clock().now();
-        let new_id = SessionId::generate(now);
+        let new_id = room.id();
         let mark = pending.op(new_id.to_string().as_bytes());
         let outbox = self.store().clone();
+        let is_linked = self.sessions().is_linked(old.daemon_id);
         let session = self
             .sessions()
             .step(id, move |step| {
@@ -223,6 +220,9 @@ impl App {
                     &actor,
                     step.now,
                 )?;
+                if !is_linked {
+                    birth.detached();
+                }
                 // What still waits in the old queue goes first, in its order.
                 let mut position = 0;
                 for input_id in step.live.order.clone() {
@@ -252,7 +252,7 @@ impl App {
                 }
                 step.live.session.resumed_by = Some(new_id);
                 step.touch();
-                step.op(apply::lock_conversation(&birth.session, was_lost));
+                step.op(writer::pass_on(&birth.session, was_lost));
                 birth.ops.extend(mark);
                 let session = birth.session.clone();
                 let (append, ops) = birth.into_parts(step.now)?;
@@ -263,9 +263,9 @@ impl App {
                 Ok(session)
             })
             .await?;
-        drop(pending);
+        drop((pending, room));
         self.relay().nudge(session.daemon_id);
-        self.sessions().step(session.id, |_| Ok(())).await?;
+        self.sessions().born(session.id).await?;
         Ok(session)
     }
 
@@ -280,12 +280,12 @@ impl App {
         fields::input("input", &input, true)?;
         self.require_session(caller, id).await?;
         let detail = format!("{id}{input}");
-        let pending = match self
+        let (pending, room) = match self
             .begin_birth(caller, "ForkSession", request_id, &detail)
             .await?
         {
             Begun::Repeat(session) => return Ok(*session),
-            Begun::Fresh(pending) => pending,
+            Begun::Fresh(pending, room) => (pending, room),
         };
         let (old, _) = self.get_session(caller, id).await?;
         if !old.capabilities.fork {
@@ -310,7 +310,7 @@ impl App {
             forked_from: Some(old.id),
             // The harness names the new conversation itself.
             provider_session_id: String::new(),
-            ..successor(&old, SessionId::generate(now), &actor, now)
+            ..successor(&old, room.id(), &actor, now)
         };
         let mut birth = Birth::new(
             self.store().as_ref(),
@@ -321,13 +321,16 @@ impl App {
             &actor,
             now,
         )?;
+        if !self.sessions().is_linked(old.daemon_id) {
+            birth.detached();
+        }
         if !input.is_empty() {
             birth.input(input, actor, 1)?;
         }
         birth
             .ops
             .extend(pending.op(birth.session.id.to_string().as_bytes()));
-        self.store_birth(birth, now).await
+        self.store_birth(birth, now, room).await
     }
 
     /// What making a session begins with, whatever it is made from: a repeated request gets its first answer, and
@@ -350,13 +353,13 @@ impl App {
                 Ok(Begun::Repeat(Box::new(session)))
             }
             Begin::Fresh(pending) => {
-                self.sessions().check_room()?;
-                Ok(Begun::Fresh(pending))
+                let room = SessionId::generate(self.clock().now());
+                Ok(Begun::Fresh(pending, self.sessions().reserve(room)?))
             }
         }
     }
 
-    async fn store_birth(&self, birth: Birth, now: Timestamp) -> Result<Session> {
+    async fn store_birth(&self, birth: Birth, now: Timestamp, room: Room) -> Result<Session> {
         let session = birth.session.clone();
         let (append, ops) = birth.into_parts(now)?;
         self.sessions()
@@ -366,10 +369,10 @@ impl App {
                 ..Commit::default()
             })
             .await?;
+        drop(room);
         fault::point(fault::AFTER_BIRTH);
         self.relay().nudge(session.daemon_id);
-        // Its actor runs from the start, so that its timers do.
-        self.sessions().step(session.id, |_| Ok(())).await?;
+        self.sessions().born(session.id).await?;
         Ok(session)
     }
 }
@@ -514,6 +517,18 @@ impl Birth {
             events: vec![event],
             ops,
         })
+    }
+
+    /// The session's daemon is not linked: it is detached from its beginning.
+    fn detached(&mut self) {
+        let (id, now) = (self.session.id, self.session.created_at);
+        self.session.detached_since = Some(now);
+        let link = EventBody::LinkChanged {
+            attached: false,
+            epoch: 0,
+        };
+        self.events
+            .push(Event::new(id, EventOrigin::Server, now, link));
     }
 
     /// Adds an input to the queue the session begins with.

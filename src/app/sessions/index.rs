@@ -43,7 +43,7 @@ pub(super) fn open_input_prefix(session: SessionId) -> String {
 }
 
 /// What the marks of a session's open prompts begin with.
-pub(super) fn open_prompt_prefix(session: SessionId) -> String {
+pub(in crate::app) fn open_prompt_prefix(session: SessionId) -> String {
     format!("open-prompt/{session}/")
 }
 
@@ -213,6 +213,8 @@ pub(super) async fn build(store: &dyn Store) -> Result<()> {
 #[derive(Default)]
 pub(super) struct Living {
     by_daemon: Mutex<BTreeMap<DaemonId, BTreeSet<SessionId>>>,
+    /// Those that are being made and have a place already. Taken after the lock on those that live.
+    reserved: Mutex<BTreeSet<SessionId>>,
 }
 
 impl Living {
@@ -261,12 +263,27 @@ impl Living {
         let mut by_daemon = self.by_daemon.lock();
         if is_set {
             by_daemon.entry(daemon).or_default().insert(session);
+            self.reserved.lock().remove(&session);
         } else if let Some(sessions) = by_daemon.get_mut(&daemon) {
             sessions.remove(&session);
             if sessions.is_empty() {
                 by_daemon.remove(&daemon);
             }
         }
+    }
+
+    /// Keeps a place for a session that is being made, if those that live and those that are being made
+    /// leave one. The place is the session's own when it lives.
+    pub(super) fn reserve(&self, id: SessionId, most: usize) -> bool {
+        let by_daemon = self.by_daemon.lock();
+        let mut reserved = self.reserved.lock();
+        let living: usize = by_daemon.values().map(BTreeSet::len).sum();
+        living + reserved.len() < most && reserved.insert(id)
+    }
+
+    /// Gives a place back, unless its session lives.
+    pub(super) fn give_back(&self, id: SessionId) {
+        self.reserved.lock().remove(&id);
     }
 
     /// How many live, of one daemon or of all.

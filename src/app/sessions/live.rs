@@ -167,6 +167,13 @@ impl Live {
             .any(|input| input.state == InputState::Delivered)
     }
 
+    /// Whether an input waits that may be given to the daemon now, as far as it is not the agent's to say.
+    pub fn has_deliverable_input(&self) -> bool {
+        self.session.lifecycle == Lifecycle::Running
+            && self.session.detached_since.is_none()
+            && !self.order.is_empty()
+    }
+
     /// Whether the command that starts the session has no outcome yet.
     pub fn waits_for_start(&self) -> bool {
         let is_start = |command: &Command| matches!(command.body, CommandBody::Start(_));

@@ -1,7 +1,7 @@
 //! Lost and found: what a session's state does when its daemon's link goes and comes.
 
 use super::step::Step;
-use crate::app::records;
+use super::writer;
 use crate::base::Result;
 use crate::domain::{Activity, EndInfo, EventBody, InputState, Lifecycle};
 
@@ -52,8 +52,24 @@ fn found(step: &mut Step<'_>) -> Result<()> {
     session.end = None;
     session.ended_at = None;
     session.activity = Activity::Unknown;
+    session.held_idle = false;
+    session.started_at = session.started_at.or(Some(step.now));
     step.touch();
     Ok(())
+}
+
+/// The agent of a session says something. Where nobody knew whether the session was started, it was: it is
+/// found. A session whose daemon is away or that was continued elsewhere is not.
+pub(super) fn began(step: &mut Step<'_>) -> Result<()> {
+    let session = &step.live.session;
+    let is_doubtful = session.is_lost()
+        && session.started_at.is_none()
+        && session.detached_since.is_none()
+        && session.resumed_by.is_none();
+    match is_doubtful {
+        true => found(step),
+        false => Ok(()),
+    }
 }
 
 /// Gives up a lost session for good, so that its conversation is free: whatever its process does from now
@@ -83,10 +99,9 @@ pub(super) fn give_up(step: &mut Step<'_>) -> Result<()> {
         };
         step.input_moved(id, state, reason)?;
     }
-    let session = &step.live.session;
-    if !session.provider_session_id.is_empty() {
-        let key = records::conversation_key(&session.harness, &session.provider_session_id);
-        step.op(records::remove(key));
+    // One that was continued has passed it on, and one that has ended may have left it to another.
+    if step.live.session.holds_conversation() {
+        writer::let_go(step);
     }
     Ok(())
 }

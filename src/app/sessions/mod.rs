@@ -3,9 +3,11 @@
 mod actor;
 mod apply;
 mod create;
+mod delete;
 pub mod fault;
 mod fields;
-mod index;
+pub(super) mod index;
+mod links;
 mod live;
 mod look;
 mod lost;
@@ -14,6 +16,7 @@ mod report;
 mod steer;
 mod step;
 mod timers;
+mod writer;
 
 pub use apply::Stored;
 pub use create::{NewSession, Resume};
@@ -79,6 +82,7 @@ pub(super) struct Shared {
     pub(super) nudges: Arc<dyn Nudge>,
     actors: Mutex<HashMap<SessionId, mpsc::Sender<actor::Job>>>,
     living: index::Living,
+    links: links::Links,
     loading: tokio::sync::Mutex<()>,
     jobs: TaskTracker,
 }
@@ -115,6 +119,26 @@ impl Shared {
     }
 }
 
+/// The place of a session that is being made, among the living. Given back when it is dropped, unless the
+/// session lives by then.
+pub(super) struct Room {
+    id: SessionId,
+    shared: Arc<Shared>,
+}
+
+impl Room {
+    /// The session that it is kept for.
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.living.give_back(self.id);
+    }
+}
+
 /// All sessions.
 #[derive(Clone)]
 pub struct Sessions {
@@ -139,6 +163,7 @@ impl Sessions {
                 nudges,
                 actors: Mutex::default(),
                 living: index::Living::default(),
+                links: links::Links::default(),
                 loading: tokio::sync::Mutex::default(),
                 jobs: TaskTracker::new(),
             }),
@@ -215,16 +240,35 @@ impl Sessions {
         self.shared.living.count(daemon)
     }
 
-    /// Refuses a further living session when there are as many as this server takes.
-    pub(super) fn check_room(&self) -> Result<()> {
+    /// Keeps a place for a further living session, or refuses it when there are as many as this server takes.
+    pub(super) fn reserve(&self, id: SessionId) -> Result<Room> {
         let most = self.options().max_living;
-        if self.living_count(None) < most as usize {
-            return Ok(());
+        if self.shared.living.reserve(id, most as usize) {
+            let shared = self.shared.clone();
+            return Ok(Room { id, shared });
         }
         Err(Error::new(
             Code::AtCapacity,
             format!("this server has {most} living sessions, as many as it takes"),
         ))
+    }
+
+    /// Whether a daemon is linked now.
+    pub(super) fn is_linked(&self, daemon: DaemonId) -> bool {
+        self.shared.links.epoch(daemon).is_some()
+    }
+
+    /// Starts a new session's actor, so that its timers run, and sets its link fact right: the daemon may have
+    /// come or gone while the session was made, and what happens from here on finds it among the living.
+    pub(super) async fn born(&self, id: SessionId) -> Result<()> {
+        let shared = self.shared.clone();
+        self.step(id, move |step| {
+            match shared.links.epoch(step.live.session.daemon_id) {
+                Some(epoch) => lost::attached(step, epoch, false),
+                None => lost::detached(step, 0),
+            }
+        })
+        .await
     }
 
     /// Commits what a session's step has gathered, or its birth.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::writer::Named;
 use super::{Sessions, Stored, apply, fault, lost};
 use crate::app::failure;
 use crate::app::records;
@@ -10,6 +11,9 @@ use crate::base::{Code, Error, Result};
 use crate::domain::prompt::PromptRule;
 use crate::domain::{CommandResult, Session};
 use crate::store::{Origin, Stream};
+
+/// How often records are tried while other sessions change the conversation that they name.
+const TRIES: usize = 5;
 
 /// What the server has of a session that a daemon reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,16 @@ impl Sessions {
         ))
     }
 
+    /// Notes that a daemon is linked, before anything is done about it.
+    pub fn link_up(&self, daemon: DaemonId, epoch: u64) {
+        self.shared.links.up(daemon, epoch);
+    }
+
+    /// Notes that a daemon's link is gone, before anything is done about it.
+    pub fn link_down(&self, daemon: DaemonId, epoch: u64) {
+        self.shared.links.down(daemon, epoch);
+    }
+
     /// A daemon is linked: its sessions are attached; those it no longer knows have ended.
     pub async fn linked(
         &self,
@@ -53,9 +67,11 @@ impl Sessions {
     ) -> Result<()> {
         let named: HashSet<SessionId> = known.iter().map(|(id, _)| *id).collect();
         for (id, alive) in known.iter().copied() {
+            let shared = self.shared.clone();
             let outcome = self
                 .step(id, move |step| {
-                    if step.live.session.daemon_id != daemon {
+                    let is_old = shared.links.epoch(daemon) != Some(epoch);
+                    if is_old || step.live.session.daemon_id != daemon {
                         return Ok(());
                     }
                     lost::attached(step, epoch, alive)
@@ -68,8 +84,12 @@ impl Sessions {
             if named.contains(&id) {
                 continue;
             }
+            let shared = self.shared.clone();
             let outcome = self
                 .step(id, move |step| {
+                    if shared.links.epoch(daemon) != Some(epoch) {
+                        return Ok(());
+                    }
                     lost::attached(step, epoch, false)?;
                     apply::unknown_to_daemon(step)
                 })
@@ -82,7 +102,14 @@ impl Sessions {
     /// A daemon's link is gone.
     pub async fn unlinked(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
         for id in self.living(Some(daemon)) {
-            let outcome = self.step(id, move |step| lost::detached(step, epoch)).await;
+            let shared = self.shared.clone();
+            let outcome = self
+                .step(id, move |step| match shared.links.epoch(daemon) {
+                    // It is back already.
+                    Some(_) => Ok(()),
+                    None => lost::detached(step, epoch),
+                })
+                .await;
             self.note(id, outcome);
             fault::point(fault::MID_UNLINKED);
         }
@@ -98,6 +125,37 @@ impl Sessions {
         epoch: u64,
         records: Vec<Stored>,
         rules: std::sync::Arc<Vec<PromptRule>>,
+    ) -> Result<Origin> {
+        for _ in 0..TRIES {
+            let named = self.named(id, &records).await?;
+            if named.is_empty() {
+                return self
+                    .apply_records(daemon, id, epoch, records, rules, named)
+                    .await;
+            }
+            let stored = self
+                .apply_records(daemon, id, epoch, records.clone(), rules.clone(), named)
+                .await;
+            match stored {
+                // Another session took the conversation, or let go of it, in between.
+                Err(error) if error.code() == Code::Stale => {}
+                stored => return stored,
+            }
+        }
+        Err(Error::new(
+            Code::Stale,
+            "the conversation changes hands all the time; send the records again",
+        ))
+    }
+
+    async fn apply_records(
+        &self,
+        daemon: DaemonId,
+        id: SessionId,
+        epoch: u64,
+        records: Vec<Stored>,
+        rules: std::sync::Arc<Vec<PromptRule>>,
+        named: Vec<Named>,
     ) -> Result<Origin> {
         self.step(id, move |step| {
             if step.live.session.daemon_id != daemon {
@@ -132,7 +190,7 @@ impl Sessions {
                 next = record.origin_seq;
                 news.push(record);
             }
-            apply::records(step, epoch, news, &rules)?;
+            apply::records(step, epoch, news, &rules, &named)?;
             Ok(step.live.origin)
         })
         .await

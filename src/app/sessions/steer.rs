@@ -1,19 +1,14 @@
 //! Steering a session: interrupt, suspend, end, change options, delete.
 
-use super::index;
 use super::step::Step;
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
-use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
 use crate::domain::field;
 use crate::domain::harness::PermissionMode;
-use crate::domain::session::Gone;
 use crate::domain::{CommandBody, EndInfo, EndReason, EventBody, Lifecycle};
-use crate::store::Expect;
 
 /// What is to change of a living session.
 #[derive(Clone, Debug, Default)]
@@ -219,76 +214,6 @@ impl App {
             },
         )
         .await
-    }
-
-    /// Deletes an ended session, its log and its records.
-    pub async fn delete_session(&self, caller: &Caller, id: SessionId) -> Result<()> {
-        self.require_session(caller, id).await?;
-        self.remove_session(id).await
-    }
-
-    /// Deletes an ended session for nobody in particular: retention.
-    pub(crate) async fn remove_session(&self, id: SessionId) -> Result<()> {
-        let (session, _) = self
-            .session_record(id)
-            .await?
-            .ok_or_else(|| Error::not_found("session", id))?;
-        if session.lifecycle != Lifecycle::Ended {
-            return Err(Error::state(format!(
-                "the session is {}; end it first",
-                session.lifecycle.as_str()
-            )));
-        }
-        let mut keys = vec![records::session_key(id)];
-        let mut prompts = Vec::new();
-        for prefix in [
-            records::input_prefix(id),
-            records::session_prompt_prefix(id),
-            index::open_input_prefix(id),
-            index::open_prompt_prefix(id),
-        ] {
-            let mut after: Option<String> = None;
-            loop {
-                let page = self
-                    .store()
-                    .scan(&prefix, after.as_deref(), 500)
-                    .await
-                    .map_err(failure::from_store)?;
-                for record in &page {
-                    if let Some(prompt) =
-                        record.key.strip_prefix(&records::session_prompt_prefix(id))
-                    {
-                        keys.push(format!("{}{prompt}", records::PROMPTS));
-                        keys.push(format!("{}{prompt}", records::PENDING_PROMPTS));
-                        prompts.push(prompt.parse().map_err(Error::internal)?);
-                    }
-                    keys.push(record.key.clone());
-                }
-                match page.last() {
-                    Some(last) if page.len() == 500 => after = Some(last.key.clone()),
-                    _ => break,
-                }
-            }
-        }
-        self.sessions()
-            .step(id, move |step| {
-                if step.live.session.lifecycle != Lifecycle::Ended {
-                    return Err(Error::state("the session lives again; end it first"));
-                }
-                super::lost::give_up(step)?;
-                for op in index::gone(&step.live.session) {
-                    step.op(op);
-                }
-                for key in keys {
-                    step.op(records::remove(key));
-                }
-                let gone = Gone::of(&step.live.session, prompts, step.now);
-                step.op(records::put(records::gone_key(id), &gone, Expect::Any)?);
-                step.drop_log();
-                step.live.deleted = true;
-                Ok(())
-            })
-            .await
     }
 }
 

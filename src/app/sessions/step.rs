@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::index;
 use super::live::Live;
+use super::{index, writer};
 use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 use crate::base::{Error, Result, Timestamp};
@@ -354,6 +354,7 @@ impl<'a> Step<'a> {
     pub fn deliver_next(&mut self) -> Result<()> {
         let session = &self.live.session;
         let takes = match session.activity {
+            _ if session.held_idle => true,
             Activity::AwaitingInput | Activity::Unknown => true,
             // Only tasks in the background: they may never end, and the agent takes input beside them.
             Activity::Working => session.turns > 0 && !session.in_turn,
@@ -363,13 +364,77 @@ impl<'a> Step<'a> {
             && session.detached_since.is_none()
             && takes
             && !self.live.has_input_on_its_way();
-        if !ready {
-            return Ok(());
-        }
-        match self.live.order.first().copied() {
+        match self.live.order.first().copied().filter(|_| ready) {
             Some(id) => self.deliver(id, false),
-            None => Ok(()),
+            None => {
+                self.settle_activity();
+                Ok(())
+            }
         }
+    }
+
+    /// Takes what the harness says of its activity. What would be out of date by the time anybody reads it is
+    /// not said: that the agent waits for input while its next input is on its way, and that it waits for an
+    /// answer which it has been given.
+    pub fn activity_said(&mut self, mut event: Event) {
+        let EventBody::ActivityChanged {
+            activity,
+            source,
+            confidence,
+        } = &mut event.body
+        else {
+            return;
+        };
+        let has_input = self.live.has_input_on_its_way() || self.live.has_deliverable_input();
+        let has_prompt = self.live.pending_prompts() > 0;
+        let session = &mut self.live.session;
+        session.held_idle = *activity == Activity::AwaitingInput && has_input;
+        let said = *activity;
+        *activity = match said {
+            Activity::AwaitingInput if has_input => session.activity,
+            Activity::AwaitingPrompt if !has_prompt => Activity::Working,
+            other => other,
+        };
+        let is_same = session.activity == *activity;
+        let is_known = is_same
+            && session.activity_source == *source
+            && session.activity_confidence == *confidence;
+        session.activity = *activity;
+        session.activity_source = *source;
+        session.activity_confidence = *confidence;
+        // The event says nothing any more, or the server said so before; what the harness wrote is kept.
+        let is_told = (is_same && said != *activity) || (is_known && said == Activity::Working);
+        if !is_told || event.raw.is_some() || event.raw_content.is_some() {
+            self.push(event);
+        } else {
+            self.touch();
+        }
+    }
+
+    /// Shows an agent that waits for input as working while its next input is on its way, and as waiting
+    /// again when it turns out that it does not take that input.
+    fn settle_activity(&mut self) {
+        let on_its_way = self.live.has_input_on_its_way();
+        let session = &mut self.live.session;
+        let waits = session.held_idle || session.activity == Activity::AwaitingInput;
+        if !waits {
+            return;
+        }
+        session.held_idle = on_its_way;
+        let activity = match on_its_way {
+            true => Activity::Working,
+            false => Activity::AwaitingInput,
+        };
+        if session.activity == activity {
+            return;
+        }
+        session.activity = activity;
+        let said = EventBody::ActivityChanged {
+            activity,
+            source: session.activity_source,
+            confidence: session.activity_confidence,
+        };
+        self.emit(said);
     }
 
     /// Gives the daemon an input.
@@ -387,7 +452,9 @@ impl<'a> Step<'a> {
             input.command_id = Some(command_id);
         }
         // From here on the input is the daemon's; the queue no longer has it.
-        self.input_moved(id, InputState::Delivered, "")
+        self.input_moved(id, InputState::Delivered, "")?;
+        self.settle_activity();
+        Ok(())
     }
 
     /// Tells the daemon to end the process. `suspend`: the session is to be resumed later.
@@ -443,10 +510,12 @@ impl<'a> Step<'a> {
             }
         }
         let was_lost = end.reason == EndReason::Lost;
+        let holds = self.live.session.holds_conversation();
         self.live.session.ended_at = Some(self.now);
         self.live.session.stopping = None;
         self.live.session.suspending = false;
         self.live.session.activity = Activity::Unknown;
+        self.live.session.held_idle = false;
         self.live.session.in_turn = false;
         self.live.session.end = Some(end.clone());
         self.emit(EventBody::Ended { end });
@@ -457,17 +526,9 @@ impl<'a> Step<'a> {
         })?;
         if !was_lost {
             self.live.session.detached_since = None;
-            self.release_conversation()?;
-        }
-        Ok(())
-    }
-
-    /// Gives the harness's conversation free, if this session holds it.
-    fn release_conversation(&mut self) -> Result<()> {
-        let session = &self.live.session;
-        if !session.provider_session_id.is_empty() {
-            let key = records::conversation_key(&session.harness, &session.provider_session_id);
-            self.op(records::remove(key));
+            if holds {
+                writer::let_go(self);
+            }
         }
         Ok(())
     }

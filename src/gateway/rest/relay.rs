@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::app::access::{Caller, Need};
 use crate::app::daemons::ShownDaemon;
-use crate::app::pace::Pace;
+use crate::app::pace::{Pace, PaceLimits};
 use crate::app::sessions::{NewSession, Resume, SessionFilter};
 use crate::base::id::SessionId;
 use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
@@ -44,7 +44,7 @@ struct Relay {
 }
 
 /// The routes; their sockets belong to `sockets`.
-pub fn routes(app: App, sockets: Sockets) -> Routes {
+pub fn routes(app: App, sockets: Sockets, limits: PaceLimits) -> Routes {
     let viewer = Need::Scope(Scope::Viewer);
     let operator = Need::Scope(Scope::Operator);
     Routes::default()
@@ -61,7 +61,7 @@ pub fn routes(app: App, sockets: Sockets) -> Routes {
         .get("/api/daemon/ws", Need::Scope(Scope::Daemon), link)
         .with_state(Relay {
             app,
-            pace: Arc::default(),
+            pace: Arc::new(Pace::new(limits)),
             sockets,
             bridges: Bridges::default(),
         })

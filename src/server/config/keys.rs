@@ -56,6 +56,8 @@ pub const KEYS: &[Key] = &[
     key("limits.action", "end", "default: what follows a limit, end or suspend"),
     key("rate.requests_per_second", "500", "requests a second a caller may make for long"),
     key("rate.burst", "1000", "requests a caller may make at once"),
+    key("relay.starts_per_minute", "5", "relay's dialect: sessions a caller may start in a minute, 0 for any number"),
+    key("relay.inputs_per_minute", "60", "relay's dialect: inputs a session takes in a minute, 0 for any number"),
     key("requests.max", "4096", "most requests being answered at once"),
     key("connections.max", "4096", "most connections"),
     key("connections.max_age", "30m", "age at which a connection is asked to be made anew, give or take a tenth"),

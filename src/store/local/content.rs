@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest as _, Sha256};
 
 use super::disk::{io_error, sync_dir};
+use super::fault;
 use crate::base::{SharedClock, Timestamp};
 use crate::store::{Result, contents, keys};
 
@@ -108,6 +109,7 @@ impl Contents {
             .open(staged)
             .map_err(failed)?;
         file.write_all_at(new, have).map_err(failed)?;
+        fault::point(fault::MID_STAGING);
         if have + (new.len() as u64) < size {
             return Ok(false);
         }
@@ -127,6 +129,7 @@ impl Contents {
             sync_dir(&parent)
         })();
         settled.map_err(|error| io_error("storing", &path, &error))?;
+        fault::point(fault::AFTER_CONTENT);
         Ok(true)
     }
 

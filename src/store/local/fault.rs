@@ -20,6 +20,10 @@ pub const AFTER_ACK_BEFORE_PUBLISH: &str = "store::after_ack_before_publish";
 pub const MID_COMPACTION: &str = "store::mid_compaction";
 /// A snapshot is half written.
 pub const MID_SNAPSHOT: &str = "store::mid_snapshot";
+/// A piece of content is in its staging file; whatever is whole of it is not in its place.
+pub const MID_STAGING: &str = "store::mid_staging";
+/// Whole content is in its place for good; nobody was told.
+pub const AFTER_CONTENT: &str = "store::after_content";
 /// The disk is full: half of the group is written, then the write fails.
 pub const NO_SPACE: &str = "store::no_space";
 
@@ -33,5 +37,7 @@ pub const ALL: &[&str] = &[
     AFTER_ACK_BEFORE_PUBLISH,
     MID_COMPACTION,
     MID_SNAPSHOT,
+    MID_STAGING,
+    AFTER_CONTENT,
     NO_SPACE,
 ];

@@ -5,13 +5,16 @@
 use std::path::Path;
 
 use baton::app::sessions::fault as sessions;
+use baton::domain::content::ContentRef;
+use baton::domain::event::Role;
+use baton::domain::{Block, EventBody};
 use baton::relay::fault as relay;
 use baton::store::conformance;
 use baton::store::local::fault as store;
 use baton::wire::v1;
 use nix::sys::signal::Signal;
 
-use super::load::{Chance, Load, pid};
+use super::load::{Chance, Load, end, pid};
 use crate::support::baton::{Baton, eventually};
 
 /// A program that says that it was started.
@@ -27,7 +30,9 @@ fn points() -> impl Iterator<Item = &'static str> {
 /// How often a point is passed at most before it kills: some are passed all the time, some once a link.
 fn most_passes(point: &str) -> u64 {
     match point {
-        relay::AFTER_EPOCH | sessions::AFTER_BIRTH => 1,
+        relay::AFTER_EPOCH | sessions::AFTER_BIRTH | store::AFTER_CONTENT => 1,
+        // Of each content: there are two pieces.
+        store::MID_STAGING => 2,
         sessions::MID_LINKED | sessions::MID_UNLINKED | store::MID_SNAPSHOT => 3,
         store::MID_COMPACTION => 2,
         relay::BEFORE_COMMANDS | relay::AFTER_COMMAND | relay::BEFORE_RESULT_ACK => 5,
@@ -67,6 +72,9 @@ async fn a_server_killed_at_every_point_loses_doubles_and_invents_nothing() {
                 birth(&baton, round).await;
                 pid(&baton.project(), &format!("born-{round}")).await;
             }
+            if is_content(point) {
+                is_whole(&baton, &big(&baton, point, round).await).await;
+            }
             killed += 1;
         }
     }
@@ -89,6 +97,17 @@ async fn kill_at(baton: &mut Baton, point: &str, passes: u64, round: u32) {
             ended = dies.ends() => ended,
             () = birth(baton, round) => panic!("the server was to die at a birth"),
         },
+        point if is_content(point) => {
+            baton.daemon_is_linked().await;
+            tokio::select! {
+                ended = dies.ends() => ended,
+                session = big(baton, point, round) => {
+                    // Made before the content came.
+                    drop(session);
+                    dies.ends().await
+                }
+            }
+        }
         sessions::MID_UNLINKED => {
             baton.daemon_is_linked().await;
             baton.kill_daemon();
@@ -97,6 +116,60 @@ async fn kill_at(baton: &mut Baton, point: &str, passes: u64, round: u32) {
         _ => dies.ends().await,
     };
     assert_eq!(ended, Some(Signal::SIGKILL as i32), "{point}");
+}
+
+fn is_content(point: &str) -> bool {
+    [store::MID_STAGING, store::AFTER_CONTENT].contains(&point)
+}
+
+/// How many bytes an agent says at once, or a few more: more than a piece of content has.
+const BIG: usize = 300_000;
+
+/// A session whose agent says much at once, however often the same request must be sent for it.
+async fn big(baton: &Baton, point: &str, round: u32) -> v1::Session {
+    // Content that the server has already is not staged again.
+    let bytes = BIG + 2 * round as usize + usize::from(point == store::AFTER_CONTENT);
+    let request = v1::CreateSessionRequest {
+        request_id: format!("big-{}-{round}", point.replace("::", "-")),
+        harness: "demo".to_owned(),
+        cwd: baton.project().to_string_lossy().into_owned(),
+        input: format!("big: {bytes}"),
+        ..Default::default()
+    };
+    let client = baton.client();
+    let created = eventually("a session is made", || async {
+        client.create_session(request.clone()).await.ok()
+    });
+    created.await.session.unwrap()
+}
+
+/// What the agent said at once is there once, and whole.
+async fn is_whole(baton: &Baton, session: &v1::Session) {
+    baton
+        .wait_for(&session.id, "its turn", |body| {
+            matches!(body, EventBody::TurnEnded { .. })
+        })
+        .await;
+    let log = baton.events(&session.id).await;
+    let said: Vec<_> = log
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::Message { role, blocks, .. } if *role == Role::Agent => Some(blocks),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|block| match block {
+            Block::Content(content) => Some(content),
+            _ => None,
+        })
+        .collect();
+    let [content] = said[..] else {
+        panic!("{} contents were said", said.len());
+    };
+    let bytes = baton.content(&session.id, content).await;
+    assert_eq!(ContentRef::of(&bytes, "text/plain").sha256, content.sha256);
+    assert!(bytes.len() >= BIG);
+    end(baton, &session.id).await;
 }
 
 /// Makes a session, however often the same request must be sent for it.
