@@ -247,6 +247,8 @@ impl Builder {
         let idempotency = self.idempotency;
         let mut jobs = self.jobs;
         jobs.push(("sweep answers", Box::pin(sweep(idempotency))));
+        let access = self.access;
+        jobs.push(("uses of tokens", Box::pin(access.clone().keep_uses())));
         jobs.push((
             "tidy",
             Box::pin(async move {
@@ -267,6 +269,7 @@ impl Builder {
             reporter,
             sockets: self.sockets,
             jobs,
+            access,
         })
     }
 }
@@ -282,6 +285,7 @@ pub struct Server {
     reporter: HealthReporter,
     sockets: Sockets,
     jobs: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    access: Access,
 }
 
 impl Server {
@@ -350,6 +354,7 @@ impl Server {
             }
         }
         jobs.shutdown().await;
+        self.access.write_uses().await;
     }
 }
 
