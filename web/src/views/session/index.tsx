@@ -65,9 +65,10 @@ function Open({ session }: { session: Session }) {
   const inspect = useCallback((event: Event) => setInspected(event), []);
 
   useEffect(() => {
+    log.prime(start);
     watch.follow(log);
     return () => watch.follow(undefined);
-  }, [log]);
+  }, [log, start]);
   const last = useRef(start);
   useEffect(() => {
     if (wanted > 0 && wanted !== last.current) handle.current?.jump(wanted);
