@@ -58,6 +58,20 @@ export function logOf(sessionId: string): SessionLog {
   return log;
 }
 
+const asked = new Map<string, Promise<void>>();
+
+/** Reads a session's record that the stream has not told of; who asks meanwhile waits for the same answer. */
+export function askSession(id: string): Promise<void> {
+  const running = asked.get(id);
+  if (running) return running;
+  const answer = sessions
+    .getSession({ sessionId: id })
+    .then((found) => records.putSession(found.session))
+    .finally(() => asked.delete(id));
+  asked.set(id, answer);
+  return answer;
+}
+
 /** The session that the address names, with the event that it is to be opened at; 0 is its end. */
 function addressed(): { id: string; at: number } | undefined {
   const id = /^\/sessions\/([^/]+)$/.exec(location.pathname)?.[1];
@@ -97,10 +111,8 @@ export function begin(): void {
   const open = addressed();
   if (open) {
     logOf(open.id).prime(open.at);
-    sessions.getSession({ sessionId: open.id }).then(
-      (answer) => records.putSession(answer.session),
-      () => undefined,
-    );
+    // Whoever shows it asks again if this fails.
+    askSession(open.id).catch(() => undefined);
   }
   void auth.start();
 }

@@ -8,7 +8,7 @@ import { type Event, EventSchema } from "../../gen/baton/v1/event_pb";
 import type { Prompt } from "../../gen/baton/v1/prompt_pb";
 import { Activity, Lifecycle, type Session } from "../../gen/baton/v1/session_pb";
 import { useCell } from "../../store/cell";
-import { auth, logOf, records, requestId, watch } from "../../store/world";
+import { askSession, auth, logOf, records, requestId, watch } from "../../store/world";
 import { Code } from "../../text/code";
 import { cost, living, MODE, MODES, moment, ms, short, tail, tokens } from "../../text/format";
 import { Badge, Button, complain, CopyButton, Dialog, Empty, Loading, Menu, toast, useAction } from "../../ui/bits";
@@ -31,13 +31,10 @@ export default function SessionView({ id }: { id: string }) {
   useEffect(() => {
     if (records.sessions.has(id)) return;
     // Older than what the tab holds, or the stream has not told of it yet.
-    api.getSession({ sessionId: id }).then(
-      (answer) => records.putSession(answer.session),
-      () => {
-        watch.missing.add(id);
-        again((n) => n + 1);
-      },
-    );
+    askSession(id).catch(() => {
+      watch.missing.add(id);
+      again((n) => n + 1);
+    });
   }, [id]);
   if (!session) {
     if (watch.missing.has(id)) {
