@@ -147,6 +147,8 @@ test("hidden characters of a command are spelled out, and markup stays text", as
   const page = await open(id);
   const card = page.locator(".dock .prompt.pending");
   await card.getByText("U+202E").waitFor();
+  // In the title, which is made from the text, too.
+  await page.getByRole("heading", { level: 1 }).getByText("U+202E").waitFor();
   await card.getByText("U+200B").waitFor();
   await card.getByRole("note").waitFor();
   await page.getByRole("button", { name: "Deny…" }).click();

@@ -105,7 +105,7 @@ function Machine({ daemon, server }: { daemon: Daemon; server: string }) {
         <ul className="machine-sessions">
           {mine.slice(0, 10).map((session) => (
             <li key={session.id}>
-              <Link to={`/sessions/${session.id}`}>{session.title || session.id}</Link> <State session={session} />
+              <Link to={`/sessions/${session.id}`}><Visible text={session.title || session.id} /></Link> <State session={session} />
             </li>
           ))}
           {mine.length > 10 && <li className="dim">and {mine.length - 10} more</li>}

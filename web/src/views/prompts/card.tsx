@@ -81,7 +81,7 @@ export function PromptCard({ prompt, keys, named }: Props) {
         {prompt.kind === PromptKind.PERMISSION && <b className="prompt-tool"><Visible text={prompt.tool} /></b>}
         {named && session && (
           <Link to={`/sessions/${session.id}`} className="prompt-session">
-            {session.title || session.id}
+            <Visible text={session.title || session.id} />
           </Link>
         )}
         <span className="spacer" />

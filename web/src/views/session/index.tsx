@@ -10,6 +10,7 @@ import { Activity, Lifecycle, type Session } from "../../gen/baton/v1/session_pb
 import { useCell } from "../../store/cell";
 import { askSession, auth, logOf, records, requestId, watch } from "../../store/world";
 import { Code } from "../../text/code";
+import { Visible } from "../../text/hidden";
 import { cost, living, MODE, MODES, moment, ms, short, tail, tokens } from "../../text/format";
 import { Badge, Button, complain, CopyButton, Dialog, Empty, Loading, Menu, toast, useAction } from "../../ui/bits";
 import { Icon } from "../../ui/icons";
@@ -204,7 +205,7 @@ function Head({ session, all, setAll, find, interrupt }: HeadProps) {
     <header className="session-head">
       <Link to="/sessions" className="back" label="All sessions"><Icon name="back" /></Link>
       <div className="session-title">
-        <h1 title={session.title}>{session.title || short(id)}</h1>
+        <h1><Visible text={session.title || short(id)} /></h1>
         <p className="dim session-sub">
           <span>{session.harness}</span>
           <span>{daemon?.name ?? short(session.daemonId)}</span>
