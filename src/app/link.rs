@@ -45,9 +45,7 @@ impl App {
         let now = self.clock().now();
         self.sessions().link_up(hello.daemon_id, hello.epoch);
         self.change_daemon(hello.daemon_id, |record| {
-            record.attached = true;
-            record.since = now;
-            record.link_epoch = hello.epoch;
+            record.link(hello.epoch, now);
             record.boot_generation = hello.boot_generation;
             record.offer = hello.offer.clone();
         })
@@ -58,14 +56,13 @@ impl App {
     }
 
     /// A daemon's link is gone. The late news of an older link changes nothing.
-    async fn daemon_unlinked(&self, daemon: DaemonId, epoch: u64) -> Result<()> {
+    async fn daemon_unlinked(&self, daemon: DaemonId, epoch: u64, why: &str) -> Result<()> {
         let now = self.clock().now();
         self.sessions().link_down(daemon, epoch);
         let changed = self
             .change_daemon(daemon, |record| {
                 if record.link_epoch == epoch && record.attached {
-                    record.attached = false;
-                    record.since = now;
+                    record.unlink(why, now);
                 }
             })
             .await;
@@ -91,8 +88,7 @@ impl App {
             let daemons = self.daemons(true, &page).await?;
             for shown in &daemons.items {
                 self.change_daemon(shown.daemon.id, |record| {
-                    record.attached = false;
-                    record.since = now;
+                    record.unlink("the server was started again", now);
                 })
                 .await?;
             }
@@ -300,13 +296,17 @@ impl Handler for Upper {
     fn lost(&self, daemon: DaemonId, epoch: u64, goodbye: Option<Goodbye>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let Ok(app) = self.app() else { return };
-            match &goodbye {
+            let why = match &goodbye {
                 Some(goodbye) => {
-                    tracing::info!(%daemon, reason = %goodbye.reason, "the daemon said goodbye")
+                    tracing::info!(%daemon, reason = %goodbye.reason, "the daemon said goodbye");
+                    format!("it said goodbye: {}", goodbye.reason)
                 }
-                None => tracing::info!(%daemon, "the daemon's link is lost"),
-            }
-            if let Err(error) = app.daemon_unlinked(daemon, epoch).await {
+                None => {
+                    tracing::info!(%daemon, "the daemon's link is lost");
+                    "the connection was lost".to_owned()
+                }
+            };
+            if let Err(error) = app.daemon_unlinked(daemon, epoch, &why).await {
                 if error.code() == Code::Unavailable && app.relay().is_draining() {
                     // A server that ends closes its links and then its store; the next one starts without any
                     // daemon linked. A store that fails at any other time is worth a word.

@@ -11,7 +11,7 @@ use crate::app::failure;
 use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
 use crate::base::{Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token};
+use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token, TokenUse};
 use crate::store::{Expect, Record, RecordOp, Records};
 
 /// Key of a session's record.
@@ -116,6 +116,14 @@ pub fn token_key(id: TokenId) -> String {
 /// What the keys of all tokens begin with.
 pub const TOKENS: &str = "token/";
 
+/// Key of when a token was last used. Beside the token's record, so that a use never meets a change of it.
+pub fn token_use_key(id: TokenId) -> String {
+    format!("{TOKEN_USES}{id}")
+}
+
+/// What the keys of all uses of tokens begin with.
+pub const TOKEN_USES: &str = "token-use/";
+
 /// Key of a sign-in code, by the hash of the code.
 pub fn sign_in_code_key(sha256: &str) -> String {
     format!("{SIGN_IN_CODES}{sha256}")
@@ -162,6 +170,9 @@ impl Kept for Daemon {
 }
 impl Kept for SignInCode {
     const NOUN: &'static str = "sign-in code";
+}
+impl Kept for TokenUse {
+    const NOUN: &'static str = "use of a token";
 }
 impl Kept for Token {
     const NOUN: &'static str = "token";

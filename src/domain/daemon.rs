@@ -56,6 +56,53 @@ pub struct Daemon {
     pub draining: bool,
     /// When it was enrolled.
     pub created_at: Timestamp,
+    /// The last times that its link came and went, oldest first, at most [`LINK_CHANGES_KEPT`].
+    #[serde(default)]
+    pub link_changes: Vec<LinkChange>,
+}
+
+/// Changes of a link that are remembered.
+pub const LINK_CHANGES_KEPT: usize = 20;
+/// Longest reason of a lost link that is remembered, in characters.
+const REASON_CHARS: usize = 200;
+
+/// A daemon's link came or went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkChange {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it was linked from then on.
+    pub attached: bool,
+    /// The link's epoch.
+    pub epoch: u64,
+    /// Why it went; empty if it came.
+    pub reason: String,
+}
+
+impl Daemon {
+    /// Its link came.
+    pub fn link(&mut self, epoch: u64, now: Timestamp) {
+        self.link_epoch = epoch;
+        self.turn(true, String::new(), now);
+    }
+
+    /// Its link went.
+    pub fn unlink(&mut self, reason: &str, now: Timestamp) {
+        self.turn(false, reason.chars().take(REASON_CHARS).collect(), now);
+    }
+
+    fn turn(&mut self, attached: bool, reason: String, now: Timestamp) {
+        self.attached = attached;
+        self.since = now;
+        self.link_changes.push(LinkChange {
+            at: now,
+            attached,
+            epoch: self.link_epoch,
+            reason,
+        });
+        let over = self.link_changes.len().saturating_sub(LINK_CHANGES_KEPT);
+        self.link_changes.drain(..over);
+    }
 }
 
 /// One entry of a directory on a daemon's machine.
@@ -80,4 +127,37 @@ pub struct Directory {
     pub entries: Vec<DirectoryEntry>,
     /// Whether there are more than are shown.
     pub truncated: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_changes_of_a_link_are_remembered_and_no_more() {
+        let mut daemon = Daemon {
+            id: DaemonId::from_bits(1),
+            name: "d".to_owned(),
+            token_id: TokenId::from_bits(1),
+            offer: Offer::default(),
+            attached: false,
+            since: Timestamp::EPOCH,
+            link_epoch: 0,
+            boot_generation: 0,
+            draining: false,
+            created_at: Timestamp::EPOCH,
+            link_changes: Vec::new(),
+        };
+        for epoch in 1..=30 {
+            daemon.link(epoch, Timestamp::from_millis(epoch as i64));
+            daemon.unlink(&"why".repeat(1_000), Timestamp::from_millis(epoch as i64));
+        }
+        assert_eq!(daemon.link_changes.len(), LINK_CHANGES_KEPT);
+        let [.., came, went] = daemon.link_changes.as_slice() else {
+            panic!("there are none");
+        };
+        assert!(came.attached && came.epoch == 30 && came.reason.is_empty());
+        assert!(!went.attached && went.reason.chars().count() == REASON_CHARS);
+        assert!(!daemon.attached && daemon.since == went.at);
+    }
 }

@@ -44,5 +44,5 @@ pub use live::LiveText;
 pub use narrowing::Narrowing;
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
-pub use token::{Scope, SignInCode, Token, TokenKind};
+pub use token::{Scope, SignInCode, Token, TokenKind, TokenUse};
 pub use usage::Usage;

@@ -93,6 +93,9 @@ pub struct Token {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked, or used up.
     pub revoked_at: Option<Timestamp>,
+    /// When it was last used, filled in where tokens are shown: it is not kept in the record.
+    #[serde(skip)]
+    pub last_used_at: Option<Timestamp>,
     /// The daemon it is bound to.
     pub daemon_id: Option<DaemonId>,
     /// What it is narrowed to, set when it was made and never changed; `None` sees all sessions.
@@ -107,6 +110,13 @@ pub struct Token {
     /// For a browser's token: the one it was made with. It opens nothing when that one does not.
     #[serde(default)]
     pub made_with: Option<TokenId>,
+}
+
+/// When a token was last used. It is kept beside the token's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUse {
+    /// When.
+    pub at: Timestamp,
 }
 
 impl Token {

@@ -250,6 +250,8 @@ impl Builder {
         let idempotency = self.idempotency;
         let mut jobs = self.jobs;
         jobs.push(("sweep answers", Box::pin(sweep(idempotency))));
+        let access = self.access;
+        jobs.push(("uses of tokens", Box::pin(access.clone().keep_uses())));
         jobs.push((
             "tidy",
             Box::pin(async move {
@@ -271,6 +273,7 @@ impl Builder {
             reporter,
             sockets: self.sockets,
             jobs,
+            access,
         })
     }
 }
@@ -287,6 +290,7 @@ pub struct Server {
     reporter: HealthReporter,
     sockets: Sockets,
     jobs: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    access: Access,
 }
 
 impl Server {
@@ -360,6 +364,7 @@ impl Server {
             }
         }
         jobs.shutdown().await;
+        self.access.write_uses().await;
     }
 }
 

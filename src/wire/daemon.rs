@@ -7,7 +7,7 @@ use super::field;
 use super::session::{capabilities_from_pb, capabilities_to_pb};
 use super::time::time_to_pb;
 use crate::base::Result;
-use crate::domain::daemon::{Directory, DirectoryEntry, Offer};
+use crate::domain::daemon::{Directory, DirectoryEntry, LinkChange, Offer};
 use crate::domain::{Daemon, Harness};
 use crate::wire::v1;
 
@@ -37,6 +37,16 @@ pub fn daemon_to_pb(daemon: &Daemon, living_sessions: u32, revision: u64) -> v1:
         created_at: Some(time_to_pb(daemon.created_at)),
         etag: field::etag_of(revision),
         link_epoch: daemon.link_epoch,
+        link_changes: daemon.link_changes.iter().map(link_change_to_pb).collect(),
+    }
+}
+
+fn link_change_to_pb(change: &LinkChange) -> v1::DaemonLinkChange {
+    v1::DaemonLinkChange {
+        at: Some(time_to_pb(change.at)),
+        attached: change.attached,
+        epoch: change.epoch,
+        reason: change.reason.clone(),
     }
 }
 

@@ -568,6 +568,7 @@ proptest! {
             created_at: g.time(),
             expires_at: g.opt(Gen::time),
             revoked_at: g.opt(Gen::time),
+            last_used_at: g.opt(Gen::time),
             daemon_id: g.opt(|g| DaemonId::from_bits(g.bits())),
             narrowing: g.opt(|g| Narrowing {
                 projects: vec![Project {
@@ -592,6 +593,7 @@ proptest! {
             boot_generation: g.u64(),
             draining: g.yes(),
             created_at: g.time(),
+            link_changes: Vec::new(),
         };
         let pb = sent(&daemon::daemon_to_pb(&record, 3, 4));
         prop_assert_eq!(&pb.etag, "4");

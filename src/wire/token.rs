@@ -18,6 +18,7 @@ pub fn token_to_pb(token: &Token) -> v1::Token {
         created_at: Some(time_to_pb(token.created_at)),
         expires_at: token.expires_at.map(time_to_pb),
         revoked_at: token.revoked_at.map(time_to_pb),
+        last_used_at: token.last_used_at.map(time_to_pb),
         daemon_id: token.daemon_id.map(|id| id.to_string()).unwrap_or_default(),
         kind: enums::token_kind_to_pb(token.kind).into(),
         narrowing: token.narrowing.as_ref().map(narrowing_to_pb),
@@ -87,6 +88,7 @@ pub fn token_from_pb(token: v1::Token) -> Result<Token> {
         created_at: required_time(token.created_at, "token.created_at")?,
         expires_at: time_from_pb(token.expires_at, "token.expires_at")?,
         revoked_at: time_from_pb(token.revoked_at, "token.revoked_at")?,
+        last_used_at: time_from_pb(token.last_used_at, "token.last_used_at")?,
         daemon_id: optional_id(&token.daemon_id, "token.daemon_id", DaemonId::parse)?,
         narrowing: token
             .narrowing

@@ -8,7 +8,7 @@ use baton::app::access::{ADMIN_TOKEN_FILE, Access, Caller};
 use baton::app::idempotency::{Begin, Idempotency, digest};
 use baton::base::clock::ManualClock;
 use baton::base::page::PageRequest;
-use baton::base::{Code, Secret, SharedClock, SystemClock, Timestamp};
+use baton::base::{Clock as _, Code, Secret, SharedClock, SystemClock, Timestamp};
 use baton::domain::Scope;
 use baton::server::layers::Need;
 use baton::server::layers::policy::RPCS;
@@ -448,6 +448,70 @@ async fn nobody_gives_more_than_they_have() {
         .await
         .unwrap();
     assert_eq!(page.items.len(), 2);
+}
+
+/// When a token was last used is known at once, kept over a restart, and costs a request no write.
+#[tokio::test]
+async fn the_last_use_of_a_token_is_shown_and_no_request_writes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (access, store, clock) = bare();
+    let (caller, _) = first_admin(&access, dir.path()).await;
+    let mut made = Vec::new();
+    for name in ["used", "idle"] {
+        let minted = access.create_token(&caller, name, Scope::Viewer, None, None);
+        made.push(minted.await.unwrap());
+    }
+    let [used, idle] = [made.remove(0), made.remove(0)];
+    let before = *store.watch_revision().borrow();
+    let mut last = Timestamp::EPOCH;
+    for _ in 0..1_000 {
+        clock.advance(Duration::from_millis(10));
+        last = clock.now();
+        access.authenticate(&used.secret).await.unwrap();
+    }
+    assert_eq!(
+        *store.watch_revision().borrow(),
+        before,
+        "a use was written"
+    );
+    let shown = |access: Access| async move {
+        let page = PageRequest::parse(0, "").unwrap();
+        let all = access.list_tokens(&page).await.unwrap().items;
+        let of = |name: &str| {
+            all.iter()
+                .find(|token| token.name == name)
+                .unwrap()
+                .last_used_at
+        };
+        (of("used"), of("idle"))
+    };
+    assert_eq!(shown(access.clone()).await, (Some(last), None));
+    // Whoever starts over the same store knows what was written and nothing else.
+    let restarted = || Access::new(store.clone(), clock.clone());
+    assert_eq!(shown(restarted()).await, (None, None));
+    access.write_uses().await;
+    assert_eq!(shown(restarted()).await, (Some(last), None));
+    // A page that begins after the first token has the uses of its own tokens.
+    let mut seen = Vec::new();
+    let mut page = PageRequest::parse(1, "").unwrap();
+    loop {
+        let found = restarted().list_tokens(&page).await.unwrap();
+        seen.extend(found.items.iter().map(|t| (t.name.clone(), t.last_used_at)));
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => break,
+        }
+    }
+    assert!(seen.contains(&("used".to_owned(), Some(last))), "{seen:?}");
+    assert!(seen.contains(&("idle".to_owned(), None)), "{seen:?}");
+    // An open stream uses its token as long as it is open, and what is revoked keeps its last use.
+    let caller = access.authenticate(&idle.secret).await.unwrap();
+    clock.advance(Duration::from_secs(60));
+    access.check(&caller).await.unwrap();
+    let at = clock.now();
+    clock.advance(Duration::from_secs(60));
+    let revoked = access.revoke(idle.token.id).await.unwrap();
+    assert_eq!(revoked.last_used_at, Some(at));
 }
 
 #[tokio::test]

@@ -30,11 +30,27 @@ async fn input_for_a_machine_that_is_away_waits_in_the_queue_and_is_a_persons_to
         (get().await.activity() == v1::Activity::AwaitingInput).then_some(())
     })
     .await;
+    let links = || async {
+        let daemons = client.list_daemons(v1::ListDaemonsRequest::default());
+        daemons.await.unwrap().daemons.remove(0).link_changes
+    };
+    let before = links().await;
+    assert!(before.last().is_some_and(|change| change.attached));
     baton.kill_daemon();
     eventually("the machine is away", || async {
         get().await.detached_since.is_some().then_some(())
     })
     .await;
+    // The machine's own record says since when, and why.
+    let changes = eventually("the loss is in the machine's record", || async {
+        let changes = links().await;
+        (changes.len() > before.len()).then_some(changes)
+    })
+    .await;
+    let lost = changes.last().unwrap();
+    assert!(!lost.attached);
+    assert_eq!(lost.epoch, before.last().unwrap().epoch);
+    assert_eq!(lost.reason, "the connection was lost");
 
     let mut ids = Vec::new();
     for text in ["say: second", "say: wrong", "say: third", "say: mistake"] {
@@ -147,4 +163,43 @@ async fn an_agent_without_a_daemon_is_ended_after_the_time_that_was_set() {
         format!("{:?}", ended.body).contains("no daemon came for 1 s"),
         "{ended:?}"
     );
+}
+
+/// The newest events are listed without knowing where the log ends: an upper bound beyond it is its end.
+#[tokio::test]
+async fn the_newest_events_are_listed_without_knowing_the_end() {
+    let baton = Baton::start().await;
+    let session = baton.session("demo", "say: first").await.id;
+    baton
+        .wait_for(&session, "the end of the turn", |body| {
+            matches!(body, EventBody::TurnEnded { .. })
+        })
+        .await;
+    let client = baton.client();
+    let newest = |before_seq: u64| {
+        let request = v1::ListEventsRequest {
+            session_id: session.clone(),
+            before_seq,
+            page_size: 3,
+            ..Default::default()
+        };
+        let answer = client.list_events(request);
+        async move {
+            let page = answer.await.unwrap();
+            let seqs = page
+                .events
+                .iter()
+                .map(|event| event.seq)
+                .collect::<Vec<_>>();
+            (page.head_seq, seqs)
+        }
+    };
+    eventually("the newest are listed", || async {
+        let (head, seqs) = newest(u64::MAX).await;
+        // The log may grow between two looks.
+        let same = newest(head + 1).await == (head, seqs.clone());
+        let ends = seqs == [head - 2, head - 1, head];
+        (same && ends && newest(head + 1_000).await == (head, seqs)).then_some(())
+    })
+    .await;
 }

@@ -10,9 +10,9 @@ import { Mark } from "./ui/mark";
 import { go, Link, usePlace } from "./ui/route";
 import { Inbox } from "./views/prompts/inbox";
 import { Sessions } from "./views/sessions";
+import SessionView from "./views/session/index";
 import { SignIn } from "./views/signin";
 
-const SessionView = lazy(() => import("./views/session/index"));
 const NewSession = lazy(() => import("./views/new"));
 const Machines = lazy(() => import("./views/machines"));
 const Access = lazy(() => import("./views/access"));

@@ -15,7 +15,8 @@ function range(from: number, to: number): Event[] {
 /** A server with a log of `head` events, from `first`. */
 function server(head: number, first = 1) {
   const asked: number[] = [];
-  const read = (_: string, after: number, count: number): Promise<Page> => {
+  const read = (_: string, place: number | "newest", count: number): Promise<Page> => {
+    const after = place === "newest" ? Math.max(0, head - count) : place;
     asked.push(after);
     const from = Math.max(after + 1, first);
     return Promise.resolve({ events: from > head ? [] : range(from, Math.min(head, after + count)), first, head, epoch: 7n });
@@ -47,6 +48,44 @@ test("pages and the stream fill the same segments, in any order", async () => {
   await vi.waitFor(() => expect(log.complete(2)).toBe(true));
   expect(seqs(log, 2)).toEqual(range(101, 120).map((event) => Number(event.seq)));
   expect(log.doubled).toBe(0);
+});
+
+test("the first read waits for no stream, and the stream goes on from it", async () => {
+  const { asked, read } = server(100_007);
+  const log = new SessionLog("s", read);
+  log.prime(0);
+  log.prime(0);
+  await vi.waitFor(() => expect(log.known).toBe(true));
+  expect(log.head).toBe(100_007);
+  expect(log.complete(2000) && log.complete(1999) && log.complete(1998)).toBe(true);
+  log.want([2000, 1999, 1998]);
+  expect(asked).toEqual([99_857]);
+  // What came between the two is loaded, not left out.
+  log.started(7n, 1, 100_009, true);
+  log.append([output(100_010)]);
+  expect(log.complete(2000)).toBe(false);
+  expect(seqs(log, 2000).at(-1)).toBe(100_010);
+});
+
+test("the first read of a link to an event is the stretch around it", async () => {
+  const { asked, read } = server(100_007);
+  const log = new SessionLog("s", read);
+  log.prime(50_001);
+  await vi.waitFor(() => expect(log.known).toBe(true));
+  expect(asked).toEqual([49_950]);
+  expect(log.event(50_001)).toBeDefined();
+  expect(log.complete(999) && log.complete(1000) && log.complete(1001)).toBe(true);
+});
+
+test("a first read that is older than what the stream told changes nothing", async () => {
+  let answer: (page: Page) => void = () => undefined;
+  const log = new SessionLog("s", () => new Promise((done) => (answer = done)));
+  log.prime(0);
+  log.started(8n, 1, 3, true);
+  answer({ events: range(1, 9), first: 1, head: 9, epoch: 7n });
+  await new Promise((done) => setTimeout(done));
+  expect(log.head).toBe(3);
+  expect(log.event(1)).toBeUndefined();
 });
 
 test("only what is looked at is loaded, and what is held is bounded", async () => {

@@ -110,6 +110,7 @@ impl Access {
             boot_generation: 0,
             draining: false,
             created_at: now,
+            link_changes: Vec::new(),
         };
         let name_key = records::daemon_name_key(name);
         let used = Token {

@@ -10,6 +10,7 @@ mod enroll;
 mod need;
 pub mod secret;
 mod sign_in;
+mod uses;
 mod validity;
 
 use std::collections::HashMap;
@@ -62,6 +63,7 @@ struct Inner {
     clock: SharedClock,
     recheck_every: Duration,
     cache: Mutex<Cache>,
+    uses: uses::Uses,
     /// Counts revocations; waking who watches.
     revocations: watch::Sender<u64>,
 }
@@ -96,6 +98,7 @@ impl Access {
                 clock,
                 recheck_every: every,
                 cache: Mutex::default(),
+                uses: uses::Uses::default(),
                 revocations: watch::Sender::new(0),
             }),
         }
@@ -115,6 +118,7 @@ impl Access {
         if !self.maker_opens(token.made_with).await? {
             return Err(not_valid());
         }
+        self.inner.uses.note(token.id, self.inner.clock.now());
         Ok(Caller::of(&token))
     }
 
@@ -125,6 +129,10 @@ impl Access {
             None => false,
         };
         if own && self.maker_opens(caller.made_with).await? {
+            // An open stream is a use too, however long it lasts.
+            self.inner
+                .uses
+                .note(caller.token_id, self.inner.clock.now());
             return Ok(());
         }
         Err(Error::new(
@@ -298,6 +306,7 @@ impl Access {
             created_at: now,
             expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
             revoked_at: None,
+            last_used_at: None,
             daemon_id,
             narrowing: None,
             used_nonce_sha256: None,
@@ -315,10 +324,10 @@ impl Access {
 
     /// One token's record.
     pub async fn token(&self, id: TokenId) -> Result<Token> {
-        records::get(self.inner.store.as_ref(), &records::token_key(id))
-            .await?
-            .map(|(token, _)| token)
-            .ok_or_else(|| Error::not_found("token", id))
+        let found =
+            records::get::<Token>(self.inner.store.as_ref(), &records::token_key(id)).await?;
+        let (token, _) = found.ok_or_else(|| Error::not_found("token", id))?;
+        self.with_use(token).await
     }
 
     /// Tokens, oldest first.
@@ -342,7 +351,7 @@ impl Access {
             .map(records::decode)
             .collect::<Result<Vec<_>>>()?;
         Ok(Page {
-            items,
+            items: self.with_uses(items, after).await?,
             next: shown
                 .last()
                 .filter(|_| more)
@@ -359,7 +368,7 @@ impl Access {
                     .ok_or_else(|| Error::not_found("token", id))?;
             // A used join token counts as revoked already, but may still repeat its answer.
             if token.revoked_at.is_some() && token.used_nonce_sha256.is_none() {
-                return Ok(token);
+                return self.with_use(token).await;
             }
             token.revoked_at.get_or_insert(self.inner.clock.now());
             token.used_nonce_sha256 = None;
@@ -375,7 +384,7 @@ impl Access {
                 Ok(_) => {
                     self.forget(id);
                     tracing::info!(token = %id, "token revoked");
-                    return Ok(token);
+                    return self.with_use(token).await;
                 }
                 Err(store::Error::Stale { .. }) => {}
                 Err(error) => return Err(failure::from_store(error)),

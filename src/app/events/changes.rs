@@ -446,6 +446,7 @@ mod tests {
                     boot_generation: 0,
                     draining: false,
                     created_at: Timestamp::EPOCH,
+                    link_changes: Vec::new(),
                 },
                 store::Expect::Any,
             )

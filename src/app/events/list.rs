@@ -72,7 +72,9 @@ impl App {
         // Without a lower bound, the newest events before an upper one are wanted.
         if page.after.is_none() && before_seq > 0 && after_seq == 0 && kinds.is_empty() {
             let oldest = head.first_seq.saturating_sub(1);
+            // Beyond the end there is nothing to count back from.
             after = before_seq
+                .min(head.last_seq.saturating_add(1))
                 .saturating_sub(1)
                 .saturating_sub(page.size as u64)
                 .max(oldest);

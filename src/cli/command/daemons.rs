@@ -17,6 +17,9 @@ use crate::wire::v1;
 /// The variable that a joining daemon reads its token from.
 pub const JOIN_TOKEN_VARIABLE: &str = "BATON_JOIN_TOKEN";
 
+/// Changes of a daemon's link that are shown.
+const LINK_CHANGES_SHOWN: usize = 6;
+
 /// `baton daemons`
 pub async fn run(global: &Global, out: &Out, args: DaemonsArgs) -> anyhow::Result<u8> {
     let client = connect(global).await?;
@@ -169,6 +172,19 @@ fn show(out: &Out, daemon: Option<v1::Daemon>) -> anyhow::Result<u8> {
         ];
         for harness in &daemon.harnesses {
             lines.push(harness_line(out, harness));
+        }
+        // The newest is what one looks for.
+        for change in daemon.link_changes.iter().rev().take(LINK_CHANGES_SHOWN) {
+            let at = time_from_pb(change.at, "at")
+                .ok()
+                .flatten()
+                .map(|at| at.to_string().chars().take(19).collect::<String>())
+                .unwrap_or_default();
+            lines.push(if change.attached {
+                format!("  {at} linked")
+            } else {
+                format!("  {at} away: {}", visible_line(&change.reason))
+            });
         }
         lines.join("\n")
     })?;

@@ -158,7 +158,7 @@ fn show(out: &Out, tokens: &[v1::Token]) -> anyhow::Result<()> {
             .flatten()
             .map(|time| time.to_string().chars().take(16).collect::<String>())
     };
-    let mut table = Table::new(&["ID", "SCOPE", "STATE", "MADE", "NAME", "SEES"]);
+    let mut table = Table::new(&["ID", "SCOPE", "STATE", "MADE", "USED", "NAME", "SEES"]);
     for token in tokens {
         let (tone, state) = match (time(token.revoked_at), time(token.expires_at)) {
             (Some(at), _) => (Tone::Bad, format!("revoked {at}")),
@@ -172,6 +172,10 @@ fn show(out: &Out, tokens: &[v1::Token]) -> anyhow::Result<()> {
             (Tone::Plain, scope.to_lowercase()),
             (tone, state),
             (Tone::Dim, time(token.created_at).unwrap_or_default()),
+            (
+                Tone::Dim,
+                time(token.last_used_at).unwrap_or_else(|| "never".to_owned()),
+            ),
             (Tone::Plain, token.name.clone()),
             (Tone::Dim, sees(token)),
         ]);

@@ -287,6 +287,12 @@ pub fn daemon(d: &v1::Daemon) -> Value {
         "living_sessions": d.living_sessions,
         "created_at": time(d.created_at),
         "link_epoch": number(d.link_epoch),
+        "link_changes": d.link_changes.iter().map(|change| json!({
+            "at": time(change.at),
+            "attached": change.attached,
+            "epoch": number(change.epoch),
+            "reason": text(&change.reason),
+        })).collect::<Vec<_>>(),
         "etag": d.etag,
     })
 }
@@ -308,6 +314,7 @@ pub fn token(t: &v1::Token) -> Value {
         "created_at": time(t.created_at),
         "expires_at": time(t.expires_at),
         "revoked_at": time(t.revoked_at),
+        "last_used_at": time(t.last_used_at),
         "daemon_id": text(&t.daemon_id),
         "kind": word!(TokenKind, t.kind, "TOKEN_KIND_"),
         "narrowing": t.narrowing.as_ref().map(|narrowing| json!({

@@ -152,6 +152,8 @@ test("hidden characters of a command are spelled out, and markup stays text", as
   const page = await open(id);
   const card = page.locator(".dock .prompt.pending");
   await card.getByText("U+202E").waitFor();
+  // In the title, which is made from the text, too.
+  await page.getByRole("heading", { level: 1 }).getByText("U+202E").waitFor();
   await card.getByText("U+200B").waitFor();
   await card.getByRole("note").waitFor();
   await page.getByRole("button", { name: "Deny…" }).click();
@@ -330,57 +332,6 @@ test("transcripts are searched, and a hit opens at its event", async () => {
   await page.locator(".find-count").getByText(/\d/).waitFor();
   await page.keyboard.press("Enter");
   await page.locator(".find-snippet mark").first().waitFor();
-  await page.close();
-});
-
-test("a long session opens at its end and at an event, scrolls without holes, and stays small", async () => {
-  const lines = Number(process.env.BATON_TEST_EVENTS ?? 12_000);
-  const id = await baton.cli("run", "--harness", "command", "--no-follow", "--cwd", baton.work, "--", "sh", "-c", `seq -f 'line number %.0f of a long log' ${lines}`);
-  await until("the log is written", async () => (await record(id)).lifecycle === "ended", 300_000);
-  const head = (await record(id)).head_seq;
-  const began = Date.now();
-  const page = await visitor.page(`/sessions/${id}`);
-  await page.getByText(`line number ${lines} of`).first().waitFor();
-  const first = Date.now() - began;
-  const heap = async () => (await (await visitor.context.newCDPSession(page)).send("Runtime.getHeapUsage")).usedSize / 1e6;
-  const before = await heap();
-  const box = page.getByRole("log", { name: "Transcript" });
-  let blank = 0;
-  const steps = 120;
-  for (let at = 0; at < steps; at += 1) {
-    await box.evaluate((element) => (element.scrollTop -= element.clientHeight * 0.9));
-    await page.waitForTimeout(30);
-    blank += await box.evaluate((element) => {
-      const { top, bottom } = element.getBoundingClientRect();
-      return [...element.querySelectorAll(".unloaded")].some((one) => {
-        const place = one.getBoundingClientRect();
-        return place.bottom > top + 5 && place.top < bottom - 5;
-      })
-        ? 1
-        : 0;
-    });
-  }
-  const middle = Math.floor(head / 2);
-  await page.goto(`${baton.url}/sessions/${id}#${middle}`);
-  await page.locator(".row.target").waitFor();
-  const inView = await page.locator(".row.target").evaluate((row) => {
-    const place = row.getBoundingClientRect();
-    return place.bottom > 0 && place.top < innerHeight;
-  });
-  assert.ok(inView, "the event of the link is in view");
-  await shot(page, "long-1280-light");
-  // The whole length, in great strides, as the scroll bar is dragged.
-  for (let at = 0; at <= 20; at += 1) {
-    await box.evaluate((element, part) => (element.scrollTop = element.scrollHeight * part), at / 20);
-    await page.waitForTimeout(40);
-  }
-  await page.evaluate(() => globalThis.gc?.());
-  const afterwards = await heap();
-  const nodes = await page.evaluate(() => document.querySelectorAll("*").length);
-  console.log(`${head} events: first content after ${first} ms (whole page load), ${blank} of ${steps} steps with a blank stretch, heap ${before.toFixed(1)} MB and then ${afterwards.toFixed(1)} MB, ${nodes} elements`);
-  assert.ok(nodes < 6_000, `${nodes} elements`);
-  assert.ok(afterwards < 120, `${afterwards} MB`);
-  assert.ok(blank <= steps / 10, `${blank} blank`);
   await page.close();
 });
 

@@ -75,8 +75,11 @@ async function end(child, signal) {
 }
 
 export class Baton {
-  static async start() {
+  /** `daemonArgs` and `daemonEnv` are for the daemon, beside what it is always started with. */
+  static async start({ daemonArgs = [], daemonEnv = {} } = {}) {
     const baton = new Baton();
+    baton.daemonArgs = daemonArgs;
+    baton.daemonEnv = daemonEnv;
     baton.program = process.env.BATON ?? "target/debug/baton";
     baton.home = mkdtempSync(join(tmpdir(), "baton-console-"));
     baton.work = join(baton.home, "work");
@@ -101,8 +104,8 @@ export class Baton {
     if (this.daemon) return;
     const [{ command }] = await this.json("daemons", "join");
     const [, secret] = /BATON_JOIN_TOKEN='?([^' ]+)/.exec(command);
-    const args = ["daemon", "--server", this.url, "--data-dir", join(this.home, "daemon"), "--name", "workbench", "--root", this.work, "--allow-commands", "--max-sessions", "64"];
-    this.daemon = await this.spawn("baton daemon", args, { BATON_JOIN_TOKEN: secret });
+    const args = ["daemon", "--server", this.url, "--data-dir", join(this.home, "daemon"), "--name", "workbench", "--root", this.work, "--allow-commands", "--max-sessions", "64", ...this.daemonArgs];
+    this.daemon = await this.spawn("baton daemon", args, { ...this.daemonEnv, BATON_JOIN_TOKEN: secret });
     await until("the daemon is linked", async () => (await this.json("daemons")).some((daemon) => daemon.attached));
   }
 
@@ -141,6 +144,14 @@ export class Baton {
   /** A session of the demo agent; gives its id. */
   async demo(text, ...args) {
     return this.cli("run", "--harness", "demo", "--no-follow", "--cwd", this.work, ...args, text);
+  }
+
+  async record(id) {
+    return (await this.json("ps", "-a")).find((session) => session.id === id);
+  }
+
+  async isIdle(id) {
+    await until("the agent is idle", async () => (await this.record(id)).activity === "awaiting_input");
   }
 
   async stop() {

@@ -10,6 +10,8 @@ export const SEGMENT = 50;
 const HELD_MAX = 120;
 /** Rough bytes of events that are held. */
 const BYTES_MAX = 24 * 1024 * 1024;
+/** Segments that are read first: what is looked at, and what is drawn beyond it. */
+const FIRST_READ = 3;
 /** Pages asked for at once. */
 const LOADS_MAX = 3;
 
@@ -20,8 +22,8 @@ export interface Page {
   epoch: bigint;
 }
 
-/** Reads a page: events after a seq, at most so many. Fewer come only if there are no more. */
-export type ReadPage = (sessionId: string, afterSeq: number, count: number) => Promise<Page>;
+/** Reads a page: events after a seq, or the newest there are, at most so many. Fewer come only if there are no more. */
+export type ReadPage = (sessionId: string, after: number | "newest", count: number) => Promise<Page>;
 
 export interface Segment {
   readonly index: number;
@@ -57,6 +59,7 @@ export class SessionLog extends Cell {
   private readonly readPage: ReadPage;
   private wanted: number[] = [];
   private loading = 0;
+  private priming = false;
   private clock = 0;
   private bytes = 0;
 
@@ -64,6 +67,32 @@ export class SessionLog extends Cell {
     super();
     this.sessionId = sessionId;
     this.readPage = readPage;
+  }
+
+  /**
+   * Reads what is looked at first, the end or the stretch around `at`, in one call that waits for nothing: not for
+   * the stream, and not for where the log ends.
+   */
+  prime(at: number): void {
+    if (this.known || this.priming) return;
+    this.priming = true;
+    const from = Math.max(0, Math.floor((at - 1) / SEGMENT) - 1) * SEGMENT;
+    this.readPage(this.sessionId, at > 0 ? from : "newest", FIRST_READ * SEGMENT)
+      .then(
+        (page) => {
+          // What the stream told meanwhile is newer.
+          if (this.known && page.epoch !== this.epoch) return;
+          this.epoch = page.epoch;
+          this.first = Math.max(this.first, page.first);
+          this.head = Math.max(this.head, page.head);
+          this.known = true;
+          for (const event of page.events) this.put(event);
+          this.changed();
+        },
+        // The stream, and what is wanted then, says what is wrong.
+        () => undefined,
+      )
+      .finally(() => (this.priming = false));
   }
 
   /** The stream said where it starts. */

@@ -4,6 +4,15 @@ import { Cell } from "./cell";
 export type Theme = "light" | "dark" | "system";
 export type Density = "comfortable" | "compact";
 
+/** Limits of a session, as they are typed; empty is the server's own. */
+export interface Bounds {
+  minutes: string;
+  idle: string;
+  turns: string;
+  usd: string;
+  suspend: boolean;
+}
+
 export interface Template {
   name: string;
   daemonId: string;
@@ -12,6 +21,10 @@ export interface Template {
   mode: number;
   cwd: string;
   input: string;
+  // Absent in what older versions kept.
+  labels?: string;
+  bounds?: Bounds;
+  environment?: string[];
 }
 
 interface Stored {

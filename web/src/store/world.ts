@@ -1,5 +1,5 @@
 // Everything this tab knows, put together.
-import { events, onSignedOut, requestId, streams } from "../api/transport";
+import { events, onSignedOut, requestId, sessions, streams } from "../api/transport";
 import { Auth } from "./auth";
 import { type Page, SessionLog } from "./log";
 import { Places } from "./places";
@@ -9,12 +9,16 @@ import { Watch } from "./watch";
 
 export { requestId };
 
-async function readPage(sessionId: string, afterSeq: number, count: number): Promise<Page> {
+/** Beyond every seq: the newest events are those before it. */
+const AFTER_ALL = 2n ** 63n - 1n;
+
+async function readPage(sessionId: string, after: number | "newest", count: number): Promise<Page> {
   const page: Page = { events: [], first: 1, head: 0, epoch: 0n };
   let pageToken = "";
   // A page has at most 2 MiB, so large events make it short.
   do {
-    const answer = await events.listEvents({ sessionId, afterSeq: BigInt(afterSeq), pageSize: count, pageToken });
+    const range = after === "newest" ? { beforeSeq: AFTER_ALL } : { afterSeq: BigInt(after) };
+    const answer = await events.listEvents({ sessionId, ...range, pageSize: count, pageToken });
     page.events.push(...answer.events);
     page.first = Number(answer.firstSeq);
     page.head = Number(answer.headSeq);
@@ -54,6 +58,26 @@ export function logOf(sessionId: string): SessionLog {
   return log;
 }
 
+const asked = new Map<string, Promise<void>>();
+
+/** Reads a session's record that the stream has not told of; who asks meanwhile waits for the same answer. */
+export function askSession(id: string): Promise<void> {
+  const running = asked.get(id);
+  if (running) return running;
+  const answer = sessions
+    .getSession({ sessionId: id })
+    .then((found) => records.putSession(found.session))
+    .finally(() => asked.delete(id));
+  asked.set(id, answer);
+  return answer;
+}
+
+/** The session that the address names, with the event that it is to be opened at; 0 is its end. */
+function addressed(): { id: string; at: number } | undefined {
+  const id = /^\/sessions\/([^/]+)$/.exec(location.pathname)?.[1];
+  return id === undefined || location.hash.includes("code=") ? undefined : { id, at: Number(/^#(\d+)$/.exec(location.hash)?.[1] ?? 0) };
+}
+
 /** How long a tab may be hidden before its stream is given back, in ms: a glance aside costs nothing. */
 const HIDE_AFTER_MS = 5_000;
 
@@ -83,5 +107,12 @@ export function begin(): void {
   watch.subscribe(() => {
     if (watch.phase.kind === "signed-out") auth.lost();
   });
+  // What the address asks for is read beside the question who is signed in, not after it.
+  const open = addressed();
+  if (open) {
+    logOf(open.id).prime(open.at);
+    // Whoever shows it asks again if this fails.
+    askSession(open.id).catch(() => undefined);
+  }
   void auth.start();
 }

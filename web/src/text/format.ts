@@ -4,7 +4,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { TokenScope } from "../gen/baton/v1/access_pb";
 import type { Actor, Usage } from "../gen/baton/v1/common_pb";
 import { PermissionMode } from "../gen/baton/v1/common_pb";
-import { Activity, EndReason, Lifecycle, type Session } from "../gen/baton/v1/session_pb";
+import { Activity, EndReason, type HarnessCapabilities, Lifecycle, type Session } from "../gen/baton/v1/session_pb";
 
 export function ms(time: Timestamp | undefined): number {
   return time ? Number(time.seconds) * 1000 + Math.floor(time.nanos / 1e6) : 0;
@@ -148,6 +148,23 @@ export function word(session: Session): string {
 
 export function living(session: Session): boolean {
   return session.lifecycle !== Lifecycle.ENDED;
+}
+
+/** What a harness can do beyond taking texts, in words. */
+export function abilities(can: HarnessCapabilities | undefined): string {
+  if (!can) return "";
+  const words: [boolean, string][] = [
+    [can.permission, "permissions"],
+    [can.question, "questions"],
+    [can.plan, "plans"],
+    [can.interrupt, "interrupt"],
+    [can.steer, "steer"],
+    [can.resume, "resume"],
+    [can.fork, "branch off"],
+    [can.modelSwitch, "model switch"],
+    [can.modeSwitch, "mode switch"],
+  ];
+  return words.flatMap(([on, word]) => (on ? [word] : [])).join(", ");
 }
 
 /** A path with the end kept, which says more. */

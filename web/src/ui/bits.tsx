@@ -26,8 +26,7 @@ export function Ago({ at, prefix }: { at: number; prefix?: string }) {
   const text = ago(at, Math.max(clock.now, Date.now()));
   return (
     <time dateTime={new Date(at).toISOString()} title={moment(at)}>
-      {prefix}
-      {text}
+      {prefix === "for " && text === "now" ? "just now" : `${prefix ?? ""}${text}`}
     </time>
   );
 }

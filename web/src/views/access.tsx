@@ -3,10 +3,10 @@ import { useEffect, useState } from "react";
 import { encode } from "uqr";
 
 import { access as api } from "../api/transport";
-import { type Token, TokenScope } from "../gen/baton/v1/access_pb";
+import { type Narrowing, type Token, TokenKind, TokenScope } from "../gen/baton/v1/access_pb";
 import { useCell } from "../store/cell";
 import { auth, records } from "../store/world";
-import { moment, ms, SCOPES } from "../text/format";
+import { moment, ms, SCOPES, short } from "../text/format";
 import { Ago, Badge, Button, CopyButton, Dialog, Empty, Failure, Field, Loading, useAction } from "../ui/bits";
 
 async function tokens(): Promise<Token[]> {
@@ -71,7 +71,7 @@ export default function Access() {
       {failure !== undefined && <Failure thrown={failure} retry={again} />}
       {!list && failure === undefined && <Loading what="tokens" />}
       {list && (
-        <ul className="lines-list tokens">
+        <ul className="lines-list tokens" aria-label="Tokens">
           {shown.map((token) => (
             <Line key={token.id} token={token} again={again} />
           ))}
@@ -92,12 +92,13 @@ function Line({ token, again }: { token: Token; again: () => void }) {
     <li className={live(token) ? "" : "off"}>
       <Badge tone={token.scope === TokenScope.ADMIN ? "work" : ""}>{SCOPES[token.scope]}</Badge>
       <b className="clip">{token.name || daemon || token.id}</b>
-      {mine && <Badge tone="good">this browser</Badge>}
+      {mine ? <Badge tone="good">this browser</Badge> : token.kind === TokenKind.BROWSER && <Badge>browser</Badge>}
       <span className="dim">
-        <Ago at={ms(token.createdAt)} prefix="made " />
+        <Used token={token} /> · <Ago at={ms(token.createdAt)} prefix="made " />
         {token.revokedAt ? <> · revoked <Ago at={ms(token.revokedAt)} /></> : token.expiresAt ? <> · until {moment(ms(token.expiresAt))}</> : null}
       </span>
       <span className="spacer" />
+      {token.narrowing && <Sees narrowing={token.narrowing} />}
       {live(token) && <Button small kind="quiet" busy={busy} onClick={() => setAsking(true)}>Revoke…</Button>}
       {asking && (
         <Dialog title={`Revoke ${token.name || SCOPES[token.scope]}?`} close={() => setAsking(false)}>
@@ -121,6 +122,34 @@ function Line({ token, again }: { token: Token; again: () => void }) {
         </Dialog>
       )}
     </li>
+  );
+}
+
+/** What was not used for this long may be forgotten by its owner, in ms. */
+const STALE_MS = 30 * 86_400_000;
+
+function Used({ token }: { token: Token }) {
+  const at = ms(token.lastUsedAt);
+  if (at === 0) return <span>no use known</span>;
+  return <span className={live(token) && Date.now() - at > STALE_MS ? "warn" : undefined}><Ago at={at} prefix="used " /></span>;
+}
+
+/** What a narrowed token sees. */
+function Sees({ narrowing }: { narrowing: Narrowing }) {
+  return (
+    <ul className="sees" aria-label="sees only">
+      {narrowing.projects.map((project) => (
+        <li key={`${project.daemonId}:${project.directory}`}>
+          <Badge title="sees only sessions beneath this directory">
+            {project.daemonId && `${records.daemons.get(project.daemonId)?.name ?? short(project.daemonId)}: `}
+            <span className="path">{project.directory}</span>
+          </Badge>
+        </li>
+      ))}
+      {narrowing.sessionIds.map((id) => (
+        <li key={id}><Badge title="sees only this session and what continues it">session {records.sessions.get(id)?.title || short(id)}</Badge></li>
+      ))}
+    </ul>
   );
 }
 
@@ -191,6 +220,8 @@ function Make({ close }: { close: () => void }) {
   const [name, setName] = useState("");
   const [scope, setScope] = useState(TokenScope.OPERATOR);
   const [days, setDays] = useState(30);
+  const [projects, setProjects] = useState("");
+  const directories = projects.split("\n").map((line) => line.trim()).filter(Boolean);
   const [secret, setSecret] = useState("");
   const [busy, run] = useAction();
   return (
@@ -200,7 +231,8 @@ function Make({ close }: { close: () => void }) {
           onSubmit={(event) => {
             event.preventDefault();
             const ttl = days === 0 ? undefined : { seconds: BigInt(days * 86_400), nanos: 0 };
-            run(async () => setSecret((await api.createToken({ name, scope, ttl })).secret));
+            const narrowing = directories.length > 0 && scope !== TokenScope.ADMIN ? { projects: directories.map((directory) => ({ directory })) } : undefined;
+            run(async () => setSecret((await api.createToken({ name, scope, ttl, narrowing })).secret));
           }}
         >
           <Field label="Name">{(id) => <input id={id} autoFocus required maxLength={100} value={name} onChange={(event) => setName(event.target.value)} />}</Field>
@@ -222,6 +254,11 @@ function Make({ close }: { close: () => void }) {
               </select>
             )}
           </Field>
+          {scope !== TokenScope.ADMIN && (
+            <Field label="Only sessions beneath" hint="Absolute directories, one a line. Empty: it sees all sessions.">
+              {(id) => <textarea id={id} className="mono" rows={2} value={projects} onChange={(event) => setProjects(event.target.value)} />}
+            </Field>
+          )}
           <div className="buttons"><Button submit kind="primary" busy={busy}>Make it</Button></div>
         </form>
       ) : (

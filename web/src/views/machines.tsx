@@ -1,18 +1,30 @@
 // The machines that run agents.
-import { useState } from "react";
+import { useEffect, useState } from "react";
 
-import { access, daemons as api } from "../api/transport";
+import { access, daemons as api, system } from "../api/transport";
 import { type Daemon, LoginState } from "../gen/baton/v1/daemon_pb";
 import { Lifecycle } from "../gen/baton/v1/session_pb";
 import { useCell } from "../store/cell";
 import { auth, records } from "../store/world";
-import { living, MODE, moment, ms } from "../text/format";
+import { Visible } from "../text/hidden";
+import { abilities, living, MODE, moment, ms, span } from "../text/format";
 import { Ago, Badge, Button, CopyButton, Dialog, Dot, Empty, Field, Loading, useAction } from "../ui/bits";
 import { Link } from "../ui/route";
 import { State } from "./facts";
 
+/** The server's version, to compare with the machines'; empty until it is known. */
+function useServerVersion(): string {
+  const [version, setVersion] = useState("");
+  useEffect(() => {
+    // Without it nothing is compared.
+    system.getServerInfo({}).then((info) => setVersion(info.version), () => undefined);
+  }, []);
+  return version;
+}
+
 export default function Machines() {
   useCell(records);
+  const server = useServerVersion();
   const [adding, setAdding] = useState(false);
   const all = [...records.daemons.values()].sort((a, b) => Number(b.attached) - Number(a.attached) || a.name.localeCompare(b.name));
   return (
@@ -29,7 +41,7 @@ export default function Machines() {
       ) : (
         <ul className="machine-list">
           {all.map((daemon) => (
-            <Machine key={daemon.id} daemon={daemon} />
+            <Machine key={daemon.id} daemon={daemon} server={server} />
           ))}
         </ul>
       )}
@@ -38,7 +50,7 @@ export default function Machines() {
   );
 }
 
-function Machine({ daemon }: { daemon: Daemon }) {
+function Machine({ daemon, server }: { daemon: Daemon; server: string }) {
   const [busy, run] = useAction();
   const [removing, setRemoving] = useState(false);
   const mine = [...records.sessions.values()].filter((session) => session.daemonId === daemon.id && living(session));
@@ -63,7 +75,10 @@ function Machine({ daemon }: { daemon: Daemon }) {
       <p className="dim machine-facts">
         <span>{daemon.hostname}</span>
         <span>{daemon.platform}</span>
-        <span>baton {daemon.version}</span>
+        <span>
+          baton {daemon.version}
+          {server !== "" && daemon.version !== "" && daemon.version !== server && <b className="warn"> (the server has {server})</b>}
+        </span>
         <span>{daemon.livingSessions} of {daemon.maxSessions} sessions</span>
         <span title="Each link since it joined has a number.">link no. {String(daemon.linkEpoch)}</span>
         <span title={moment(ms(daemon.createdAt))}>joined <Ago at={ms(daemon.createdAt)} /></span>
@@ -76,18 +91,21 @@ function Machine({ daemon }: { daemon: Daemon }) {
             <b>{harness.name}</b> <span className="dim">{harness.version}</span>
             {harness.login === LoginState.SIGNED_OUT && <Badge tone="warn">not signed in</Badge>}
             {!harness.available && <span className="dim"> {harness.unavailableReason || "not available"}</span>}
+            {harness.available && <span className="dim">{abilities(harness.capabilities)}</span>}
           </li>
         ))}
       </ul>
       <p className="dim">
         Runs beneath {daemon.roots.length === 0 ? "no directory: name one with --root" : daemon.roots.map((root) => <code key={root}>{root} </code>)}
         {labels.length > 0 && <> · labels {labels.map(([key, value]) => `${key}=${value}`).join(", ")}</>}
+        {daemon.envNames.length > 0 && <> · may pass on {daemon.envNames.join(", ")}</>}
       </p>
+      <Links daemon={daemon} />
       {mine.length > 0 && (
         <ul className="machine-sessions">
           {mine.slice(0, 10).map((session) => (
             <li key={session.id}>
-              <Link to={`/sessions/${session.id}`}>{session.title || session.id}</Link> <State session={session} />
+              <Link to={`/sessions/${session.id}`}><Visible text={session.title || session.id} /></Link> <State session={session} />
             </li>
           ))}
           {mine.length > 10 && <li className="dim">and {mine.length - 10} more</li>}
@@ -117,6 +135,42 @@ function Machine({ daemon }: { daemon: Daemon }) {
         </Dialog>
       )}
     </li>
+  );
+}
+
+/** When its link came and went. */
+function Links({ daemon }: { daemon: Daemon }) {
+  const changes = daemon.linkChanges;
+  if (changes.length === 0) return null;
+  const lost = changes.findLast((change) => !change.attached);
+  return (
+    <details className="links">
+      <summary>
+        Link history{" "}
+        <span className="dim">
+          {lost ? <>last lost <Ago at={ms(lost.at)} />{lost.reason && <>: <Visible text={lost.reason} /></>}</> : "not lost since it is remembered"}
+        </span>
+      </summary>
+      <ol>
+        {changes
+          .map((change, at) => {
+            const next = changes[at + 1];
+            return (
+              <li key={`${change.epoch}/${String(change.attached)}/${ms(change.at)}`}>
+                <Dot tone={change.attached ? "good" : "bad"} />
+                <time dateTime={new Date(ms(change.at)).toISOString()}>{moment(ms(change.at))}</time>
+                <b>{change.attached ? "linked" : "away"}</b>
+                <span className="dim">
+                  {next ? `for ${span(ms(next.at) - ms(change.at))}` : <Ago at={ms(change.at)} prefix="for " />}
+                  {change.attached ? `, link no. ${String(change.epoch)}` : ""}
+                  {change.reason && <>: <Visible text={change.reason} /></>}
+                </span>
+              </li>
+            );
+          })
+          .reverse()}
+      </ol>
+    </details>
   );
 }
 

@@ -5,11 +5,11 @@ import { daemons as daemonApi, sessions as api } from "../api/transport";
 import { problem } from "../api/problem";
 import { PermissionMode } from "../gen/baton/v1/common_pb";
 import { type Daemon, type DirectoryEntry, type Harness, LoginState } from "../gen/baton/v1/daemon_pb";
-import { SessionMode } from "../gen/baton/v1/session_pb";
+import { LimitAction, SessionMode } from "../gen/baton/v1/session_pb";
 import { useCell } from "../store/cell";
-import { settings, type Template } from "../store/settings";
+import { type Bounds, settings, type Template } from "../store/settings";
 import { auth, records, requestId } from "../store/world";
-import { MODE, MODES, ms } from "../text/format";
+import { MODE, MODES, ms, tail } from "../text/format";
 import { Badge, Button, Dialog, Empty, Field, Loading, toast } from "../ui/bits";
 import { Icon } from "../ui/icons";
 import { go, Link } from "../ui/route";
@@ -74,17 +74,23 @@ function Form({ machines }: { machines: Daemon[] }) {
   const [input, setInput] = useState("");
   const [title, setTitle] = useState("");
   const [oneShot, setOneShot] = useState(false);
+  const [labels, setLabels] = useState("");
+  const [bounds, setBounds] = useState<Bounds>(UNBOUND);
+  const [environment, setEnvironment] = useState<readonly string[]>([]);
   const [picking, setPicking] = useState(false);
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState("");
   const [request, setRequest] = useState(requestId);
   const models = useId();
+  const recent = recentDirectories(daemonId).slice(0, 4);
   const command = harnessName === "command";
   const most = daemon?.maxPermissionMode ?? PermissionMode.UNSPECIFIED;
 
   const choose = (id: string) => {
     setDaemonId(id);
     setCwd(last(id));
+    // Another machine has other names.
+    setEnvironment([]);
     const offered = records.daemons.get(id)?.harnesses ?? [];
     if (!offered.some((one) => one.name === harnessName && one.available)) setHarnessName(offered.find((one) => one.available)?.name ?? "");
   };
@@ -95,9 +101,13 @@ function Form({ machines }: { machines: Daemon[] }) {
     setMode(template.mode);
     setCwd(template.cwd);
     setInput(template.input);
+    setLabels(template.labels ?? "");
+    setBounds({ ...UNBOUND, ...template.bounds });
+    const offered = records.daemons.get(template.daemonId)?.envNames ?? [];
+    setEnvironment((template.environment ?? []).filter((name) => offered.includes(name)));
   };
   const save = (name: string) => {
-    const template = { name, daemonId, harness: harnessName, model, mode, cwd, input };
+    const template = { name, daemonId, harness: harnessName, model, mode, cwd, input, labels, bounds, environment: [...environment] };
     settings.set({ templates: [...settings.value.templates.filter((other) => other.name !== name), template].slice(-20) });
     toast(`Template “${name}” is kept in this browser.`);
   };
@@ -119,6 +129,9 @@ function Form({ machines }: { machines: Daemon[] }) {
         oneShot,
         daemonId,
         title,
+        labels: labelsOf(labels),
+        limits: limitsOf(bounds),
+        envNames: [...environment],
       })
       .then(
         (answer) => {
@@ -185,6 +198,13 @@ function Form({ machines }: { machines: Daemon[] }) {
           </div>
         )}
       </Field>
+      {recent.length > 1 && (
+        <ul className="recent" aria-label="Recent directories">
+          {recent.map((path) => (
+            <li key={path}><Button small kind="quiet" icon="folder" pressed={path === cwd} title={path} onClick={() => setCwd(path)}>{tail(path)}</Button></li>
+          ))}
+        </ul>
+      )}
       {!command && (
         <div className="columns">
           <Field label="Model">
@@ -213,10 +233,43 @@ function Form({ machines }: { machines: Daemon[] }) {
         </div>
       )}
       <details>
-        <summary>More</summary>
+        <summary>Title, labels, limits, environment</summary>
         <Field label="Title" hint="Empty: made from the text.">
           {(id) => <input id={id} value={title} maxLength={200} onChange={(event) => setTitle(event.target.value)} />}
         </Field>
+        <Field label="Labels" hint="NAME=VALUE, separated by spaces or commas.">
+          {(id) => <input id={id} className="mono" value={labels} placeholder="team=web ticket=42" onChange={(event) => setLabels(event.target.value)} />}
+        </Field>
+        <fieldset className="limits">
+          <legend>Limits</legend>
+          <Bound says="minutes in all" value={bounds.minutes} set={(minutes) => setBounds({ ...bounds, minutes })} />
+          <Bound says="minutes idle" value={bounds.idle} set={(idle) => setBounds({ ...bounds, idle })} />
+          <Bound says="turns" value={bounds.turns} set={(turns) => setBounds({ ...bounds, turns })} />
+          <Bound says="US dollars" value={bounds.usd} step="0.01" set={(usd) => setBounds({ ...bounds, usd })} />
+          <label className="bound">
+            <span>then</span>
+            <select value={bounds.suspend ? "suspend" : "end"} onChange={(event) => setBounds({ ...bounds, suspend: event.target.value === "suspend" })}>
+              <option value="end">end it</option>
+              <option value="suspend">suspend it</option>
+            </select>
+          </label>
+          <p className="hint">Empty: the server&apos;s own.</p>
+        </fieldset>
+        {daemon && daemon.envNames.length > 0 && (
+          <fieldset className="environment">
+            <legend>Variables of the machine that it may see</legend>
+            {daemon.envNames.map((name) => (
+              <label key={name} className="check">
+                <input
+                  type="checkbox"
+                  checked={environment.includes(name)}
+                  onChange={(event) => setEnvironment(event.target.checked ? [...environment, name] : environment.filter((other) => other !== name))}
+                />{" "}
+                <code>{name}</code>
+              </label>
+            ))}
+          </fieldset>
+        )}
         <label className="check"><input type="checkbox" checked={oneShot} onChange={(event) => setOneShot(event.target.checked)} /> End after the first turn</label>
       </details>
       {failure && <p className="bad" role="alert">{failure}</p>}
@@ -227,6 +280,36 @@ function Form({ machines }: { machines: Daemon[] }) {
       {picking && daemon && <Picker daemon={daemon} start={cwd} pick={(path) => (setCwd(path), setPicking(false))} close={() => setPicking(false)} />}
     </form>
   );
+}
+
+function Bound({ says, value, set, step = "1" }: { says: string; value: string; set: (value: string) => void; step?: string }) {
+  return (
+    <label className="bound">
+      <span>{says}</span>
+      <input type="number" inputMode="decimal" min={step} step={step} value={value} onChange={(event) => set(event.target.value)} />
+    </label>
+  );
+}
+
+const UNBOUND: Bounds = { minutes: "", idle: "", turns: "", usd: "", suspend: false };
+
+/** `a=b c=d` as labels; a word without a value has an empty one. */
+export function labelsOf(text: string): Record<string, string> {
+  const words = text.split(/[\s,]+/).filter(Boolean);
+  return Object.fromEntries(words.map((word): [string, string] => {
+    const at = word.indexOf("=");
+    return at < 0 ? [word, ""] : [word.slice(0, at), word.slice(at + 1)];
+  }));
+}
+
+/** Limits as the server takes them; undefined if there are none. */
+export function limitsOf(bounds: Bounds): { runtime?: { seconds: bigint; nanos: number }; idle?: { seconds: bigint; nanos: number }; turns: number; costMicroUsd: bigint; action: LimitAction } | undefined {
+  const minutes = (text: string) => (Number(text) > 0 ? { seconds: BigInt(Math.round(Number(text) * 60)), nanos: 0 } : undefined);
+  const [runtime, idle] = [minutes(bounds.minutes), minutes(bounds.idle)];
+  const turns = Math.max(0, Math.round(Number(bounds.turns)));
+  const costMicroUsd = BigInt(Math.max(0, Math.round(Number(bounds.usd) * 1e6)));
+  if (!runtime && !idle && turns === 0 && costMicroUsd === 0n) return undefined;
+  return { ...(runtime && { runtime }), ...(idle && { idle }), turns, costMicroUsd, action: bounds.suspend ? LimitAction.SUSPEND : LimitAction.END };
 }
 
 function HarnessChoice({ harness, chosen, choose }: { harness: Harness; chosen: boolean; choose: () => void }) {

@@ -7,6 +7,7 @@ import type { SearchHit } from "../gen/baton/v1/event_pb";
 import type { Session } from "../gen/baton/v1/session_pb";
 import { useCell } from "../store/cell";
 import { auth, records } from "../store/world";
+import { Visible } from "../text/hidden";
 import { cost, living, ms, short, tail } from "../text/format";
 import { Ago, Button, Empty, Loading } from "../ui/bits";
 import { go, Link } from "../ui/route";
@@ -125,7 +126,7 @@ function Line({ session }: { session: Session }) {
   return (
     <li>
       <Link to={`/sessions/${session.id}`} className="session-line">
-        <span className="line-title">{session.title || short(session.id)}</span>
+        <span className="line-title"><Visible text={session.title || short(session.id)} /></span>
         <span className="line-state"><State session={session} /> <Detached session={session} /></span>
         <span className="line-where dim">
           <span>{session.harness}</span>

@@ -7,16 +7,23 @@ import { useCell } from "../store/cell";
 import { type Density, settings, type Theme } from "../store/settings";
 import { auth, watch } from "../store/world";
 import { moment, ms, SCOPES, span } from "../text/format";
-import { Button, complain, Failure, Field } from "../ui/bits";
+import { Button, complain, Failure, Field, Loading } from "../ui/bits";
 
 export default function Settings() {
   useCell(settings);
   useCell(auth);
   const [info, setInfo] = useState<GetServerInfoResponse>();
   const [failure, setFailure] = useState<unknown>();
-  useEffect(() => {
-    system.getServerInfo({}).then(setInfo, setFailure);
-  }, []);
+  const ask = () => {
+    system.getServerInfo({}).then(
+      (answer) => {
+        setInfo(answer);
+        setFailure(undefined);
+      },
+      (thrown: unknown) => setFailure(thrown),
+    );
+  };
+  useEffect(ask, []);
   const { theme, density, notify } = settings.value;
   const caller = auth.state.kind === "in" ? auth.state.caller : undefined;
   const possible = "Notification" in self && isSecureContext;
@@ -59,7 +66,8 @@ export default function Settings() {
       </section>
       <section>
         <h2>Server</h2>
-        {failure !== undefined && <Failure thrown={failure} />}
+        {failure !== undefined && <Failure thrown={failure} retry={ask} />}
+        {!info && failure === undefined && <Loading what="what the server says" />}
         {info && (
           <dl className="facts">
             <div><dt>version</dt><dd>{info.version}</dd></div>

@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+/// The largest picture that is shown.
+const PICTURE_BYTES_MAX: u64 = 5 * 1024 * 1024;
 /// The largest file that is edited instead of written anew.
 const EDIT_BYTES_MAX: u64 = 64 * 1024;
 
@@ -56,6 +60,32 @@ pub fn apply(cwd: &Path, tool: &str, input: &Value) -> Result<String, String> {
     })
 }
 
+/// The picture that a `Read` names, as a block of a tool's result, or why it cannot be shown.
+pub fn picture(cwd: &Path, input: &Value) -> Result<Value, String> {
+    let named = input["file_path"].as_str().ok_or("file_path is missing")?;
+    let problem = |problem: std::io::Error| format!("{named}: {problem}");
+    let root = cwd.canonicalize().map_err(problem)?;
+    let path = Path::new(named).canonicalize().map_err(problem)?;
+    if !path.starts_with(root) {
+        return Err(format!("{named} is not beneath the working directory"));
+    }
+    let media_type = match path.extension().and_then(|end| end.to_str()) {
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("gif") => "image/gif",
+        Some("webp") => "image/webp",
+        _ => return Err(format!("{named} is no picture: png, jpg, gif and webp are")),
+    };
+    if fs::metadata(&path).map_err(problem)?.len() > PICTURE_BYTES_MAX {
+        return Err(format!("{named} is larger than 5 MiB"));
+    }
+    let data = STANDARD.encode(fs::read(&path).map_err(problem)?);
+    Ok(json!({
+        "type": "image",
+        "source": { "type": "base64", "media_type": media_type, "data": data },
+    }))
+}
+
 /// The way from `cwd` to `path`, if it leads straight down.
 fn inside<'a>(cwd: &Path, path: &'a Path) -> Option<&'a Path> {
     let relative = path.strip_prefix(cwd).ok()?;
@@ -100,6 +130,25 @@ fn beneath(cwd: &Path, named: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_is_shown_from_beneath_the_directory_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cwd = folder.path().join("cwd");
+        fs::create_dir(&cwd).expect("a folder");
+        for place in [cwd.join("a.png"), folder.path().join("b.png")] {
+            fs::write(place, [1, 2, 3]).expect("a file");
+        }
+        let shown = |file: &str| picture(&cwd, &json!({ "file_path": cwd.join(file) }));
+        let block = shown("a.png").expect("a picture");
+        assert_eq!(block["source"]["media_type"], "image/png");
+        assert_eq!(block["source"]["data"], "AQID");
+        for wrong in ["../b.png", "none.png", "."] {
+            assert!(shown(wrong).is_err(), "{wrong}");
+        }
+        fs::write(cwd.join("a.txt"), "text").expect("a file");
+        assert!(shown("a.txt").is_err());
+    }
 
     #[test]
     fn a_file_is_written_then_edited() {

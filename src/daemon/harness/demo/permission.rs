@@ -195,6 +195,8 @@ impl Permissions {
             };
         }
         match (self.mode.as_str(), tool) {
+            // Neither changes anything.
+            (_, "TodoWrite" | "Read") => Ruling::Allowed,
             ("bypassPermissions", _) | ("acceptEdits", "Write" | "Edit") => Ruling::Allowed,
             ("dontAsk", _) => Ruling::Refused(format!(
                 "Permission to use {tool} has been denied because nothing is asked in this mode."

@@ -87,6 +87,10 @@ pub enum Call {
     Ask(Value),
     /// Propose a plan.
     Plan(String),
+    /// Say what is to be done and how far it is: the tool's input.
+    Todo(Value),
+    /// Look at a picture beneath the working directory.
+    Show(String),
 }
 
 /// Reads the directives of a message; a message without any is answered with an explanation.
@@ -119,6 +123,7 @@ pub const EXPLANATION: &[&str] = &[
     "`say: TEXT`, `think: TEXT`, `stream: N MS`, `big: BYTES` and `recall:` talk; ",
     "`run: COMMAND`, `write: FILE TEXT`, `ask: Question?|option|option ;; Second?*|a|b`, `plan: TEXT` ",
     "and `parallel: COMMAND ;; COMMAND` ask you first; ",
+    "`todo: x done|> at work|open` lists what is to be done, `show: FILE` looks at a picture; ",
     "`background: MS TEXT` comes back later; ",
     "`limit: SECONDS`, `error: STATUS`, `crash: CODE`, `hang:`, `stderr: TEXT`, `odd:` and `cost: USD` ",
     "are for trying out what goes wrong.",
@@ -131,7 +136,7 @@ fn directive(line: &str) -> Option<Directive> {
         "say" => Some(Directive::Say(rest.to_owned())),
         "think" => Some(Directive::Think(rest.to_owned())),
         "stream" | "slow" => stream(rest),
-        "run" | "write" | "ask" | "plan" => {
+        "run" | "write" | "ask" | "plan" | "todo" | "show" => {
             call(word, rest).map(|call| Directive::Tools(vec![call]))
         }
         "parallel" => parallel(rest),
@@ -199,6 +204,8 @@ fn call(word: &str, rest: &str) -> Option<Call> {
         }
         "ask" => questions(rest).map(Call::Ask),
         "plan" => Some(Call::Plan(rest.to_owned())),
+        "todo" => todo(rest).map(Call::Todo),
+        "show" if !rest.is_empty() => Some(Call::Show(rest.to_owned())),
         _ => None,
     }
 }
@@ -215,6 +222,26 @@ fn parallel(rest: &str) -> Option<Directive> {
         })
         .collect::<Option<Vec<_>>>()?;
     Some(Directive::Tools(calls))
+}
+
+/// `x done|> at work|open`.
+fn todo(text: &str) -> Option<Value> {
+    let todos = text
+        .split('|')
+        .map(str::trim)
+        .map(|item| {
+            let (status, content) = if let Some(rest) = item.strip_prefix("x ") {
+                ("completed", rest.trim())
+            } else if let Some(rest) = item.strip_prefix("> ") {
+                ("in_progress", rest.trim())
+            } else {
+                ("pending", item)
+            };
+            (!content.is_empty())
+                .then(|| json!({ "content": content, "status": status, "activeForm": content }))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(json!({ "todos": todos }))
 }
 
 /// `Question?|option|option ;; Second?*|a|b`, where `*` allows several answers.
@@ -289,6 +316,22 @@ mod tests {
         assert_eq!(input["questions"][1]["question"], "Which sizes?");
         assert_eq!(input["questions"][1]["multiSelect"], true);
         assert_eq!(input["questions"][1]["options"][1]["label"], "L");
+    }
+
+    #[test]
+    fn what_is_to_be_done_has_states() {
+        let Some(input) = todo("x read|> write it|test") else {
+            panic!("not read");
+        };
+        let states: Vec<_> = (0..3)
+            .map(|at| input["todos"][at]["status"].as_str())
+            .collect();
+        assert_eq!(
+            states,
+            [Some("completed"), Some("in_progress"), Some("pending")]
+        );
+        assert_eq!(input["todos"][1]["content"], "write it");
+        assert_eq!(todo("a||b"), None);
     }
 
     #[test]

@@ -37,6 +37,8 @@ impl OpenCall {
 /// What a tool reports.
 struct Report {
     text: String,
+    /// Shown instead of the text, for who can see.
+    picture: Option<Value>,
     is_error: bool,
     structured: Value,
 }
@@ -45,6 +47,7 @@ impl Report {
     fn of(text: impl Into<String>, structured: Value) -> Report {
         Report {
             text: text.into(),
+            picture: None,
             is_error: false,
             structured,
         }
@@ -54,6 +57,7 @@ impl Report {
         let text = text.into();
         Report {
             structured: json!(format!("Error: {text}")),
+            picture: None,
             is_error: true,
             text,
         }
@@ -122,6 +126,8 @@ impl Agent {
             Call::Write { file, text } => file::call(&self.cwd, &file, &text),
             Call::Ask(input) => ("AskUserQuestion", input),
             Call::Plan(plan) => ("ExitPlanMode", json!({ "plan": plan })),
+            Call::Todo(input) => ("TodoWrite", input),
+            Call::Show(file) => ("Read", json!({ "file_path": self.cwd.join(file) })),
         }
     }
 
@@ -206,6 +212,17 @@ impl Agent {
                 Err(problem) => Report::error(problem),
             }),
             "AskUserQuestion" => Ok(answers(input)),
+            "TodoWrite" => Ok(Report::of(
+                "Todos have been modified successfully.",
+                json!({ "newTodos": input["todos"] }),
+            )),
+            "Read" => Ok(match file::picture(&self.cwd, input) {
+                Ok(picture) => Report {
+                    picture: Some(picture),
+                    ..Report::of("a picture", json!({ "type": "image" }))
+                },
+                Err(problem) => Report::error(problem),
+            }),
             _ => {
                 debug_assert!(asked, "a plan is always asked about");
                 if self.permissions.mode() == "plan" && self.permissions.set_mode("default").is_ok()
@@ -253,7 +270,7 @@ impl Agent {
             "message": { "role": "user", "content": [{
                 "tool_use_id": id,
                 "type": "tool_result",
-                "content": report.text,
+                "content": report.picture.map_or_else(|| json!(report.text), |picture| json!([picture])),
                 "is_error": report.is_error,
             }] },
             "parent_tool_use_id": null,
@@ -280,6 +297,7 @@ impl Agent {
             }
             let report = Report {
                 text: permission::REJECTED.to_owned(),
+                picture: None,
                 is_error: true,
                 structured: json!("User rejected tool use"),
             };

@@ -6,10 +6,10 @@ import { prompts } from "../../api/transport";
 import { type Prompt, PromptKind, PromptState, Remember } from "../../gen/baton/v1/prompt_pb";
 import { AnswerDelivery } from "../../gen/baton/v1/prompt_pb";
 import { auth, records, requestId } from "../../store/world";
-import { ms } from "../../text/format";
+import { ms, tail } from "../../text/format";
 import { hasHidden, Visible } from "../../text/hidden";
 import { Markdown } from "../../text/markdown";
-import { Ago, Badge, Button, complain, Field, toast } from "../../ui/bits";
+import { Ago, Badge, Button, complain, Field, toast, useAction } from "../../ui/bits";
 import { Link } from "../../ui/route";
 import { fields, parse, ToolInput } from "../session/toolinput";
 import { answerWords } from "./words";
@@ -81,7 +81,7 @@ export function PromptCard({ prompt, keys, named }: Props) {
         {prompt.kind === PromptKind.PERMISSION && <b className="prompt-tool"><Visible text={prompt.tool} /></b>}
         {named && session && (
           <Link to={`/sessions/${session.id}`} className="prompt-session">
-            {session.title || session.id}
+            <Visible text={session.title || session.id} />
           </Link>
         )}
         <span className="spacer" />
@@ -146,6 +146,9 @@ const DELIVERY: Record<AnswerDelivery, string> = {
   [AnswerDelivery.INDETERMINATE]: "Nobody can tell whether the agent has the answer",
 };
 
+/** Where a rule made from a prompt holds. */
+type Reach = "session" | "directory" | "everywhere";
+
 interface PartProps {
   prompt: Prompt;
   busy: boolean;
@@ -177,16 +180,32 @@ function useKeys(on: boolean, press: (key: string) => boolean): void {
 
 function Permission({ prompt, busy, keys, answer }: PartProps) {
   const [mode, setMode] = useState<"" | "deny" | "rule" | "edit">("");
-  const [message, setMessage] = useState("");
-  const [stop, setStop] = useState(false);
   const [pattern, setPattern] = useState("");
+  const [reach, setReach] = useState<Reach>("directory");
+  const [verdict, setVerdict] = useState(true);
   const [edited, setEdited] = useState("");
   const plan = prompt.kind === PromptKind.PLAN;
   const permission = prompt.kind === PromptKind.PERMISSION;
 
   const allow = (remember = Remember.NONE, withPattern = "") =>
     answer({ case: "decision", value: { allow: true, remember, pattern: withPattern } });
-  const deny = () => answer({ case: "decision", value: { allow: false, message, interrupt: stop } });
+  const cwd = records.sessions.get(prompt.sessionId)?.cwd ?? "";
+  const [making, make] = useAction();
+  const makeRule = () => {
+    if (reach !== "directory" || cwd === "") {
+      const remember = reach === "session" ? Remember.SESSION : Remember.RULE;
+      answer({ case: "decision", value: { allow: verdict, remember, pattern } });
+      return;
+    }
+    // An answer remembers for its session or for good; a rule of a directory is made beside it, and first: where
+    // it cannot be made, nothing is answered.
+    make(async () => {
+      const { rule } = await prompts.createPromptRule({ requestId: ruleRequest.current, pattern, allow: verdict, directory: cwd });
+      toast(`Rule made: ${rule?.pattern ?? pattern}`);
+      answer({ case: "decision", value: { allow: verdict } });
+    });
+  };
+  const ruleRequest = useRef(requestId());
   const openRule = () => {
     setPattern(proposed(prompt));
     setMode("rule");
@@ -206,25 +225,13 @@ function Permission({ prompt, busy, keys, answer }: PartProps) {
 
   if (mode === "deny") {
     return (
-      <form
-        className="prompt-form"
-        onKeyDown={leave}
-        onSubmit={(event) => {
-          event.preventDefault();
-          deny();
-        }}
-      >
-        <Field label={plan ? "What should be different?" : "Why not? The agent is told"} hint="May stay empty.">
-          {(id) => <input id={id} autoFocus value={message} maxLength={10_000} onChange={(event) => setMessage(event.target.value)} />}
-        </Field>
-        <label className="check">
-          <input type="checkbox" checked={stop} onChange={(event) => setStop(event.target.checked)} /> and end the turn
-        </label>
-        <div className="buttons">
-          <Button submit kind="danger" busy={busy}>{plan ? "Reject the plan" : "Deny"}</Button>
-          <Button kind="quiet" onClick={() => setMode("")}>Back</Button>
-        </div>
-      </form>
+      <Deny
+        label={plan ? "What should be different?" : "Why not? The agent is told"}
+        action={plan ? "Reject the plan" : "Deny"}
+        busy={busy}
+        deny={(value) => answer({ case: "decision", value })}
+        back={() => setMode("")}
+      />
     );
   }
   if (mode === "rule") {
@@ -234,14 +241,33 @@ function Permission({ prompt, busy, keys, answer }: PartProps) {
         onKeyDown={leave}
         onSubmit={(event) => {
           event.preventDefault();
-          allow(Remember.RULE, pattern);
+          makeRule();
         }}
       >
-        <Field label="Allow now, and from now on what matches" hint="A tool, or a tool and a pattern: Bash(git status:*), Edit(src/**)">
+        <Field label={`${verdict ? "Allow" : "Deny"} now, and from now on what matches`} hint="A tool, or a tool and a pattern: Bash(git status:*), Edit(src/**)">
           {(id) => <input id={id} autoFocus required className="mono" value={pattern} maxLength={1024} onChange={(event) => setPattern(event.target.value)} />}
         </Field>
+        <div className="columns">
+          <Field label="It holds" hint={reach === "everywhere" ? "In all sessions that you see, on every machine." : ""}>
+            {(id) => (
+              <select id={id} value={reach} onChange={(event) => setReach(event.target.value as Reach)}>
+                <option value="session">in this session</option>
+                {cwd !== "" && <option value="directory">beneath {tail(cwd)}</option>}
+                <option value="everywhere">everywhere</option>
+              </select>
+            )}
+          </Field>
+          <Field label="Verdict">
+            {(id) => (
+              <select id={id} value={verdict ? "allow" : "deny"} onChange={(event) => setVerdict(event.target.value === "allow")}>
+                <option value="allow">allow</option>
+                <option value="deny">deny</option>
+              </select>
+            )}
+          </Field>
+        </div>
         <div className="buttons">
-          <Button submit kind="primary" busy={busy}>Allow and make the rule</Button>
+          <Button submit kind={verdict ? "primary" : "danger"} busy={busy || making}>{verdict ? "Allow" : "Deny"} and make the rule</Button>
           <Button kind="quiet" onClick={() => setMode("")}>Back</Button>
         </div>
       </form>
@@ -292,6 +318,45 @@ function Permission({ prompt, busy, keys, answer }: PartProps) {
   );
 }
 
+interface DenyProps {
+  label: string;
+  action: string;
+  busy: boolean;
+  deny: (decision: { allow: false; message: string; interrupt: boolean }) => void;
+  back: () => void;
+}
+
+/** A no, with a word why. */
+function Deny({ label, action, busy, deny, back }: DenyProps) {
+  const [message, setMessage] = useState("");
+  const [stop, setStop] = useState(false);
+  return (
+    <form
+      className="prompt-form"
+      onKeyDown={(event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        back();
+      }}
+      onSubmit={(event) => {
+        event.preventDefault();
+        deny({ allow: false, message, interrupt: stop });
+      }}
+    >
+      <Field label={label} hint="May stay empty.">
+        {(id) => <input id={id} autoFocus value={message} maxLength={10_000} onChange={(event) => setMessage(event.target.value)} />}
+      </Field>
+      <label className="check">
+        <input type="checkbox" checked={stop} onChange={(event) => setStop(event.target.checked)} /> and end the turn
+      </label>
+      <div className="buttons">
+        <Button submit kind="danger" busy={busy}>{action}</Button>
+        <Button kind="quiet" onClick={back}>Back</Button>
+      </div>
+    </form>
+  );
+}
+
 function valid(text: string): boolean {
   try {
     const value: unknown = JSON.parse(text);
@@ -319,6 +384,7 @@ function Questions({ prompt, busy, keys, answer }: PartProps) {
   const answered = (at: number) => (chosen[at]?.length ?? 0) > 0 || (texts[at] ?? "").trim() !== "";
   const open = prompt.questions.findIndex((_, at) => !answered(at));
   const [current, setCurrent] = useState(0);
+  const [declining, setDeclining] = useState(false);
   const complete = open < 0;
 
   const choose = (at: number, label: string) => {
@@ -343,7 +409,11 @@ function Questions({ prompt, busy, keys, answer }: PartProps) {
     }));
     answer({ case: "answers", value: { answers } });
   };
-  useKeys(keys, (key) => {
+  useKeys(keys && !declining, (key) => {
+    if (key === "d") {
+      setDeclining(true);
+      return true;
+    }
     if (key === "Enter" && !(document.activeElement instanceof HTMLButtonElement)) {
       submit();
       return true;
@@ -362,6 +432,7 @@ function Questions({ prompt, busy, keys, answer }: PartProps) {
     return true;
   });
 
+  if (declining) return <Deny label="Why not? The agent is told" action="Decline" busy={busy} deny={(value) => answer({ case: "decision", value })} back={() => setDeclining(false)} />;
   return (
     <form
       className="questions"
@@ -409,6 +480,7 @@ function Questions({ prompt, busy, keys, answer }: PartProps) {
       ))}
       <div className="buttons">
         <Button submit kind="primary" busy={busy} disabled={!complete} shortcut={keys ? "Enter" : undefined}>Answer</Button>
+        <Button kind="quiet" disabled={busy} shortcut={keys ? "d" : undefined} onClick={() => setDeclining(true)}>Decline…</Button>
         {!complete && <span className="dim">{prompt.questions.length > 1 ? `${prompt.questions.length - prompt.questions.filter((_, at) => answered(at)).length} to go` : ""}</span>}
       </div>
     </form>

@@ -95,6 +95,7 @@ function Rules() {
   const [rules, setRules] = useState<PromptRule[]>();
   const [failure, setFailure] = useState<unknown>();
   const [pattern, setPattern] = useState("");
+  const [directory, setDirectory] = useState("");
   const [allow, setAllow] = useState(true);
   const [busy, run] = useAction();
   const [round, setRound] = useState(0);
@@ -121,14 +122,16 @@ function Rules() {
       <h2>Rules</h2>
       <p className="dim">A rule answers permissions by itself. Deny beats allow.</p>
       {failure !== undefined && <Failure thrown={failure} retry={() => setRound(round + 1)} />}
+      {!rules && failure === undefined && <Loading what="rules" />}
+      {rules?.length === 0 && <p className="dim">There is none. “Make a rule” on a permission makes one that fits it.</p>}
       {rules && rules.length > 0 && (
-        <ul className="lines-list">
+        <ul className="lines-list" aria-label="Rules">
           {rules.map((rule) => (
             <li key={rule.id}>
               <Badge tone={rule.allow ? "good" : "bad"}>{rule.allow ? "allow" : "deny"}</Badge>
               <code className="clip">{rule.pattern}</code>
               <span className="dim">
-                {rule.sessionId ? `session ${short(rule.sessionId)}` : rule.directory || "everywhere"}, by {who(rule.createdBy)} <Ago at={ms(rule.createdAt)} />
+                {rule.sessionId ? `in session ${records.sessions.get(rule.sessionId)?.title || short(rule.sessionId)}` : rule.directory ? `beneath ${rule.directory}` : "everywhere"}, by {who(rule.createdBy)} <Ago at={ms(rule.createdAt)} />
               </span>
               <span className="spacer" />
               {auth.operator && (
@@ -152,14 +155,18 @@ function Rules() {
           onSubmit={(event) => {
             event.preventDefault();
             run(async () => {
-              await api.createPromptRule({ requestId: requestId(), pattern, allow });
+              await api.createPromptRule({ requestId: requestId(), pattern, allow, directory: directory.trim() });
               setPattern("");
+              setDirectory("");
               setRound(round + 1);
             });
           }}
         >
           <Field label="New rule">
             {(id) => <input id={id} required className="mono" placeholder="Bash(git status:*)" value={pattern} maxLength={1024} onChange={(event) => setPattern(event.target.value)} />}
+          </Field>
+          <Field label="Only beneath">
+            {(id) => <input id={id} className="mono" placeholder="everywhere" value={directory} maxLength={4096} onChange={(event) => setDirectory(event.target.value)} />}
           </Field>
           <Field label="Verdict">
             {(id) => (

@@ -6,7 +6,9 @@ import { who } from "../../text/format";
 export function answerWords(answer: PromptAnswer): string {
   const { decision } = answer;
   const by = who(answer.by);
-  const name = answer.by?.kind === ActorKind.RULE ? `by the rule or mode ${by}` : `by ${by || "somebody"}`;
+  // What answers by itself is a rule, or the session's permission mode.
+  const own = by.startsWith("permission mode") ? `by the ${by}` : `by the rule ${by}`;
+  const name = answer.by?.kind === ActorKind.RULE ? own : `by ${by || "somebody"}`;
   if (!decision) {
     const said = answer.answers.map((one) => [...one.labels, one.text].filter(Boolean).join(", ")).join(" / ");
     return `answered ${name}: ${said}`;

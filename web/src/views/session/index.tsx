@@ -8,8 +8,9 @@ import { type Event, EventSchema } from "../../gen/baton/v1/event_pb";
 import type { Prompt } from "../../gen/baton/v1/prompt_pb";
 import { Activity, Lifecycle, type Session } from "../../gen/baton/v1/session_pb";
 import { useCell } from "../../store/cell";
-import { auth, logOf, records, requestId, watch } from "../../store/world";
+import { askSession, auth, logOf, records, requestId, watch } from "../../store/world";
 import { Code } from "../../text/code";
+import { Visible } from "../../text/hidden";
 import { cost, living, MODE, MODES, moment, ms, short, tail, tokens } from "../../text/format";
 import { Badge, Button, complain, CopyButton, Dialog, Empty, Loading, Menu, toast, useAction } from "../../ui/bits";
 import { Icon } from "../../ui/icons";
@@ -31,13 +32,10 @@ export default function SessionView({ id }: { id: string }) {
   useEffect(() => {
     if (records.sessions.has(id)) return;
     // Older than what the tab holds, or the stream has not told of it yet.
-    api.getSession({ sessionId: id }).then(
-      (answer) => records.putSession(answer.session),
-      () => {
-        watch.missing.add(id);
-        again((n) => n + 1);
-      },
-    );
+    askSession(id).catch(() => {
+      watch.missing.add(id);
+      again((n) => n + 1);
+    });
   }, [id]);
   if (!session) {
     if (watch.missing.has(id)) {
@@ -65,9 +63,10 @@ function Open({ session }: { session: Session }) {
   const inspect = useCallback((event: Event) => setInspected(event), []);
 
   useEffect(() => {
+    log.prime(start);
     watch.follow(log);
     return () => watch.follow(undefined);
-  }, [log]);
+  }, [log, start]);
   const last = useRef(start);
   useEffect(() => {
     if (wanted > 0 && wanted !== last.current) handle.current?.jump(wanted);
@@ -206,7 +205,7 @@ function Head({ session, all, setAll, find, interrupt }: HeadProps) {
     <header className="session-head">
       <Link to="/sessions" className="back" label="All sessions"><Icon name="back" /></Link>
       <div className="session-title">
-        <h1 title={session.title}>{session.title || short(id)}</h1>
+        <h1><Visible text={session.title || short(id)} /></h1>
         <p className="dim session-sub">
           <span>{session.harness}</span>
           <span>{daemon?.name ?? short(session.daemonId)}</span>

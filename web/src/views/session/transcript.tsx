@@ -2,6 +2,8 @@
 // read stays where it is when something above it is loaded or grows; at the end, the end is followed.
 import { memo, type RefObject, useCallback, useDeferredValue, useEffect, useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "react";
 
+import { flushSync } from "react-dom";
+
 import type { Event } from "../../gen/baton/v1/event_pb";
 import { useCell } from "../../store/cell";
 import type { SessionLog } from "../../store/log";
@@ -15,6 +17,8 @@ import { SEGMENT } from "../../store/log";
 
 /** Drawn beyond the viewport, in px, each way. */
 const OVERSCAN = 900;
+/** Segments beyond what is drawn that are read before they are scrolled to, each way. */
+const AHEAD = 3;
 /** This near to the end counts as at the end, in px. */
 const NEAR = 48;
 
@@ -37,6 +41,10 @@ interface Anchor {
   seq: number;
   /** From the top of the viewport to the top of the row, in px. */
   offset: number;
+  /** The row's segment. */
+  segment: number;
+  /** From the top of the segment to the top of the viewport, in px. */
+  above: number;
 }
 
 export function Transcript({ log, at, all, inspect, handle }: Props) {
@@ -58,7 +66,16 @@ export function Transcript({ log, at, all, inspect, handle }: Props) {
   const total = layout.top(first, end);
   // Until the goal is drawn, the stretch around it is what is looked at.
   const goalSegment = goal.current > 0 ? clamp(Math.floor((goal.current - 1) / SEGMENT), first, Math.max(first, end - 1)) : undefined;
-  const top = goalSegment !== undefined ? layout.top(first, goalSegment) : follow.current ? Math.max(0, total - view.height) : view.top;
+  // What is read decides where the viewport is, not the scroll bar: heights above it may just have become known.
+  const held = anchor.current;
+  const top =
+    goalSegment !== undefined
+      ? layout.top(first, goalSegment)
+      : follow.current
+        ? Math.max(0, total - view.height)
+        : held
+          ? layout.top(first, held.segment) + held.above
+          : view.top;
   const range = layout.range(first, end, top - OVERSCAN, top + view.height + OVERSCAN);
   if (goalSegment !== undefined) {
     range.start = Math.min(range.start, Math.max(first, goalSegment - 1));
@@ -73,8 +90,12 @@ export function Transcript({ log, at, all, inspect, handle }: Props) {
     for (let index = start; index < stop; index += 1) indices.push(index);
     const middle = goalSegment ?? (follow.current ? stop : (start + stop) / 2);
     indices.sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));
+    for (let far = 0; far < AHEAD; far += 1) {
+      if (start - 1 - far >= first) indices.push(start - 1 - far);
+      if (stop + far < end) indices.push(stop + far);
+    }
     log.want(indices);
-  }, [log, log.version, start, stop, goalSegment]);
+  }, [log, log.version, start, stop, first, end, goalSegment]);
 
   const settle = useCallback(() => {
     const element = box.current;
@@ -135,8 +156,11 @@ export function Transcript({ log, at, all, inspect, handle }: Props) {
     if (near) seen.current = log.head;
     cancelAnimationFrame(frame.current);
     frame.current = requestAnimationFrame(() => {
-      setAtEnd(near);
-      setView({ top: element.scrollTop, height: element.clientHeight });
+      // In this frame and not after it: what is scrolled to is never painted empty.
+      flushSync(() => {
+        setAtEnd(near);
+        setView({ top: element.scrollTop, height: element.clientHeight });
+      });
     });
   };
 
@@ -303,7 +327,19 @@ function rowAt(box: HTMLElement, seq: number): Element | undefined {
 
 function anchorAt(box: HTMLElement, seq: number): Anchor | undefined {
   const row = box.querySelector(`[data-seq="${seq}"]`);
-  return row ? { seq, offset: row.getBoundingClientRect().top - box.getBoundingClientRect().top } : undefined;
+  return row ? anchorAtRow(box, row) : undefined;
+}
+
+function anchorAtRow(box: HTMLElement, row: Element): Anchor | undefined {
+  const segment = row.closest("[data-segment]");
+  if (!segment) return undefined;
+  const { top } = box.getBoundingClientRect();
+  return {
+    seq: Number(row.getAttribute("data-seq")),
+    offset: row.getBoundingClientRect().top - top,
+    segment: Number(segment.getAttribute("data-segment")),
+    above: top - segment.getBoundingClientRect().top,
+  };
 }
 
 /** The first row that can be seen, if one can. */
@@ -312,7 +348,7 @@ function anchorOf(box: HTMLElement): Anchor | undefined {
   for (const row of box.querySelectorAll("[data-seq]")) {
     const place = row.getBoundingClientRect();
     if (place.top > bottom) return undefined;
-    if (place.bottom > top) return { seq: Number(row.getAttribute("data-seq")), offset: place.top - top };
+    if (place.bottom > top) return anchorAtRow(box, row);
   }
   return undefined;
 }

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baton/v1/daemon.proto.
  */
 export const file_baton_v1_daemon: GenFile = /*@__PURE__*/
-  fileDesc("ChViYXRvbi92MS9kYWVtb24ucHJvdG8SCGJhdG9uLnYxIoMECgZEYWVtb24SCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIQCghob3N0bmFtZRgDIAEoCRIQCghwbGF0Zm9ybRgEIAEoCRIPCgd2ZXJzaW9uGAUgASgJEhAKCGF0dGFjaGVkGAYgASgIEikKBXNpbmNlGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghkcmFpbmluZxgIIAEoCBIkCgloYXJuZXNzZXMYCSADKAsyES5iYXRvbi52MS5IYXJuZXNzEg0KBXJvb3RzGAogAygJEjUKE21heF9wZXJtaXNzaW9uX21vZGUYCyABKA4yGC5iYXRvbi52MS5QZXJtaXNzaW9uTW9kZRIsCgZsYWJlbHMYDCADKAsyHC5iYXRvbi52MS5EYWVtb24uTGFiZWxzRW50cnkSEQoJZW52X25hbWVzGA0gAygJEhQKDG1heF9zZXNzaW9ucxgOIAEoDRIXCg9saXZpbmdfc2Vzc2lvbnMYDyABKA0SLgoKY3JlYXRlZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgRIAEoCRISCgpsaW5rX2Vwb2NoGBIgASgEGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiwQEKB0hhcm5lc3MSDAoEbmFtZRgBIAEoCRIRCglhdmFpbGFibGUYAiABKAgSGgoSdW5hdmFpbGFibGVfcmVhc29uGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSIwoFbG9naW4YBSABKA4yFC5iYXRvbi52MS5Mb2dpblN0YXRlEjMKDGNhcGFiaWxpdGllcxgGIAEoCzIdLmJhdG9uLnYxLkhhcm5lc3NDYXBhYmlsaXRpZXMSDgoGbW9kZWxzGAcgAygJIiUKEEdldERhZW1vblJlcXVlc3QSEQoJZGFlbW9uX2lkGAEgASgJIjUKEUdldERhZW1vblJlc3BvbnNlEiAKBmRhZW1vbhgBIAEoCzIQLmJhdG9uLnYxLkRhZW1vbiJSChJMaXN0RGFlbW9uc1JlcXVlc3QSFQoNYXR0YWNoZWRfb25seRgBIAEoCBIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJRChNMaXN0RGFlbW9uc1Jlc3BvbnNlEiEKB2RhZW1vbnMYASADKAsyEC5iYXRvbi52MS5EYWVtb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjUKEkRyYWluRGFlbW9uUmVxdWVzdBIRCglkYWVtb25faWQYASABKAkSDAoEdW5kbxgCIAEoCCI3ChNEcmFpbkRhZW1vblJlc3BvbnNlEiAKBmRhZW1vbhgBIAEoCzIQLmJhdG9uLnYxLkRhZW1vbiI3ChNSZW1vdmVEYWVtb25SZXF1ZXN0EhEKCWRhZW1vbl9pZBgBIAEoCRINCgVmb3JjZRgCIAEoCCIWChRSZW1vdmVEYWVtb25SZXNwb25zZSJHChRMaXN0RGlyZWN0b3J5UmVxdWVzdBIRCglkYWVtb25faWQYASABKAkSDAoEcGF0aBgCIAEoCRIOCgZoaWRkZW4YAyABKAgiYwoVTGlzdERpcmVjdG9yeVJlc3BvbnNlEgwKBHBhdGgYASABKAkSKQoHZW50cmllcxgCIAMoCzIYLmJhdG9uLnYxLkRpcmVjdG9yeUVudHJ5EhEKCXRydW5jYXRlZBgDIAEoCCJZCg5EaXJlY3RvcnlFbnRyeRIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSFAoMaXNfZGlyZWN0b3J5GAMgASgIEhUKDWlzX3JlcG9zaXRvcnkYBCABKAgqeQoKTG9naW5TdGF0ZRIbChdMT0dJTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUxPR0lOX1NUQVRFX1NJR05FRF9JThABEhoKFkxPR0lOX1NUQVRFX1NJR05FRF9PVVQQAhIXChNMT0dJTl9TVEFURV9VTktOT1dOEAMyjgMKDURhZW1vblNlcnZpY2USRAoJR2V0RGFlbW9uEhouYmF0b24udjEuR2V0RGFlbW9uUmVxdWVzdBobLmJhdG9uLnYxLkdldERhZW1vblJlc3BvbnNlEkoKC0xpc3REYWVtb25zEhwuYmF0b24udjEuTGlzdERhZW1vbnNSZXF1ZXN0Gh0uYmF0b24udjEuTGlzdERhZW1vbnNSZXNwb25zZRJKCgtEcmFpbkRhZW1vbhIcLmJhdG9uLnYxLkRyYWluRGFlbW9uUmVxdWVzdBodLmJhdG9uLnYxLkRyYWluRGFlbW9uUmVzcG9uc2USTQoMUmVtb3ZlRGFlbW9uEh0uYmF0b24udjEuUmVtb3ZlRGFlbW9uUmVxdWVzdBoeLmJhdG9uLnYxLlJlbW92ZURhZW1vblJlc3BvbnNlElAKDUxpc3REaXJlY3RvcnkSHi5iYXRvbi52MS5MaXN0RGlyZWN0b3J5UmVxdWVzdBofLmJhdG9uLnYxLkxpc3REaXJlY3RvcnlSZXNwb25zZWIGcHJvdG8z", [file_baton_v1_common, file_baton_v1_session, file_google_protobuf_timestamp]);
+  fileDesc("ChViYXRvbi92MS9kYWVtb24ucHJvdG8SCGJhdG9uLnYxIrUECgZEYWVtb24SCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIQCghob3N0bmFtZRgDIAEoCRIQCghwbGF0Zm9ybRgEIAEoCRIPCgd2ZXJzaW9uGAUgASgJEhAKCGF0dGFjaGVkGAYgASgIEikKBXNpbmNlGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghkcmFpbmluZxgIIAEoCBIkCgloYXJuZXNzZXMYCSADKAsyES5iYXRvbi52MS5IYXJuZXNzEg0KBXJvb3RzGAogAygJEjUKE21heF9wZXJtaXNzaW9uX21vZGUYCyABKA4yGC5iYXRvbi52MS5QZXJtaXNzaW9uTW9kZRIsCgZsYWJlbHMYDCADKAsyHC5iYXRvbi52MS5EYWVtb24uTGFiZWxzRW50cnkSEQoJZW52X25hbWVzGA0gAygJEhQKDG1heF9zZXNzaW9ucxgOIAEoDRIXCg9saXZpbmdfc2Vzc2lvbnMYDyABKA0SLgoKY3JlYXRlZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgRIAEoCRISCgpsaW5rX2Vwb2NoGBIgASgEEjAKDGxpbmtfY2hhbmdlcxgTIAMoCzIaLmJhdG9uLnYxLkRhZW1vbkxpbmtDaGFuZ2UaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJrChBEYWVtb25MaW5rQ2hhbmdlEiYKAmF0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghhdHRhY2hlZBgCIAEoCBINCgVlcG9jaBgDIAEoBBIOCgZyZWFzb24YBCABKAkiwQEKB0hhcm5lc3MSDAoEbmFtZRgBIAEoCRIRCglhdmFpbGFibGUYAiABKAgSGgoSdW5hdmFpbGFibGVfcmVhc29uGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSIwoFbG9naW4YBSABKA4yFC5iYXRvbi52MS5Mb2dpblN0YXRlEjMKDGNhcGFiaWxpdGllcxgGIAEoCzIdLmJhdG9uLnYxLkhhcm5lc3NDYXBhYmlsaXRpZXMSDgoGbW9kZWxzGAcgAygJIiUKEEdldERhZW1vblJlcXVlc3QSEQoJZGFlbW9uX2lkGAEgASgJIjUKEUdldERhZW1vblJlc3BvbnNlEiAKBmRhZW1vbhgBIAEoCzIQLmJhdG9uLnYxLkRhZW1vbiJSChJMaXN0RGFlbW9uc1JlcXVlc3QSFQoNYXR0YWNoZWRfb25seRgBIAEoCBIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJRChNMaXN0RGFlbW9uc1Jlc3BvbnNlEiEKB2RhZW1vbnMYASADKAsyEC5iYXRvbi52MS5EYWVtb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjUKEkRyYWluRGFlbW9uUmVxdWVzdBIRCglkYWVtb25faWQYASABKAkSDAoEdW5kbxgCIAEoCCI3ChNEcmFpbkRhZW1vblJlc3BvbnNlEiAKBmRhZW1vbhgBIAEoCzIQLmJhdG9uLnYxLkRhZW1vbiI3ChNSZW1vdmVEYWVtb25SZXF1ZXN0EhEKCWRhZW1vbl9pZBgBIAEoCRINCgVmb3JjZRgCIAEoCCIWChRSZW1vdmVEYWVtb25SZXNwb25zZSJHChRMaXN0RGlyZWN0b3J5UmVxdWVzdBIRCglkYWVtb25faWQYASABKAkSDAoEcGF0aBgCIAEoCRIOCgZoaWRkZW4YAyABKAgiYwoVTGlzdERpcmVjdG9yeVJlc3BvbnNlEgwKBHBhdGgYASABKAkSKQoHZW50cmllcxgCIAMoCzIYLmJhdG9uLnYxLkRpcmVjdG9yeUVudHJ5EhEKCXRydW5jYXRlZBgDIAEoCCJZCg5EaXJlY3RvcnlFbnRyeRIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSFAoMaXNfZGlyZWN0b3J5GAMgASgIEhUKDWlzX3JlcG9zaXRvcnkYBCABKAgqeQoKTG9naW5TdGF0ZRIbChdMT0dJTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUxPR0lOX1NUQVRFX1NJR05FRF9JThABEhoKFkxPR0lOX1NUQVRFX1NJR05FRF9PVVQQAhIXChNMT0dJTl9TVEFURV9VTktOT1dOEAMyjgMKDURhZW1vblNlcnZpY2USRAoJR2V0RGFlbW9uEhouYmF0b24udjEuR2V0RGFlbW9uUmVxdWVzdBobLmJhdG9uLnYxLkdldERhZW1vblJlc3BvbnNlEkoKC0xpc3REYWVtb25zEhwuYmF0b24udjEuTGlzdERhZW1vbnNSZXF1ZXN0Gh0uYmF0b24udjEuTGlzdERhZW1vbnNSZXNwb25zZRJKCgtEcmFpbkRhZW1vbhIcLmJhdG9uLnYxLkRyYWluRGFlbW9uUmVxdWVzdBodLmJhdG9uLnYxLkRyYWluRGFlbW9uUmVzcG9uc2USTQoMUmVtb3ZlRGFlbW9uEh0uYmF0b24udjEuUmVtb3ZlRGFlbW9uUmVxdWVzdBoeLmJhdG9uLnYxLlJlbW92ZURhZW1vblJlc3BvbnNlElAKDUxpc3REaXJlY3RvcnkSHi5iYXRvbi52MS5MaXN0RGlyZWN0b3J5UmVxdWVzdBofLmJhdG9uLnYxLkxpc3REaXJlY3RvcnlSZXNwb25zZWIGcHJvdG8z", [file_baton_v1_common, file_baton_v1_session, file_google_protobuf_timestamp]);
 
 /**
  * A machine that runs agents.
@@ -151,6 +151,13 @@ export type Daemon = Message<"baton.v1.Daemon"> & {
    * @generated from field: uint64 link_epoch = 18;
    */
   linkEpoch: bigint;
+
+  /**
+   * The last times that its link came and went, oldest first, at most 20.
+   *
+   * @generated from field: repeated baton.v1.DaemonLinkChange link_changes = 19;
+   */
+  linkChanges: DaemonLinkChange[];
 };
 
 /**
@@ -159,6 +166,48 @@ export type Daemon = Message<"baton.v1.Daemon"> & {
  */
 export const DaemonSchema: GenMessage<Daemon> = /*@__PURE__*/
   messageDesc(file_baton_v1_daemon, 0);
+
+/**
+ * A daemon's link came or went.
+ *
+ * @generated from message baton.v1.DaemonLinkChange
+ */
+export type DaemonLinkChange = Message<"baton.v1.DaemonLinkChange"> & {
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 1;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * Whether it was linked from then on.
+   *
+   * @generated from field: bool attached = 2;
+   */
+  attached: boolean;
+
+  /**
+   * The link's epoch.
+   *
+   * @generated from field: uint64 epoch = 3;
+   */
+  epoch: bigint;
+
+  /**
+   * Why it went; empty if it came.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message baton.v1.DaemonLinkChange.
+ * Use `create(DaemonLinkChangeSchema)` to create a new message.
+ */
+export const DaemonLinkChangeSchema: GenMessage<DaemonLinkChange> = /*@__PURE__*/
+  messageDesc(file_baton_v1_daemon, 1);
 
 /**
  * A kind of agent program on one machine.
@@ -221,7 +270,7 @@ export type Harness = Message<"baton.v1.Harness"> & {
  * Use `create(HarnessSchema)` to create a new message.
  */
 export const HarnessSchema: GenMessage<Harness> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 1);
+  messageDesc(file_baton_v1_daemon, 2);
 
 /**
  * Asks for one daemon.
@@ -242,7 +291,7 @@ export type GetDaemonRequest = Message<"baton.v1.GetDaemonRequest"> & {
  * Use `create(GetDaemonRequestSchema)` to create a new message.
  */
 export const GetDaemonRequestSchema: GenMessage<GetDaemonRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 2);
+  messageDesc(file_baton_v1_daemon, 3);
 
 /**
  * One daemon.
@@ -263,7 +312,7 @@ export type GetDaemonResponse = Message<"baton.v1.GetDaemonResponse"> & {
  * Use `create(GetDaemonResponseSchema)` to create a new message.
  */
 export const GetDaemonResponseSchema: GenMessage<GetDaemonResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 3);
+  messageDesc(file_baton_v1_daemon, 4);
 
 /**
  * Asks for daemons.
@@ -298,7 +347,7 @@ export type ListDaemonsRequest = Message<"baton.v1.ListDaemonsRequest"> & {
  * Use `create(ListDaemonsRequestSchema)` to create a new message.
  */
 export const ListDaemonsRequestSchema: GenMessage<ListDaemonsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 4);
+  messageDesc(file_baton_v1_daemon, 5);
 
 /**
  * Daemons.
@@ -326,7 +375,7 @@ export type ListDaemonsResponse = Message<"baton.v1.ListDaemonsResponse"> & {
  * Use `create(ListDaemonsResponseSchema)` to create a new message.
  */
 export const ListDaemonsResponseSchema: GenMessage<ListDaemonsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 5);
+  messageDesc(file_baton_v1_daemon, 6);
 
 /**
  * Takes a daemon out of service, or back.
@@ -354,7 +403,7 @@ export type DrainDaemonRequest = Message<"baton.v1.DrainDaemonRequest"> & {
  * Use `create(DrainDaemonRequestSchema)` to create a new message.
  */
 export const DrainDaemonRequestSchema: GenMessage<DrainDaemonRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 6);
+  messageDesc(file_baton_v1_daemon, 7);
 
 /**
  * The daemon.
@@ -375,7 +424,7 @@ export type DrainDaemonResponse = Message<"baton.v1.DrainDaemonResponse"> & {
  * Use `create(DrainDaemonResponseSchema)` to create a new message.
  */
 export const DrainDaemonResponseSchema: GenMessage<DrainDaemonResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 7);
+  messageDesc(file_baton_v1_daemon, 8);
 
 /**
  * Forgets a daemon.
@@ -403,7 +452,7 @@ export type RemoveDaemonRequest = Message<"baton.v1.RemoveDaemonRequest"> & {
  * Use `create(RemoveDaemonRequestSchema)` to create a new message.
  */
 export const RemoveDaemonRequestSchema: GenMessage<RemoveDaemonRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 8);
+  messageDesc(file_baton_v1_daemon, 9);
 
 /**
  * The daemon is forgotten.
@@ -418,7 +467,7 @@ export type RemoveDaemonResponse = Message<"baton.v1.RemoveDaemonResponse"> & {
  * Use `create(RemoveDaemonResponseSchema)` to create a new message.
  */
 export const RemoveDaemonResponseSchema: GenMessage<RemoveDaemonResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 9);
+  messageDesc(file_baton_v1_daemon, 10);
 
 /**
  * Asks for a directory's entries.
@@ -453,7 +502,7 @@ export type ListDirectoryRequest = Message<"baton.v1.ListDirectoryRequest"> & {
  * Use `create(ListDirectoryRequestSchema)` to create a new message.
  */
 export const ListDirectoryRequestSchema: GenMessage<ListDirectoryRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 10);
+  messageDesc(file_baton_v1_daemon, 11);
 
 /**
  * A directory's entries.
@@ -488,7 +537,7 @@ export type ListDirectoryResponse = Message<"baton.v1.ListDirectoryResponse"> & 
  * Use `create(ListDirectoryResponseSchema)` to create a new message.
  */
 export const ListDirectoryResponseSchema: GenMessage<ListDirectoryResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 11);
+  messageDesc(file_baton_v1_daemon, 12);
 
 /**
  * One entry of a directory.
@@ -530,7 +579,7 @@ export type DirectoryEntry = Message<"baton.v1.DirectoryEntry"> & {
  * Use `create(DirectoryEntrySchema)` to create a new message.
  */
 export const DirectoryEntrySchema: GenMessage<DirectoryEntry> = /*@__PURE__*/
-  messageDesc(file_baton_v1_daemon, 12);
+  messageDesc(file_baton_v1_daemon, 13);
 
 /**
  * Whether a harness is signed in with its provider.
