@@ -39,6 +39,7 @@ impl Rig {
             boot_generation: 0,
             draining: false,
             created_at: NOW,
+            link_changes: Vec::new(),
         };
         let key = records::daemon_key(DAEMON);
         let mut ops = vec![records::put(key, &daemon, Expect::Absent).unwrap()];

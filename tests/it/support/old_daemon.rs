@@ -19,6 +19,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::baton::Baton;
 use super::http::Ws;
 
+/// What may wait for an agent or for the server; more is lost, as with the older daemons.
+const QUEUE: usize = 16 * 1024;
+
 /// How its agents ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -29,7 +32,7 @@ pub enum Style {
 }
 
 /// Lines for an agent; the end closes its input.
-type Stdin = mpsc::UnboundedSender<Option<Value>>;
+type Stdin = mpsc::Sender<Option<Value>>;
 
 struct Shared {
     program: PathBuf,
@@ -39,7 +42,7 @@ struct Shared {
     /// What the server said.
     heard: Mutex<Vec<Value>>,
     /// Takes what is for the server, while there is a connection.
-    out: Mutex<Option<mpsc::UnboundedSender<Value>>>,
+    out: Mutex<Option<mpsc::Sender<Value>>>,
 }
 
 /// The daemon.
@@ -97,7 +100,7 @@ impl OldDaemon {
             hello[key] = value.clone();
         }
         ws.send(hello).await;
-        let (out, mut outgoing) = mpsc::unbounded_channel();
+        let (out, mut outgoing) = mpsc::channel(QUEUE);
         *self.shared.out.lock() = Some(out);
         let shared = self.shared.clone();
         let job = tokio::spawn(async move {
@@ -149,13 +152,13 @@ impl OldDaemon {
 impl Shared {
     fn say(&self, value: Value) {
         if let Some(out) = &*self.out.lock() {
-            let _ = out.send(value);
+            let _ = out.try_send(value);
         }
     }
 
     fn tell(&self, session: &str, line: Value) {
         if let Some(agent) = self.agents.lock().get(session) {
-            let _ = agent.send(Some(line));
+            let _ = agent.try_send(Some(line));
         }
     }
 
@@ -167,7 +170,7 @@ impl Shared {
         self.heard.lock().push(message.clone());
         match message["type"].as_str().unwrap_or_default() {
             "start_session" => {
-                let (stdin, lines) = mpsc::unbounded_channel();
+                let (stdin, lines) = mpsc::channel(QUEUE);
                 self.agents.lock().insert(session.clone(), stdin);
                 tokio::spawn(self.clone().agent(message.clone(), lines));
                 self.input(&session, &message["prompt"]);
@@ -179,7 +182,7 @@ impl Shared {
             ),
             "end_session" => {
                 if let Some(agent) = self.agents.lock().get(&session) {
-                    let _ = agent.send(None);
+                    let _ = agent.try_send(None);
                 }
             }
             "control_response" => self.tell(
@@ -223,11 +226,7 @@ impl Shared {
         self.say(json!({ "type": "session_output", "session_id": session, "messages": [line] }));
     }
 
-    async fn agent(
-        self: Arc<Self>,
-        start: Value,
-        mut lines: mpsc::UnboundedReceiver<Option<Value>>,
-    ) {
+    async fn agent(self: Arc<Self>, start: Value, mut lines: mpsc::Receiver<Option<Value>>) {
         let session = start["session_id"].as_str().unwrap().to_owned();
         let mut command = Command::new(&self.program);
         command

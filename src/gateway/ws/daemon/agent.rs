@@ -59,10 +59,13 @@ pub(super) enum Then {
 }
 
 /// A record that the link may ask for again.
-struct Kept {
-    position: Position,
-    record: LinkRecord,
-    content: Vec<(String, Bytes)>,
+pub(super) struct Kept {
+    /// Its number.
+    pub position: Position,
+    /// The record.
+    pub record: LinkRecord,
+    /// What it refers to, by hash.
+    pub content: Vec<(String, Bytes)>,
 }
 
 /// The session.
@@ -300,10 +303,9 @@ impl Agent {
         gathered
     }
 
-    /// The record to be pushed next, with the content it refers to.
-    pub fn next(&self) -> Option<(u64, &LinkRecord, &[(String, Bytes)])> {
-        let kept = self.kept.get(self.next?)?;
-        Some((kept.position.origin_epoch, &kept.record, &kept.content))
+    /// The record to be pushed next.
+    pub fn next(&self) -> Option<&Kept> {
+        self.kept.get(self.next?)
     }
 
     /// The next record is the link's now.

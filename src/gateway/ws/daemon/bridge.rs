@@ -467,15 +467,16 @@ impl Bridge {
     fn push(&mut self, now: Timestamp) {
         for (id, agent) in &mut self.agents {
             while self.link.wants(*id) {
-                let Some((epoch, record, content)) = agent.next() else {
+                let Some(kept) = agent.next() else {
                     break;
                 };
                 let mut pushed = Ok(());
-                for (sha256, data) in content {
+                for (sha256, data) in &kept.content {
                     pushed = pushed
                         .and_then(|()| self.link.push_content(*id, sha256.clone(), data.clone()));
                 }
-                match pushed.and_then(|()| self.link.push(now, *id, epoch, record.clone())) {
+                let (epoch, record) = (kept.position.origin_epoch, kept.record.clone());
+                match pushed.and_then(|()| self.link.push(now, *id, epoch, record)) {
                     Ok(()) => agent.pushed(),
                     // The link says where to go on.
                     Err(Refused::NotOpen | Refused::NotNext | Refused::Empty) => break,
