@@ -1774,7 +1774,7 @@ export enum EndReason {
   RATE_LIMITED = 8,
 
   /**
-   * Its daemon did not come back within the grace period.
+   * Its daemon did not come back within the grace period, or cannot say whether it was started.
    *
    * @generated from enum value: END_REASON_LOST = 9;
    */
