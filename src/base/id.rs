@@ -124,6 +124,16 @@ ids! {
     TokenId = "tok", "token_id";
     /// A turn: from an input to the harness's result.
     TurnId = "trn", "turn_id";
+    /// An agent: a lasting identity with a role that runs sessions.
+    AgentId = "agt", "agent_id";
+    /// A task: a unit of work.
+    TaskId = "tsk", "task_id";
+    /// An assignment: one task given to one agent; it may span sessions.
+    AssignmentId = "asg", "assignment_id";
+    /// A git worktree.
+    WorktreeId = "wkt", "worktree_id";
+    /// A terminal: a shell or a harness in a PTY.
+    TerminalId = "trm", "terminal_id";
 }
 
 impl InputId {
