@@ -5,6 +5,7 @@
 //! gives back is still to be written there.
 
 pub mod access;
+pub mod agents;
 pub mod daemons;
 pub mod events;
 pub mod failure;
@@ -29,6 +30,7 @@ use crate::relay::{self, Relay};
 use crate::store::SharedStore;
 
 use access::Access;
+use agents::Agents;
 use events::Transients;
 use idempotency::Idempotency;
 use prompts::Rules;
@@ -45,6 +47,7 @@ struct Parts {
     store: SharedStore,
     clock: SharedClock,
     access: Access,
+    agents: Agents,
     greetings: link::Greetings,
     idempotency: Idempotency,
     relay: Relay,
@@ -71,6 +74,7 @@ impl App {
         options: sessions::Options,
     ) -> Result<Self> {
         let transients = Arc::new(Transients::default());
+        let agents = Agents::load(store.as_ref()).await?;
         let rules = Rules::load(store.clone(), clock.clone()).await?;
         let parts = Arc::new_cyclic(|parts| {
             let upper = Arc::new(link::Upper {
@@ -90,6 +94,7 @@ impl App {
                 store,
                 clock,
                 access,
+                agents,
                 relay,
                 rules,
                 search,
@@ -121,6 +126,11 @@ impl App {
     /// Who may call.
     pub fn access(&self) -> &Access {
         &self.parts.access
+    }
+
+    /// Which agents there are.
+    pub fn agents(&self) -> &Agents {
+        &self.parts.agents
     }
 
     /// Answers that are repeated.

@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::failure;
-use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
+use crate::base::id::{AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
 use crate::base::{Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token, TokenUse};
+use crate::domain::{
+    Agent, AgentRun, Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token, TokenUse,
+};
 use crate::store::{Expect, Record, RecordOp, Records};
 
 /// Key of a session's record.
@@ -108,6 +110,28 @@ pub fn daemon_name_key(name: &str) -> String {
     format!("daemon-name/{name}")
 }
 
+/// Key of an agent's record.
+pub fn agent_key(id: AgentId) -> String {
+    format!("{AGENTS}{id}")
+}
+
+/// What the keys of all agents begin with.
+pub const AGENTS: &str = "agent/";
+
+/// Key of which session an agent ran last.
+pub fn agent_run_key(id: AgentId) -> String {
+    format!("{AGENT_RUNS}{id}")
+}
+
+/// What the keys of all agents' last sessions begin with.
+pub const AGENT_RUNS: &str = "agent-run/";
+
+/// Key of the record that keeps an agent's name its own; its value is the agent's id. Upper and lower case are the
+/// same name.
+pub fn agent_name_key(name: &str) -> String {
+    format!("agent-name/{}", name.to_ascii_lowercase())
+}
+
 /// Key of a token's record.
 pub fn token_key(id: TokenId) -> String {
     format!("token/{id}")
@@ -164,6 +188,12 @@ impl Kept for Prompt {
 }
 impl Kept for PromptRule {
     const NOUN: &'static str = "rule";
+}
+impl Kept for Agent {
+    const NOUN: &'static str = "agent";
+}
+impl Kept for AgentRun {
+    const NOUN: &'static str = "run of an agent";
 }
 impl Kept for Daemon {
     const NOUN: &'static str = "daemon";

@@ -37,6 +37,8 @@ pub enum Code {
     AlreadyExists,
     /// The thing's state does not allow this now.
     InvalidState,
+    /// The agent is not to be started.
+    AgentDisabled,
     /// Somebody answered first; the details name who and how.
     PromptAnswered,
     /// The session takes no input of this kind.
@@ -78,6 +80,7 @@ impl Code {
         Code::SessionExists,
         Code::AlreadyExists,
         Code::InvalidState,
+        Code::AgentDisabled,
         Code::PromptAnswered,
         Code::NotInteractive,
         Code::Stale,
@@ -106,6 +109,7 @@ impl Code {
             Code::SessionExists => "SESSION_EXISTS",
             Code::AlreadyExists => "ALREADY_EXISTS",
             Code::InvalidState => "INVALID_STATE",
+            Code::AgentDisabled => "AGENT_DISABLED",
             Code::PromptAnswered => "PROMPT_ANSWERED",
             Code::NotInteractive => "NOT_INTERACTIVE",
             Code::Stale => "STALE",

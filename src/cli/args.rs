@@ -9,6 +9,10 @@ use clap_complete::Shell;
 use super::value;
 use crate::domain::{EventKind, PermissionMode};
 
+mod agents;
+
+pub use agents::{AgentChanges, AgentsAction, AgentsArgs};
+
 /// The control plane for coding agents.
 #[derive(Debug, Parser)]
 #[command(
@@ -91,6 +95,8 @@ pub enum Command {
     Answer(AnswerArgs),
     /// Rules that answer permissions by themselves
     Rules(RulesArgs),
+    /// Lasting identities with a role that run sessions
+    Agents(AgentsArgs),
     /// The machines that run agents
     Daemons(DaemonsArgs),
     /// Access tokens
@@ -337,6 +343,9 @@ pub struct PsArgs {
     /// Only with this harness
     #[arg(long, value_name = "NAME")]
     pub harness: Option<String>,
+    /// Only of this agent, by id or name
+    #[arg(long, value_name = "ID")]
+    pub agent: Option<String>,
     /// Only with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
     pub labels: Vec<(String, String)>,

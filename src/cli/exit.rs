@@ -42,6 +42,7 @@ pub const fn code_for(code: Code) -> u8 {
         | Code::SessionExists
         | Code::AlreadyExists
         | Code::InvalidState
+        | Code::AgentDisabled
         | Code::PromptAnswered
         | Code::NotInteractive
         | Code::Stale
@@ -136,6 +137,7 @@ mod tests {
             (Code::NoResumableSession, 3),
             (Code::Unauthenticated, 4),
             (Code::Forbidden, 4),
+            (Code::AgentDisabled, 4),
             (Code::PromptAnswered, 4),
             (Code::InvalidState, 4),
             (Code::NoDaemon, 4),

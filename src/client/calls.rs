@@ -112,6 +112,24 @@ calls! {
     create_prompt_rule prompts(CreatePromptRuleRequest) -> CreatePromptRuleResponse;
     /// Deletes a rule.
     delete_prompt_rule prompts(DeletePromptRuleRequest) -> DeletePromptRuleResponse;
+    /// Makes an agent.
+    create_agent agents(CreateAgentRequest) -> CreateAgentResponse;
+    /// One agent.
+    get_agent agents(GetAgentRequest) -> GetAgentResponse;
+    /// A page of agents.
+    list_agents agents(ListAgentsRequest) -> ListAgentsResponse;
+    /// Changes an agent.
+    update_agent agents(UpdateAgentRequest) -> UpdateAgentResponse;
+    /// Deletes an agent.
+    delete_agent agents(DeleteAgentRequest) -> DeleteAgentResponse;
+    /// Starts a session of an agent.
+    start_agent agents(StartAgentRequest) -> StartAgentResponse;
+    /// Ends an agent's session.
+    stop_agent agents(StopAgentRequest) -> StopAgentResponse;
+    /// Continues a conversation of an agent.
+    resume_agent agents(ResumeAgentRequest) -> ResumeAgentResponse;
+    /// What an agent does.
+    get_agent_status agents(GetAgentStatusRequest) -> GetAgentStatusResponse;
     /// One daemon.
     get_daemon daemons(GetDaemonRequest) -> GetDaemonResponse;
     /// A page of daemons.
@@ -159,6 +177,7 @@ services! {
     sessions session_service_client SessionServiceClient;
     events event_service_client EventServiceClient;
     prompts prompt_service_client PromptServiceClient;
+    agents agent_service_client AgentServiceClient;
     daemons daemon_service_client DaemonServiceClient;
     access access_service_client AccessServiceClient;
     system system_service_client SystemServiceClient;

@@ -33,6 +33,9 @@ pub struct StartCommand {
     pub one_shot: bool,
     /// The session whose process must be gone first.
     pub replaces: Option<SessionId>,
+    /// What the agent is told beside its inputs, for a harness that takes it.
+    #[serde(default)]
+    pub instructions: String,
 }
 
 /// What a command does.

@@ -70,6 +70,8 @@ pub struct Capabilities {
     pub quota: bool,
     /// Interrupts a turn and lives on.
     pub interrupt: bool,
+    /// Takes instructions beside its inputs (a system prompt).
+    pub instructions: bool,
 }
 
 /// Whether a harness is signed in with its provider.

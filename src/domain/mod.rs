@@ -4,6 +4,7 @@
 //! kept as records derive serde; fields added later carry a default, so that old records still read.
 
 pub mod actor;
+pub mod agent;
 pub mod content;
 pub mod field;
 pub mod usage;
@@ -34,6 +35,7 @@ pub mod narrowing;
 pub mod token;
 
 pub use actor::{Actor, ActorKind};
+pub use agent::{Agent, AgentRole, AgentRun, AgentSettings, SessionAgent, WorkerMode};
 pub use command::{Command, CommandBody, CommandOutcome, CommandResult};
 pub use content::{Block, ContentRef};
 pub use daemon::Daemon;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::actor::Actor;
+use super::agent::SessionAgent;
 use super::harness::{Capabilities, PermissionMode};
 use super::usage::Usage;
 use crate::base::id::{DaemonId, PromptId, SessionId};
@@ -332,6 +333,9 @@ pub struct Session {
     pub labels: BTreeMap<String, String>,
     /// Who created it.
     pub created_by: Actor,
+    /// The agent it is of.
+    #[serde(default)]
+    pub agent: Option<SessionAgent>,
 }
 
 impl Session {
@@ -383,6 +387,7 @@ impl Session {
             limits: Limits::default(),
             labels: BTreeMap::new(),
             created_by,
+            agent: None,
         }
     }
 

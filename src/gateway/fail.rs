@@ -83,6 +83,7 @@ pub const fn http_status(code: Code) -> StatusCode {
         Code::SessionExists
         | Code::AlreadyExists
         | Code::InvalidState
+        | Code::AgentDisabled
         | Code::PromptAnswered
         | Code::NotInteractive => StatusCode::CONFLICT,
         Code::Stale => StatusCode::PRECONDITION_FAILED,

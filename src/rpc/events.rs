@@ -171,6 +171,7 @@ fn change_to_pb(change: &Change) -> v1::Change {
         Changed::Session(shown) => Record::Session(super::sessions::to_pb(shown)),
         Changed::Prompt(prompt) => Record::Prompt(prompt_to_pb(prompt, Some(change.revision))),
         Changed::Daemon(shown) => Record::Daemon(super::daemons::to_pb(shown)),
+        Changed::Agent(shown) => Record::Agent(super::agents::to_pb(shown)),
         Changed::Deleted(id) => Record::DeletedId(id.clone()),
     };
     v1::Change {

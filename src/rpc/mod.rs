@@ -5,6 +5,8 @@ mod fail;
 
 pub mod access;
 
+pub mod agents;
+
 pub mod system;
 
 pub mod sessions;

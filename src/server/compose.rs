@@ -100,6 +100,7 @@ pub async fn compose(
         .add_service(rpc::events::service(app.clone()))
         .add_service(rpc::prompts::service(app.clone()))
         .add_service(rpc::daemons::service(app.clone()))
+        .add_service(rpc::agents::service(app.clone()))
         .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),
             Arc::new(LinkGate {

@@ -3,6 +3,7 @@
 
 use crate::base::{Error, Result};
 use crate::domain::actor::ActorKind;
+use crate::domain::agent::{AgentRole, StewardFocus, WorkerMode};
 use crate::domain::command::CommandOutcome;
 use crate::domain::event::{EventKind, Origin, Role};
 use crate::domain::harness::{Login, PermissionMode};
@@ -80,6 +81,15 @@ pub fn filter<T>(
 enums! {
     actor_kind_to_pb actor_kind_from_pb ActorKind = ActorKind {
         Caller = Caller, Agent = Agent, Daemon = Daemon, Server = Server, Rule = Rule,
+    }
+    agent_role_to_pb agent_role_from_pb AgentRole = AgentRole {
+        Director = Director, Worker = Worker, Steward = Steward,
+    }
+    worker_mode_to_pb worker_mode_from_pb WorkerMode = WorkerMode {
+        Ephemeral = Ephemeral, Persistent = Persistent,
+    }
+    steward_focus_to_pb steward_focus_from_pb StewardFocus = StewardFocus {
+        Merge = Merge, Docs = Docs, Recovery = Recovery, Custom = Custom,
     }
     permission_mode_to_pb permission_mode_from_pb PermissionMode = PermissionMode {
         Ask = Ask, AutoSafe = AutoSafe, Auto = Auto, Deny = Deny,

@@ -6,6 +6,7 @@ use super::time::{time_from_pb, time_to_pb};
 use super::{enums, link_v1 as pb};
 use crate::base::Result;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
+use crate::domain::agent::MAX_STANDING_BYTES;
 use crate::domain::command::StartCommand;
 use crate::domain::field;
 use crate::domain::input::MAX_INPUT_BYTES;
@@ -129,6 +130,7 @@ fn start_to_pb(start: &StartCommand) -> pb::StartCommand {
         fork: start.fork,
         one_shot: start.one_shot,
         replaces_session_id: start.replaces.map(|id| id.to_string()).unwrap_or_default(),
+        instructions: start.instructions.clone(),
     }
 }
 
@@ -158,5 +160,6 @@ fn start_from_pb(start: pb::StartCommand) -> Result<StartCommand> {
             "start.replaces_session_id",
             SessionId::parse,
         )?,
+        instructions: text(start.instructions, "start.instructions", MAX_STANDING_BYTES)?,
     })
 }

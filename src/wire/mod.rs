@@ -11,6 +11,8 @@ pub mod field;
 
 pub mod enums;
 
+pub mod agent;
+
 pub mod common;
 
 pub mod prompt;

@@ -31,6 +31,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         Code::UnknownMethod => tonic::Code::Unimplemented,
         Code::SessionExists | Code::AlreadyExists => tonic::Code::AlreadyExists,
         Code::InvalidState
+        | Code::AgentDisabled
         | Code::PromptAnswered
         | Code::NotInteractive
         | Code::HarnessUnavailable => tonic::Code::FailedPrecondition,

@@ -455,6 +455,12 @@ impl Gen {
             },
             labels: [(self.text(), self.text())].into(),
             created_by: self.actor(),
+            agent: self.opt(|g| SessionAgent {
+                id: AgentId::from_bits(g.bits()),
+                name: g.text(),
+                role: g.pick(&AgentRole::ALL),
+                worker_mode: g.opt(|g| g.pick(&[WorkerMode::Ephemeral, WorkerMode::Persistent])),
+            }),
         }
     }
     fn capabilities(&mut self) -> Capabilities {
@@ -471,6 +477,7 @@ impl Gen {
             usage: self.yes(),
             quota: self.yes(),
             interrupt: self.yes(),
+            instructions: self.yes(),
         }
     }
     fn offer(&mut self) -> Offer {

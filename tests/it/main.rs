@@ -3,6 +3,7 @@
 mod support;
 
 mod access;
+mod agents;
 mod away;
 mod browser;
 mod canary;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use baton::base::id::{InputId, PromptId, RuleId, SessionId};
+use baton::base::id::{AgentId, InputId, PromptId, RuleId, SessionId};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
@@ -38,6 +38,8 @@ struct World {
     foreign_input: String,
     foreign_rule: String,
     foreign_content: String,
+    own_agent: String,
+    foreign_agent: String,
 }
 
 async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
@@ -49,6 +51,24 @@ async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
     };
     let made = baton.client().create_session(request).await.unwrap();
     made.session.unwrap()
+}
+
+fn agent_request(name: &str, dir: &str) -> v1::CreateAgentRequest {
+    v1::CreateAgentRequest {
+        request_id: String::new(),
+        settings: Some(v1::AgentSettings {
+            name: name.to_owned(),
+            role: v1::AgentRole::Worker.into(),
+            harness: "demo".to_owned(),
+            directory: dir.to_owned(),
+            ..Default::default()
+        }),
+    }
+}
+
+async fn agent_in(baton: &Baton, name: &str, dir: &str) -> String {
+    let made = baton.client().create_agent(agent_request(name, dir)).await;
+    made.unwrap().agent.unwrap().id
 }
 
 async fn ended_in(baton: &Baton, dir: &str, word: &str) -> v1::Session {
@@ -130,7 +150,13 @@ async fn world() -> World {
     let said = format!("{:?}", baton.events(&foreign).await);
     let at = said.find("sha256: \"").expect("content beside the log") + 9;
     let foreign_content = said[at..at + 64].to_owned();
+    let own_agent = agent_in(&baton, "plum", &own_dir).await;
+    let foreign_agent = agent_in(&baton, FOREIGN_WORD, &foreign_dir).await;
+    // One without a directory is of no project.
+    agent_in(&baton, &format!("{FOREIGN_WORD}-2"), "").await;
     World {
+        own_agent,
+        foreign_agent,
         own_dir,
         foreign_dir,
         own,
@@ -159,6 +185,7 @@ impl World {
             &self.foreign_input,
             &self.foreign_rule,
             &self.foreign_content,
+            &self.foreign_agent,
         ]
     }
 
@@ -175,10 +202,16 @@ impl World {
                 self.foreign_input.clone(),
                 InputId::generate(now).to_string(),
             ),
+            "agent_id" => (
+                self.foreign_agent.clone(),
+                AgentId::generate(now).to_string(),
+            ),
             "rule_id" => (self.foreign_rule.clone(), RuleId::generate(now).to_string()),
             "sha256" => (self.foreign_content.clone(), "0".repeat(64)),
             // Of these, everybody sees all, or only an admin any; the first is the caller's own.
             "request_id" | "daemon_id" | "token_id" => return None,
+            // A harness's id, looked for among the sessions of an agent that the caller sees.
+            "provider_session_id" => return None,
             other if other.ends_with("_id") || other.ends_with("_ids") => {
                 panic!("may a narrowed token see every {other}? say so here")
             }
@@ -245,6 +278,8 @@ struct Entry {
     filters: bool,
     /// Whether it is an admin's.
     admin: bool,
+    /// Whether it is about what is of projects, of which a token for single sessions sees nothing.
+    of_projects: bool,
 }
 
 fn entry(base: &impl prost::Message) -> Entry {
@@ -254,6 +289,7 @@ fn entry(base: &impl prost::Message) -> Entry {
         looks: false,
         filters: false,
         admin: false,
+        of_projects: false,
     }
 }
 
@@ -270,6 +306,11 @@ impl Entry {
 
     fn admin(mut self) -> Self {
         self.admin = true;
+        self
+    }
+
+    fn of_projects(mut self) -> Self {
+        self.of_projects = true;
         self
     }
 
@@ -291,6 +332,16 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
     let rule = |directory: &str| v1::CreatePromptRuleRequest {
         pattern: "Bash(ls:*)".to_owned(),
         directory: directory.to_owned(),
+        ..Default::default()
+    };
+    let update_agent = |directory: &str| v1::UpdateAgentRequest {
+        agent_id: world.own_agent.clone(),
+        settings: agent_request("plum", directory).settings,
+        ..Default::default()
+    };
+    let start_agent = |cwd: &str| v1::StartAgentRequest {
+        agent_id: world.own_agent.clone(),
+        cwd: cwd.to_owned(),
         ..Default::default()
     };
     let list = |path: String| v1::ListDirectoryRequest {
@@ -318,7 +369,7 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         ),
         (
             "SessionService/ListSessions",
-            entry(&v1::ListSessionsRequest::default()).looks(),
+            entry(&v1::ListSessionsRequest::default()).looks().filters(),
         ),
         (
             "SessionService/SendInput",
@@ -490,6 +541,71 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             entry(&v1::DeletePromptRuleRequest {
                 rule_id: world.own_rule.clone(),
             }),
+        ),
+        (
+            "AgentService/CreateAgent",
+            entry(&agent_request("pear", &world.own_dir))
+                .of_projects()
+                .forbidden(
+                    "in another project",
+                    &agent_request("a", &world.foreign_dir),
+                )
+                .forbidden("in no project", &agent_request("b", ""))
+                .forbidden("above the projects", &agent_request("c", &parent)),
+        ),
+        (
+            "AgentService/GetAgent",
+            entry(&v1::GetAgentRequest {
+                agent_id: world.own_agent.clone(),
+            })
+            .of_projects()
+            .looks(),
+        ),
+        (
+            "AgentService/ListAgents",
+            entry(&v1::ListAgentsRequest::default()).looks(),
+        ),
+        (
+            "AgentService/UpdateAgent",
+            entry(&update_agent(&world.own_dir))
+                .of_projects()
+                .forbidden("into another project", &update_agent(&world.foreign_dir)),
+        ),
+        (
+            "AgentService/DeleteAgent",
+            entry(&v1::DeleteAgentRequest {
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "AgentService/StartAgent",
+            entry(&start_agent(""))
+                .of_projects()
+                .forbidden("elsewhere", &start_agent(&world.foreign_dir)),
+        ),
+        (
+            "AgentService/StopAgent",
+            entry(&v1::StopAgentRequest {
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "AgentService/ResumeAgent",
+            entry(&v1::ResumeAgentRequest {
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "AgentService/GetAgentStatus",
+            entry(&v1::GetAgentStatusRequest {
+                agent_id: world.own_agent.clone(),
+                history: 0,
+            })
+            .of_projects()
+            .looks(),
         ),
         (
             "DaemonService/GetDaemon",
@@ -725,6 +841,9 @@ async fn to_a_narrowed_token_what_is_not_its_own_is_not_there() {
                 if let Some(needle) = leak(&world, &request, &said) {
                     wrong.push(format!("{name} [{who}] {label}: shows {needle}: {said}"));
                 }
+            }
+            if entry.of_projects && who == "session" {
+                continue;
             }
             for (label, request) in &entry.forbidden {
                 count += 1;

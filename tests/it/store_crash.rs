@@ -112,6 +112,10 @@ fn die_at_point() {
     let passed = Arc::new(AtomicU32::new(0));
     // A point that the load never comes to is a hole in this test, and must not be one that hangs.
     let watched = (point.clone(), passed.clone());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread of its own, in a process that is about to be killed"
+    )]
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_secs(120));
         let (point, passed) = watched;

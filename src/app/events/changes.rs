@@ -9,14 +9,15 @@ use super::Open;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::agents::ShownAgent;
 use crate::app::daemons::ShownDaemon;
 use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::Shown;
-use crate::base::id::DaemonId;
+use crate::base::id::{AgentId, DaemonId};
 use crate::base::{Code, Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Daemon, Prompt, Session};
+use crate::domain::{Agent, Daemon, Prompt, Session};
 use crate::store;
 
 /// How many changes one message holds at most.
@@ -53,6 +54,8 @@ pub enum Changed {
     Prompt(Box<Prompt>),
     /// A daemon.
     Daemon(Box<ShownDaemon>),
+    /// An agent.
+    Agent(Box<ShownAgent>),
     /// The id of one that is gone.
     Deleted(String),
 }
@@ -169,6 +172,7 @@ impl ChangesReader {
         match self.tables {
             Tables::All => vec![
                 records::DAEMONS.to_owned(),
+                records::AGENTS.to_owned(),
                 records::SESSIONS.to_owned(),
                 records::PENDING_PROMPTS.to_owned(),
             ],
@@ -280,7 +284,10 @@ impl ChangesReader {
         };
         let narrowed = self.caller.narrowing.as_ref();
         let followed = match self.tables {
-            Tables::All => matches!(table, "session" | "prompt" | "daemon" | "gone"),
+            Tables::All => matches!(
+                table,
+                "session" | "prompt" | "daemon" | "gone" | "agent" | "agent-run"
+            ),
             Tables::Prompts => matches!(table, "prompt" | "gone"),
             Tables::Daemon(daemon) => key == records::daemon_key(daemon),
         };
@@ -290,7 +297,13 @@ impl ChangesReader {
         let mut push = |changed| changes.push(Change { revision, changed });
         let Some(record) = record else {
             // That a record is gone does not say whose it was; what is remembered of its session does.
-            if table == "daemon" || table != "gone" && narrowed.is_none() {
+            let is_told = match table {
+                "daemon" => true,
+                // Gone with its agent.
+                "gone" | "agent-run" => false,
+                _ => narrowed.is_none(),
+            };
+            if is_told {
                 push(Changed::Deleted(id.to_owned()));
             }
             return Ok(());
@@ -301,6 +314,20 @@ impl ChangesReader {
                 if self.caller.sees(&session) {
                     let shown = self.app.shown(session, revision).await?;
                     push(Changed::Session(Box::new(shown)));
+                }
+            }
+            "agent" => {
+                let agent: Agent = records::decode(record)?;
+                if self.caller.sees_agent(&agent) {
+                    let shown = self.app.show_agent(agent, revision).await?;
+                    push(Changed::Agent(Box::new(shown)));
+                }
+            }
+            // That it started a session is shown with the agent.
+            "agent-run" => {
+                let id: AgentId = id.parse().map_err(Error::internal)?;
+                if let Ok(shown) = self.app.get_agent(&self.caller, id).await {
+                    push(Changed::Agent(Box::new(shown)));
                 }
             }
             "prompt" => {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod agents;
 mod answer;
 mod console_link;
 mod content;
@@ -77,6 +78,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Content(args) => content::run(global, out, args).await,
         Command::Prompts(args) => prompts::run(global, out, args).await,
         Command::Answer(args) => answer::run(global, out, args).await,
+        Command::Agents(args) => agents::run(global, out, args).await,
         Command::Rules(args) => rules::run(global, out, args).await,
         Command::Daemons(args) => daemons::run(global, out, args).await,
         Command::Token(args) => token::run(global, out, args).await,

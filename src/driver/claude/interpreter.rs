@@ -28,6 +28,8 @@ pub struct ClaudeDriver {
     state: State,
     /// The start of a line whose rest has not come.
     partial: Vec<u8>,
+    /// What the agent is told beside its inputs, in its first greeting; one that goes on from a snapshot has been.
+    instructions: String,
 }
 
 /// The first line of a snapshot; the bytes of an unfinished line follow.
@@ -66,6 +68,7 @@ impl ClaudeDriver {
             place,
             state,
             partial: Vec::new(),
+            instructions: start.instructions.clone(),
         }
     }
 
@@ -85,6 +88,7 @@ impl ClaudeDriver {
             place,
             state: read.state,
             partial: snapshot[end + 1..].to_vec(),
+            instructions: String::new(),
         })
     }
 
@@ -106,10 +110,17 @@ impl ClaudeDriver {
         });
     }
 
+    fn greeting(&self) -> serde_json::Value {
+        match self.instructions.as_str() {
+            "" => json!({"subtype": "initialize"}),
+            told => json!({"subtype": "initialize", "appendSystemPrompt": told}),
+        }
+    }
+
     fn initialize(&self, generation: impl std::fmt::Display) -> Write {
         let id = format!("{}{generation}", control::INITIALIZE);
         Write {
-            data: control::request(&id, json!({"subtype": "initialize"})),
+            data: control::request(&id, self.greeting()),
             id,
             close: false,
             note: Note::Own.encode(),

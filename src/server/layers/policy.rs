@@ -22,6 +22,16 @@ pub const RPCS: &[(&str, Need)] = &[
     // Nobody lends more than they have, and what is lent ends with it.
     ("/baton.v1.AccessService/CreateSignInCode", VIEWER),
 
+    ("/baton.v1.AgentService/CreateAgent", OPERATOR),
+    ("/baton.v1.AgentService/GetAgent", VIEWER),
+    ("/baton.v1.AgentService/ListAgents", VIEWER),
+    ("/baton.v1.AgentService/UpdateAgent", OPERATOR),
+    ("/baton.v1.AgentService/DeleteAgent", OPERATOR),
+    ("/baton.v1.AgentService/StartAgent", OPERATOR),
+    ("/baton.v1.AgentService/StopAgent", OPERATOR),
+    ("/baton.v1.AgentService/ResumeAgent", OPERATOR),
+    ("/baton.v1.AgentService/GetAgentStatus", VIEWER),
+
     ("/baton.v1.DaemonService/GetDaemon", VIEWER),
     ("/baton.v1.DaemonService/ListDaemons", VIEWER),
     ("/baton.v1.DaemonService/DrainDaemon", ADMIN),

@@ -29,6 +29,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     mode_switch: true,
     usage: true,
     quota: true,
+    instructions: true,
     interrupt: true,
 };
 

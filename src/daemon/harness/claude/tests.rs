@@ -22,6 +22,7 @@ fn start() -> StartCommand {
         fork: false,
         one_shot: false,
         replaces: None,
+        instructions: String::new(),
     }
 }
 

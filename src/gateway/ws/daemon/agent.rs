@@ -124,6 +124,7 @@ impl Agent {
             fork: false,
             one_shot: false,
             replaces: None,
+            instructions: String::new(),
         };
         let mut agent = Agent::new(session.id, epoch, &start);
         // Without a conversation and without a turn it has had no input yet.
