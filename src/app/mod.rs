@@ -18,6 +18,7 @@ pub mod search;
 pub mod sessions;
 pub mod sight;
 pub mod system;
+pub mod tasks;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use idempotency::Idempotency;
 use prompts::Rules;
 use search::Search;
 use sessions::{Nudge, Sessions};
+use tasks::Tasks;
 
 /// All capabilities of a server, sharing one store.
 #[derive(Clone)]
@@ -51,6 +53,7 @@ struct Parts {
     rules: Rules,
     search: Search,
     sessions: Sessions,
+    tasks: Tasks,
     transients: Arc<Transients>,
 }
 
@@ -72,6 +75,7 @@ impl App {
     ) -> Result<Self> {
         let transients = Arc::new(Transients::default());
         let rules = Rules::load(store.clone(), clock.clone()).await?;
+        let tasks = Tasks::load(store.clone(), clock.clone()).await?;
         let parts = Arc::new_cyclic(|parts| {
             let upper = Arc::new(link::Upper {
                 parts: parts.clone(),
@@ -94,6 +98,7 @@ impl App {
                 rules,
                 search,
                 sessions,
+                tasks,
                 transients,
             }
         });
@@ -146,6 +151,11 @@ impl App {
     /// The sessions.
     pub fn sessions(&self) -> &Sessions {
         &self.parts.sessions
+    }
+
+    /// The tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.parts.tasks
     }
 
     /// What is live and never stored.

@@ -39,6 +39,8 @@ pub enum Code {
     InvalidState,
     /// Somebody answered first; the details name who and how.
     PromptAnswered,
+    /// It would wait for itself; `cycle` names what is in the circle.
+    Cycle,
     /// The session takes no input of this kind.
     NotInteractive,
     /// The record changed since it was read; read it again.
@@ -79,6 +81,7 @@ impl Code {
         Code::AlreadyExists,
         Code::InvalidState,
         Code::PromptAnswered,
+        Code::Cycle,
         Code::NotInteractive,
         Code::Stale,
         Code::OutOfRange,
@@ -107,6 +110,7 @@ impl Code {
             Code::AlreadyExists => "ALREADY_EXISTS",
             Code::InvalidState => "INVALID_STATE",
             Code::PromptAnswered => "PROMPT_ANSWERED",
+            Code::Cycle => "CYCLE",
             Code::NotInteractive => "NOT_INTERACTIVE",
             Code::Stale => "STALE",
             Code::OutOfRange => "OUT_OF_RANGE",

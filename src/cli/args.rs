@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::value;
 use crate::domain::{EventKind, PermissionMode};
+pub use tasks::*;
 
 /// The control plane for coding agents.
 #[derive(Debug, Parser)]
@@ -91,6 +92,8 @@ pub enum Command {
     Answer(AnswerArgs),
     /// Rules that answer permissions by themselves
     Rules(RulesArgs),
+    /// What is to be done, and who has it
+    Tasks(Box<TasksArgs>),
     /// The machines that run agents
     Daemons(DaemonsArgs),
     /// Access tokens
@@ -733,6 +736,8 @@ pub enum StoreAction {
         file: PathBuf,
     },
 }
+
+mod tasks;
 
 #[cfg(test)]
 mod tests;

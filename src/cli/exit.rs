@@ -43,6 +43,7 @@ pub const fn code_for(code: Code) -> u8 {
         | Code::AlreadyExists
         | Code::InvalidState
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive
         | Code::Stale
         | Code::RateLimited

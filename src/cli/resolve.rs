@@ -2,7 +2,7 @@
 
 use super::exit::usage;
 use crate::base::Error;
-use crate::base::id::{DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TokenId};
+use crate::base::id::{DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TaskId, TokenId};
 use crate::client::Client;
 use crate::wire::v1;
 
@@ -85,6 +85,8 @@ resolvers! {
     prompt PromptId "prompt" list_prompts ListPromptsRequest prompts;
     /// A rule's id.
     rule RuleId "rule" list_prompt_rules ListPromptRulesRequest rules;
+    /// A task's id.
+    task TaskId "task" list_tasks ListTasksRequest tasks;
     /// A token's id.
     token TokenId "token" list_tokens ListTokensRequest tokens;
 }

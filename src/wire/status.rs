@@ -32,6 +32,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         Code::SessionExists | Code::AlreadyExists => tonic::Code::AlreadyExists,
         Code::InvalidState
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive
         | Code::HarnessUnavailable => tonic::Code::FailedPrecondition,
         Code::Stale => tonic::Code::Aborted,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use baton::base::id::{InputId, PromptId, RuleId, SessionId};
+use baton::base::id::{AgentId, InputId, PromptId, RuleId, SessionId, TaskId};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
@@ -31,6 +31,7 @@ struct World {
     own_prompt: String,
     own_input: String,
     own_rule: String,
+    own_task: String,
     /// Another's: it asks, has an input in its queue, and content beside its log.
     foreign: String,
     foreign_ended: String,
@@ -38,6 +39,17 @@ struct World {
     foreign_input: String,
     foreign_rule: String,
     foreign_content: String,
+    foreign_task: String,
+}
+
+async fn task_in(baton: &Baton, dir: &str, title: &str) -> String {
+    let request = v1::CreateTaskRequest {
+        title: title.to_owned(),
+        directory: dir.to_owned(),
+        ..Default::default()
+    };
+    let made = baton.client().create_task(request).await.unwrap();
+    made.task.unwrap().id
 }
 
 async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
@@ -130,7 +142,13 @@ async fn world() -> World {
     let said = format!("{:?}", baton.events(&foreign).await);
     let at = said.find("sha256: \"").expect("content beside the log") + 9;
     let foreign_content = said[at..at + 64].to_owned();
+    let own_task = task_in(&baton, &own_dir, "plum").await;
+    let foreign_task = task_in(&baton, &foreign_dir, FOREIGN_WORD).await;
+    // One of nowhere tells what others do, too.
+    task_in(&baton, "", FOREIGN_WORD).await;
     World {
+        own_task,
+        foreign_task,
         own_dir,
         foreign_dir,
         own,
@@ -159,6 +177,7 @@ impl World {
             &self.foreign_input,
             &self.foreign_rule,
             &self.foreign_content,
+            &self.foreign_task,
         ]
     }
 
@@ -176,9 +195,12 @@ impl World {
                 InputId::generate(now).to_string(),
             ),
             "rule_id" => (self.foreign_rule.clone(), RuleId::generate(now).to_string()),
+            "task_id" | "on_task_id" | "parent_id" => {
+                (self.foreign_task.clone(), TaskId::generate(now).to_string())
+            }
             "sha256" => (self.foreign_content.clone(), "0".repeat(64)),
             // Of these, everybody sees all, or only an admin any; the first is the caller's own.
-            "request_id" | "daemon_id" | "token_id" => return None,
+            "request_id" | "daemon_id" | "token_id" | "agent_id" | "worktree_id" => return None,
             other if other.ends_with("_id") || other.ends_with("_ids") => {
                 panic!("may a narrowed token see every {other}? say so here")
             }
@@ -292,6 +314,17 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         pattern: "Bash(ls:*)".to_owned(),
         directory: directory.to_owned(),
         ..Default::default()
+    };
+    let task_id = world.own_task.clone();
+    let new_task = |directory: &str| v1::CreateTaskRequest {
+        title: "new".to_owned(),
+        directory: directory.to_owned(),
+        ..Default::default()
+    };
+    let on_own = v1::DependencyTarget {
+        kind: v1::DependencyKind::RelatesTo.into(),
+        on_task_id: task_id.clone(),
+        gate: None,
     };
     let list = |path: String| v1::ListDirectoryRequest {
         daemon_id: daemon_id.to_owned(),
@@ -546,6 +579,96 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             // What comes of the code is looked at with the gateway.
             "AccessService/CreateSignInCode",
             entry(&v1::CreateSignInCodeRequest::default()),
+        ),
+        (
+            "TaskService/CreateTask",
+            entry(&new_task(&world.own_dir))
+                .forbidden("of nowhere", &new_task(""))
+                .forbidden("in another project", &new_task(&world.foreign_dir))
+                .forbidden("above the projects", &new_task(&parent)),
+        ),
+        (
+            "TaskService/GetTask",
+            entry(&v1::GetTaskRequest {
+                task_id: task_id.clone(),
+            }),
+        ),
+        (
+            "TaskService/ListTasks",
+            entry(&v1::ListTasksRequest::default()).looks().filters(),
+        ),
+        (
+            "TaskService/ListReadyTasks",
+            entry(&v1::ListReadyTasksRequest::default()).looks(),
+        ),
+        (
+            "TaskService/UpdateTask",
+            entry(&v1::UpdateTaskRequest {
+                task_id: task_id.clone(),
+                title: "changed".to_owned(),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: vec!["title".to_owned()],
+                }),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/AddDependency",
+            entry(&v1::AddDependencyRequest {
+                task_id: task_id.clone(),
+                on: Some(on_own.clone()),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/RemoveDependency",
+            entry(&v1::RemoveDependencyRequest {
+                task_id: task_id.clone(),
+                on: Some(on_own),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/AssignTask",
+            entry(&v1::AssignTaskRequest {
+                task_id: task_id.clone(),
+                agent_id: AgentId::generate(SystemClock.now()).to_string(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/HandOffTask",
+            entry(&v1::HandOffTaskRequest {
+                task_id: task_id.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/CompleteTask",
+            entry(&v1::CompleteTaskRequest {
+                task_id: task_id.clone(),
+                outcome: v1::CompleteOutcome::Closed.into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/ReopenTask",
+            entry(&v1::ReopenTaskRequest {
+                task_id: task_id.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/DeleteTask",
+            entry(&v1::DeleteTaskRequest {
+                task_id: task_id.clone(),
+                force: true,
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/ExplainTask",
+            entry(&v1::ExplainTaskRequest { task_id }),
         ),
         (
             "SystemService/GetServerInfo",
