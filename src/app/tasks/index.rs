@@ -127,7 +127,7 @@ pub(super) fn word_hash(word: &String) -> u64 {
 #[derive(Default)]
 pub(super) struct Index {
     pub(super) entries: BTreeMap<TaskId, Entry>,
-    /// Who has a dependency on a task: the other end of every link.
+    /// Who has a dependency on a task, in order: the other end of every link.
     referrers: HashMap<TaskId, Vec<(Relation, TaskId)>>,
     pub(super) by_status: BTreeSet<(Status, TaskId)>,
     pub(super) by_holder: BTreeSet<(AgentId, TaskId)>,
@@ -444,7 +444,11 @@ impl Index {
     fn link_new(&mut self, id: TaskId, entry: &Entry, known: &[(Relation, TaskId)]) -> Vec<TaskId> {
         let mut touched = Vec::new();
         for link in entry.links.iter().filter(|link| !known.contains(link)) {
-            self.referrers.entry(link.1).or_default().push((link.0, id));
+            // In order, so that what is named of them is the same after a restart.
+            let referrers = self.referrers.entry(link.1).or_default();
+            if let Err(at) = referrers.binary_search(&(link.0, id)) {
+                referrers.insert(at, (link.0, id));
+            }
             if link.0.is_blocking() {
                 touched.push(link.1);
             }
@@ -454,7 +458,7 @@ impl Index {
 
     fn unrefer(&mut self, to: TaskId, referrer: (Relation, TaskId)) {
         if let Some(known) = self.referrers.get_mut(&to) {
-            take_one(known, &referrer);
+            known.retain(|known| *known != referrer);
             if known.is_empty() {
                 self.referrers.remove(&to);
             }

@@ -225,9 +225,9 @@ impl Index {
                 && sees(&entry.directory)
         };
         let mut found = Found::default();
-        let mut looked_at = 0;
         let mut newer: Option<TaskId> = None;
-        for id in self.among(filter, &labels, before) {
+        let among = self.among(filter, &labels, before);
+        for (looked_at, id) in among.enumerate() {
             if looked_at >= SCAN_LIMIT
                 && let Some(newer) = newer.map(TaskId::first_of_its_time)
                 && id < newer
@@ -235,7 +235,6 @@ impl Index {
                 found.next = Some(newer);
                 return found;
             }
-            looked_at += 1;
             newer = Some(id);
             self.visited.set(self.visited.get() + 1);
             if !self.get(id).is_some_and(fits) {

@@ -13,7 +13,7 @@ use crate::domain::narrowing::{Narrowing, Project};
 use crate::domain::task::{Draft, Gate, On, Outcome, Relation, Status, Update};
 use crate::domain::{Actor, Scope};
 use crate::relay;
-use crate::store::{Records as _, memory};
+use crate::store::memory;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
