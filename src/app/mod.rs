@@ -19,6 +19,7 @@ pub mod search;
 pub mod sessions;
 pub mod sight;
 pub mod system;
+pub mod tasks;
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use idempotency::Idempotency;
 use prompts::Rules;
 use search::Search;
 use sessions::{Nudge, Sessions};
+use tasks::Tasks;
 
 /// All capabilities of a server, sharing one store.
 #[derive(Clone)]
@@ -54,6 +56,7 @@ struct Parts {
     rules: Rules,
     search: Search,
     sessions: Sessions,
+    tasks: Tasks,
     transients: Arc<Transients>,
 }
 
@@ -76,6 +79,7 @@ impl App {
         let transients = Arc::new(Transients::default());
         let agents = Agents::load(store.as_ref()).await?;
         let rules = Rules::load(store.clone(), clock.clone()).await?;
+        let tasks = Tasks::load(store.clone(), clock.clone()).await?;
         let parts = Arc::new_cyclic(|parts| {
             let upper = Arc::new(link::Upper {
                 parts: parts.clone(),
@@ -99,6 +103,7 @@ impl App {
                 rules,
                 search,
                 sessions,
+                tasks,
                 transients,
             }
         });
@@ -156,6 +161,11 @@ impl App {
     /// The sessions.
     pub fn sessions(&self) -> &Sessions {
         &self.parts.sessions
+    }
+
+    /// The tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.parts.tasks
     }
 
     /// What is live and never stored.

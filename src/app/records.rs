@@ -8,11 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::failure;
-use crate::base::id::{AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
+use crate::app::tasks::GoneTask;
+use crate::base::id::{AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId};
 use crate::base::{Error, Result};
 use crate::domain::session::Gone;
 use crate::domain::{
-    Agent, AgentRun, Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token, TokenUse,
+    Agent, AgentRun, Daemon, Input, Prompt, PromptRule, Session, SignInCode, Task, Token, TokenUse,
 };
 use crate::store::{Expect, Record, RecordOp, Records};
 
@@ -156,6 +157,27 @@ pub fn sign_in_code_key(sha256: &str) -> String {
 /// What the keys of all sign-in codes begin with.
 pub const SIGN_IN_CODES: &str = "sign-in-code/";
 
+/// Key of a task's record.
+pub fn task_key(id: TaskId) -> String {
+    format!("{TASKS}{id}")
+}
+
+/// What the keys of all tasks begin with.
+pub const TASKS: &str = "task/";
+
+/// Key of the mark that is set anew when a task is closed or no longer: what waits for it may stand otherwise.
+pub fn task_turned_key(id: TaskId) -> String {
+    format!("task-turned/{id}")
+}
+
+/// Key of what is remembered of a deleted task.
+pub fn gone_task_key(id: TaskId) -> String {
+    format!("{GONE_TASKS}{id}")
+}
+
+/// What the keys of all deleted tasks that are remembered begin with.
+pub const GONE_TASKS: &str = "task-gone/";
+
 /// Key of the lock on a harness's conversation: its value is the session that may write to it.
 pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
     use sha2::{Digest, Sha256};
@@ -194,6 +216,12 @@ impl Kept for Agent {
 }
 impl Kept for AgentRun {
     const NOUN: &'static str = "run of an agent";
+}
+impl Kept for Task {
+    const NOUN: &'static str = "task";
+}
+impl Kept for GoneTask {
+    const NOUN: &'static str = "deleted task";
 }
 impl Kept for Daemon {
     const NOUN: &'static str = "daemon";

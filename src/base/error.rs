@@ -41,6 +41,8 @@ pub enum Code {
     AgentDisabled,
     /// Somebody answered first; the details name who and how.
     PromptAnswered,
+    /// It would wait for itself; `cycle` names what is in the circle.
+    Cycle,
     /// The session takes no input of this kind.
     NotInteractive,
     /// The record changed since it was read; read it again.
@@ -82,6 +84,7 @@ impl Code {
         Code::InvalidState,
         Code::AgentDisabled,
         Code::PromptAnswered,
+        Code::Cycle,
         Code::NotInteractive,
         Code::Stale,
         Code::OutOfRange,
@@ -111,6 +114,7 @@ impl Code {
             Code::InvalidState => "INVALID_STATE",
             Code::AgentDisabled => "AGENT_DISABLED",
             Code::PromptAnswered => "PROMPT_ANSWERED",
+            Code::Cycle => "CYCLE",
             Code::NotInteractive => "NOT_INTERACTIVE",
             Code::Stale => "STALE",
             Code::OutOfRange => "OUT_OF_RANGE",

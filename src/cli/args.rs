@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::value;
 use crate::domain::{EventKind, PermissionMode};
+pub use tasks::*;
 
 mod agents;
 
@@ -97,6 +98,8 @@ pub enum Command {
     Rules(RulesArgs),
     /// Lasting identities with a role that run sessions
     Agents(AgentsArgs),
+    /// What is to be done, and who has it
+    Tasks(Box<TasksArgs>),
     /// The machines that run agents
     Daemons(DaemonsArgs),
     /// Access tokens
@@ -742,6 +745,8 @@ pub enum StoreAction {
         file: PathBuf,
     },
 }
+
+mod tasks;
 
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,7 @@ pub const fn code_for(code: Code) -> u8 {
         | Code::InvalidState
         | Code::AgentDisabled
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive
         | Code::Stale
         | Code::RateLimited

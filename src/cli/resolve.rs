@@ -2,7 +2,9 @@
 
 use super::exit::usage;
 use crate::base::Error;
-use crate::base::id::{AgentId, DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TokenId};
+use crate::base::id::{
+    AgentId, DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TaskId, TokenId,
+};
 use crate::client::Client;
 use crate::wire::v1;
 
@@ -87,6 +89,8 @@ resolvers! {
     rule RuleId "rule" list_prompt_rules ListPromptRulesRequest rules;
     /// An agent's id.
     agent AgentId "agent" list_agents ListAgentsRequest agents;
+    /// A task's id.
+    task TaskId "task" list_tasks ListTasksRequest tasks;
     /// A token's id.
     token TokenId "token" list_tokens ListTokensRequest tokens;
 }

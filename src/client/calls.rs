@@ -140,6 +140,32 @@ calls! {
     remove_daemon daemons(RemoveDaemonRequest) -> RemoveDaemonResponse;
     /// Lists a directory on a daemon's machine.
     list_directory daemons(ListDirectoryRequest) -> ListDirectoryResponse;
+    /// Creates a task.
+    create_task tasks(CreateTaskRequest) -> CreateTaskResponse;
+    /// One task.
+    get_task tasks(GetTaskRequest) -> GetTaskResponse;
+    /// A page of tasks.
+    list_tasks tasks(ListTasksRequest) -> ListTasksResponse;
+    /// A page of tasks that could be begun.
+    list_ready_tasks tasks(ListReadyTasksRequest) -> ListReadyTasksResponse;
+    /// Changes a task.
+    update_task tasks(UpdateTaskRequest) -> UpdateTaskResponse;
+    /// Adds a dependency.
+    add_dependency tasks(AddDependencyRequest) -> AddDependencyResponse;
+    /// Removes a dependency.
+    remove_dependency tasks(RemoveDependencyRequest) -> RemoveDependencyResponse;
+    /// Gives a task to an agent.
+    assign_task tasks(AssignTaskRequest) -> AssignTaskResponse;
+    /// Hands a task on.
+    hand_off_task tasks(HandOffTaskRequest) -> HandOffTaskResponse;
+    /// Completes a task.
+    complete_task tasks(CompleteTaskRequest) -> CompleteTaskResponse;
+    /// Opens a task again.
+    reopen_task tasks(ReopenTaskRequest) -> ReopenTaskResponse;
+    /// Deletes a task.
+    delete_task tasks(DeleteTaskRequest) -> DeleteTaskResponse;
+    /// Why a task is ready, or not.
+    explain_task tasks(ExplainTaskRequest) -> ExplainTaskResponse;
     /// Makes a token.
     create_token access(CreateTokenRequest) -> CreateTokenResponse;
     /// A page of tokens.
@@ -179,6 +205,7 @@ services! {
     prompts prompt_service_client PromptServiceClient;
     agents agent_service_client AgentServiceClient;
     daemons daemon_service_client DaemonServiceClient;
+    tasks task_service_client TaskServiceClient;
     access access_service_client AccessServiceClient;
     system system_service_client SystemServiceClient;
 }

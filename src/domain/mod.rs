@@ -30,6 +30,8 @@ pub mod daemon;
 
 pub mod link;
 
+pub mod task;
+
 pub mod narrowing;
 
 pub mod token;
@@ -46,5 +48,6 @@ pub use live::LiveText;
 pub use narrowing::Narrowing;
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
+pub use task::Task;
 pub use token::{Scope, SignInCode, Token, TokenKind, TokenUse};
 pub use usage::Usage;

@@ -85,6 +85,7 @@ pub const fn http_status(code: Code) -> StatusCode {
         | Code::InvalidState
         | Code::AgentDisabled
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive => StatusCode::CONFLICT,
         Code::Stale => StatusCode::PRECONDITION_FAILED,
         Code::OutOfRange => StatusCode::RANGE_NOT_SATISFIABLE,

@@ -17,6 +17,8 @@ pub mod prompts;
 
 pub mod daemons;
 
+pub mod tasks;
+
 pub mod link;
 
 pub use caller::caller;

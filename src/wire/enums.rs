@@ -10,6 +10,7 @@ use crate::domain::harness::{Login, PermissionMode};
 use crate::domain::input::{Delivery, InputState};
 use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState, Remember};
 use crate::domain::session::{Activity, ActivitySource, EndReason, Lifecycle, LimitAction, Mode};
+use crate::domain::task::{AssignmentState, MergeStatus, Outcome, Status, Type, What};
 use crate::domain::token::{Scope, TokenKind};
 use crate::wire::v1;
 
@@ -153,6 +154,32 @@ enums! {
     }
     token_kind_to_pb token_kind_from_pb TokenKind = TokenKind {
         Issued = Issued, Browser = Browser,
+    }
+    task_status_to_pb task_status_from_pb Status = TaskStatus {
+        Open = Open, InProgress = InProgress, Deferred = Deferred, Backlog = Backlog,
+        Review = Review, Closed = Closed,
+    }
+    task_type_to_pb task_type_from_pb Type = TaskType {
+        Bug = Bug, Feature = Feature, Task = Task, Chore = Chore,
+    }
+    merge_status_to_pb merge_status_from_pb MergeStatus = MergeStatus {
+        NotApplicable = NotApplicable, Pending = Pending, Testing = Testing, Merging = Merging,
+        Merged = Merged, Conflict = Conflict, TestFailed = TestFailed, Failed = Failed,
+        AwaitingApproval = AwaitingApproval,
+    }
+    assignment_state_to_pb assignment_state_from_pb AssignmentState = AssignmentState {
+        Assigned = Assigned, InProgress = InProgress, Completed = Completed, Merged = Merged,
+        HandedOff = HandedOff, Released = Released,
+    }
+    outcome_of_task_to_pb outcome_of_task_from_pb Outcome = CompleteOutcome {
+        Done = Unspecified, Closed = Closed, Merged = Merged,
+    }
+    task_history_kind_to_pb task_history_kind_from_pb What = TaskHistoryKind {
+        Created = Created, Updated = Updated, Moved = Moved, Assigned = Assigned,
+        Started = Started, SessionLinked = SessionLinked, HandedOff = HandedOff,
+        Released = Released, Completed = Completed, Reopened = Reopened,
+        DependencyAdded = DependencyAdded, DependencyRemoved = DependencyRemoved,
+        MergeMoved = MergeMoved,
     }
     event_kind_to_pb event_kind_from_pb EventKind = EventKind {
         SessionCreated = SessionCreated, Started = Started, LifecycleChanged = LifecycleChanged,

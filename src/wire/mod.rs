@@ -31,6 +31,8 @@ pub mod daemon;
 
 pub mod token;
 
+pub mod task;
+
 pub mod link;
 mod link_command;
 

@@ -33,6 +33,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         Code::InvalidState
         | Code::AgentDisabled
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive
         | Code::HarnessUnavailable => tonic::Code::FailedPrecondition,
         Code::Stale => tonic::Code::Aborted,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use baton::base::id::{AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
+use baton::base::id::{AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::domain::EventBody;
 use baton::wire::{link_v1, v1};
@@ -148,6 +148,57 @@ struct World {
     agent: String,
     running_agent: String,
     agent_session: String,
+    tasks: Tasks,
+}
+
+/// Tasks in every state that matters.
+struct Tasks {
+    open: String,
+    /// Waits for the open one.
+    waiting: String,
+    held: String,
+    closed: String,
+}
+
+fn on_task(kind: v1::DependencyKind, id: &str) -> v1::DependencyTarget {
+    v1::DependencyTarget {
+        kind: kind.into(),
+        on_task_id: id.to_owned(),
+        gate: None,
+    }
+}
+
+async fn tasks(baton: &Baton) -> Tasks {
+    let client = baton.client();
+    let make = async |title: &str, on: Vec<v1::DependencyTarget>| {
+        let request = v1::CreateTaskRequest {
+            title: title.to_owned(),
+            dependencies: on,
+            ..Default::default()
+        };
+        client.create_task(request).await.unwrap().task.unwrap().id
+    };
+    let open = make("open", vec![]).await;
+    let waiting = make("waiting", vec![on_task(v1::DependencyKind::Blocks, &open)]).await;
+    let (held, closed) = (make("held", vec![]).await, make("closed", vec![]).await);
+    let assign = v1::AssignTaskRequest {
+        task_id: held.clone(),
+        agent_id: AgentId::generate(SystemClock.now()).to_string(),
+        ..Default::default()
+    };
+    client.assign_task(assign).await.unwrap();
+    let complete = v1::CompleteTaskRequest {
+        task_id: closed.clone(),
+        outcome: v1::CompleteOutcome::Closed.into(),
+        ..Default::default()
+    };
+    client.complete_task(complete).await.unwrap();
+    Tasks {
+        open,
+        waiting,
+        held,
+        closed,
+    }
 }
 
 async fn world(baton: &Baton) -> (World, Secret) {
@@ -274,6 +325,7 @@ async fn world(baton: &Baton) -> (World, Secret) {
         agent,
         running_agent,
         agent_session,
+        tasks: tasks(baton).await,
     };
     (world, Secret::new(enrolled.credential))
 }
@@ -1330,6 +1382,420 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
         ),
         ("baton.link.v1.LinkService/Connect", link_entry(world)),
     ])
+    .into_iter()
+    .chain(task_table(&world.tasks))
+    .collect()
+}
+
+/// The same of tasks.
+#[allow(clippy::too_many_lines)]
+fn task_table(tasks: &Tasks) -> BTreeMap<&'static str, Entry> {
+    use Kinds::{Malformed, Missing, Oversize};
+    let create = v1::CreateTaskRequest {
+        title: "must not be".to_owned(),
+        ..Default::default()
+    };
+    let attached = |attachment: v1::TaskAttachment, count: usize| v1::CreateTaskRequest {
+        attachments: vec![attachment; count],
+        ..create.clone()
+    };
+    let uri = |uri: &str| v1::TaskAttachment {
+        name: "x".to_owned(),
+        body: Some(v1::task_attachment::Body::Uri(uri.to_owned())),
+    };
+    let depends = |on: Vec<v1::DependencyTarget>| v1::CreateTaskRequest {
+        dependencies: on,
+        ..create.clone()
+    };
+    let update = v1::UpdateTaskRequest {
+        task_id: tasks.open.clone(),
+        update_mask: Some(prost_types::FieldMask {
+            paths: [
+                "title",
+                "body",
+                "type",
+                "priority",
+                "complexity",
+                "status",
+                "labels",
+                "scheduled_for",
+                "required_capabilities",
+                "preferred_capabilities",
+                "acceptance",
+                "attachments",
+                "skip_review",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        }),
+        title: "changed".to_owned(),
+        ..Default::default()
+    };
+    let blocks = |id: &str| on_task(v1::DependencyKind::Blocks, id);
+    let gate = |gate| v1::DependencyTarget {
+        kind: v1::DependencyKind::Awaits.into(),
+        on_task_id: String::new(),
+        gate: Some(gate),
+    };
+    let unknown = TaskId::generate(SystemClock.now()).to_string();
+    let add = v1::AddDependencyRequest {
+        task_id: tasks.open.clone(),
+        on: Some(blocks(&tasks.held)),
+        ..Default::default()
+    };
+    let adds = |on| v1::AddDependencyRequest {
+        on: Some(on),
+        ..add.clone()
+    };
+    let remove = v1::RemoveDependencyRequest {
+        task_id: tasks.waiting.clone(),
+        on: Some(blocks(&tasks.held)),
+        ..Default::default()
+    };
+    let agent_id = AgentId::generate(SystemClock.now()).to_string();
+    let assign = v1::AssignTaskRequest {
+        task_id: tasks.open.clone(),
+        agent_id: agent_id.clone(),
+        ..Default::default()
+    };
+    let hand_off = v1::HandOffTaskRequest {
+        task_id: tasks.held.clone(),
+        ..Default::default()
+    };
+    let complete = v1::CompleteTaskRequest {
+        task_id: tasks.open.clone(),
+        ..Default::default()
+    };
+    let reopen = v1::ReopenTaskRequest {
+        task_id: tasks.closed.clone(),
+        ..Default::default()
+    };
+    let delete = v1::DeleteTaskRequest {
+        task_id: tasks.open.clone(),
+        ..Default::default()
+    };
+    const CLOSED_TASK: &[Code] = &[Code::InvalidState];
+    const STALE: &[Code] = &[Code::Stale];
+    let stale = "1".to_owned();
+    BTreeMap::from([
+        (
+            "baton.v1.TaskService/CreateTask",
+            entry(&create, &["title"])
+                .extra(
+                    Malformed,
+                    "a priority of 6",
+                    &v1::CreateTaskRequest {
+                        priority: 6,
+                        ..create.clone()
+                    },
+                    "priority",
+                )
+                .extra(
+                    Malformed,
+                    "a complexity of 300",
+                    &v1::CreateTaskRequest {
+                        complexity: 300,
+                        ..create.clone()
+                    },
+                    "complexity",
+                )
+                .extra(
+                    Malformed,
+                    "in review",
+                    &v1::CreateTaskRequest {
+                        status: v1::TaskStatus::Review.into(),
+                        ..create.clone()
+                    },
+                    "status",
+                )
+                .extra(
+                    Malformed,
+                    "NUL in the body",
+                    &v1::CreateTaskRequest {
+                        body: "a\0b".to_owned(),
+                        ..create.clone()
+                    },
+                    "body",
+                )
+                .extra(
+                    Malformed,
+                    "a relative directory",
+                    &v1::CreateTaskRequest {
+                        directory: "a/b".to_owned(),
+                        ..create.clone()
+                    },
+                    "directory",
+                )
+                .extra(
+                    Malformed,
+                    "an attachment that a browser runs",
+                    &attached(uri("javascript:alert(1)"), 1),
+                    "attachments",
+                )
+                .extra(
+                    Missing,
+                    "an attachment of nothing",
+                    &attached(v1::TaskAttachment::default(), 1),
+                    "attachments",
+                )
+                .extra(
+                    Oversize,
+                    "100 attachments",
+                    &attached(uri("https://x"), 100),
+                    "attachments",
+                )
+                .extra(
+                    Oversize,
+                    "500 dependencies",
+                    &depends(vec![blocks(&tasks.open); 500]),
+                    "dependencies",
+                )
+                .extra(
+                    Malformed,
+                    "a junk dependency",
+                    &depends(vec![blocks("x\u{1}")]),
+                    "dependencies[0]",
+                )
+                .extra(
+                    Missing,
+                    "a dependency of no kind",
+                    &depends(vec![v1::DependencyTarget::default()]),
+                    "dependencies[0]",
+                )
+                .state(
+                    "after a task that is not there",
+                    &depends(vec![blocks(&unknown)]),
+                    GONE,
+                ),
+        ),
+        (
+            "baton.v1.TaskService/GetTask",
+            entry(
+                &v1::GetTaskRequest {
+                    task_id: tasks.open.clone(),
+                },
+                &["task_id"],
+            ),
+        ),
+        (
+            "baton.v1.TaskService/ListTasks",
+            entry(&v1::ListTasksRequest::default(), &[])
+                .extra(
+                    Malformed,
+                    "a priority of 0",
+                    &v1::ListTasksRequest {
+                        priorities: vec![0],
+                        ..Default::default()
+                    },
+                    "priorities",
+                )
+                .extra(
+                    Oversize,
+                    "100 priorities",
+                    &v1::ListTasksRequest {
+                        priorities: vec![1; 100],
+                        ..Default::default()
+                    },
+                    "priorities",
+                )
+                .extra(
+                    Malformed,
+                    "of an agent and of nobody",
+                    &v1::ListTasksRequest {
+                        agent_id: agent_id.clone(),
+                        unassigned: true,
+                        ..Default::default()
+                    },
+                    "unassigned",
+                )
+                .stateless(),
+        ),
+        (
+            "baton.v1.TaskService/ListReadyTasks",
+            entry(&v1::ListReadyTasksRequest::default(), &[]).stateless(),
+        ),
+        (
+            "baton.v1.TaskService/UpdateTask",
+            entry(&update, &["task_id", "update_mask"])
+                .extra(
+                    Malformed,
+                    "a field that is not changed so",
+                    &v1::UpdateTaskRequest {
+                        update_mask: Some(prost_types::FieldMask {
+                            paths: vec!["directory".to_owned()],
+                        }),
+                        ..update.clone()
+                    },
+                    "update_mask",
+                )
+                .state(
+                    "changed meanwhile",
+                    &v1::UpdateTaskRequest {
+                        etag: stale.clone(),
+                        ..update.clone()
+                    },
+                    STALE,
+                )
+                .state(
+                    "closed without a verb",
+                    &v1::UpdateTaskRequest {
+                        status: v1::TaskStatus::Closed.into(),
+                        ..update.clone()
+                    },
+                    CLOSED_TASK,
+                ),
+        ),
+        (
+            "baton.v1.TaskService/AddDependency",
+            entry(&add, &["task_id", "on"])
+                .extra(
+                    Missing,
+                    "a gate of no kind",
+                    &adds(gate(v1::Gate::default())),
+                    "on",
+                )
+                .extra(
+                    Missing,
+                    "a timer without a time",
+                    &adds(gate(v1::Gate {
+                        kind: v1::GateKind::Timer.into(),
+                        ..Default::default()
+                    })),
+                    "on",
+                )
+                .extra(
+                    Oversize,
+                    "an approval of 2 MiB",
+                    &adds(gate(v1::Gate {
+                        kind: v1::GateKind::Approval.into(),
+                        name: "x".repeat(BIG),
+                        until: None,
+                    })),
+                    "on",
+                )
+                .state("in a circle", &adds(blocks(&tasks.waiting)), &[Code::Cycle])
+                .state("on itself", &adds(blocks(&tasks.open)), &[Code::Cycle])
+                .state("on nothing", &adds(blocks(&unknown)), GONE)
+                .state(
+                    "changed meanwhile",
+                    &v1::AddDependencyRequest {
+                        etag: stale.clone(),
+                        ..add.clone()
+                    },
+                    STALE,
+                ),
+        ),
+        (
+            "baton.v1.TaskService/RemoveDependency",
+            entry(&remove, &["task_id", "on"]).state("that is not there", &remove, GONE),
+        ),
+        (
+            "baton.v1.TaskService/AssignTask",
+            entry(&assign, &["task_id"])
+                .extra(
+                    Missing,
+                    "to nobody",
+                    &v1::AssignTaskRequest {
+                        agent_id: String::new(),
+                        ..assign.clone()
+                    },
+                    "agent_id",
+                )
+                .extra(
+                    Malformed,
+                    "a branch like an option",
+                    &v1::AssignTaskRequest {
+                        branch: "-evil".to_owned(),
+                        ..assign.clone()
+                    },
+                    "branch",
+                )
+                .state(
+                    "held",
+                    &v1::AssignTaskRequest {
+                        task_id: tasks.held.clone(),
+                        ..assign.clone()
+                    },
+                    &[Code::AlreadyExists],
+                )
+                .state(
+                    "closed",
+                    &v1::AssignTaskRequest {
+                        task_id: tasks.closed.clone(),
+                        ..assign
+                    },
+                    CLOSED_TASK,
+                ),
+        ),
+        (
+            "baton.v1.TaskService/HandOffTask",
+            entry(&hand_off, &["task_id"]).state(
+                "that nobody has",
+                &v1::HandOffTaskRequest {
+                    task_id: tasks.open.clone(),
+                    ..hand_off.clone()
+                },
+                CLOSED_TASK,
+            ),
+        ),
+        (
+            "baton.v1.TaskService/CompleteTask",
+            entry(&complete, &["task_id"])
+                .state("that nobody began", &complete, CLOSED_TASK)
+                .state(
+                    "closed",
+                    &v1::CompleteTaskRequest {
+                        task_id: tasks.closed.clone(),
+                        outcome: v1::CompleteOutcome::Closed.into(),
+                        ..Default::default()
+                    },
+                    CLOSED_TASK,
+                ),
+        ),
+        (
+            "baton.v1.TaskService/ReopenTask",
+            entry(&reopen, &["task_id"])
+                .state(
+                    "open",
+                    &v1::ReopenTaskRequest {
+                        task_id: tasks.open.clone(),
+                        ..Default::default()
+                    },
+                    CLOSED_TASK,
+                )
+                .state(
+                    "for an agent that there was not",
+                    &v1::ReopenTaskRequest {
+                        same_agent: true,
+                        ..reopen.clone()
+                    },
+                    CLOSED_TASK,
+                ),
+        ),
+        (
+            "baton.v1.TaskService/DeleteTask",
+            entry(&delete, &["task_id"])
+                .state("that another waits for", &delete, CLOSED_TASK)
+                .state(
+                    "changed meanwhile",
+                    &v1::DeleteTaskRequest {
+                        etag: stale,
+                        force: true,
+                        ..delete.clone()
+                    },
+                    STALE,
+                ),
+        ),
+        (
+            "baton.v1.TaskService/ExplainTask",
+            entry(
+                &v1::ExplainTaskRequest {
+                    task_id: tasks.open.clone(),
+                },
+                &["task_id"],
+            ),
+        ),
+    ])
 }
 
 /// The link's stream: what the first message may not be.
@@ -1400,6 +1866,7 @@ fn unknown(field: &str) -> String {
         "rule_id" => RuleId::generate(now).to_string(),
         "agent_id" => AgentId::generate(now).to_string(),
         "token_id" => TokenId::generate(now).to_string(),
+        "task_id" => TaskId::generate(now).to_string(),
         other => panic!("which kind of id is {other}?"),
     }
 }
@@ -1739,6 +2206,8 @@ pub(crate) async fn picture(baton: &Baton) -> Vec<String> {
     ));
     let agents = client.list_agents(v1::ListAgentsRequest::default()).await;
     picture.push(format!("{:?}", agents.unwrap().agents));
+    let tasks = client.list_tasks(v1::ListTasksRequest::default()).await;
+    picture.push(format!("{:?}", tasks.unwrap().tasks));
     let tokens = client.list_tokens(v1::ListTokensRequest::default()).await;
     for mut token in tokens.unwrap().tokens {
         // To look is to use one.

@@ -37,4 +37,5 @@ mod serving;
 mod sim;
 mod steering;
 mod store_crash;
+mod tasks;
 mod tls;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use baton::base::id::{AgentId, InputId, PromptId, RuleId, SessionId};
+use baton::base::id::{AgentId, InputId, PromptId, RuleId, SessionId, TaskId};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
@@ -31,6 +31,7 @@ struct World {
     own_prompt: String,
     own_input: String,
     own_rule: String,
+    own_task: String,
     /// Another's: it asks, has an input in its queue, and content beside its log.
     foreign: String,
     foreign_ended: String,
@@ -40,6 +41,17 @@ struct World {
     foreign_content: String,
     own_agent: String,
     foreign_agent: String,
+    foreign_task: String,
+}
+
+async fn task_in(baton: &Baton, dir: &str, title: &str) -> String {
+    let request = v1::CreateTaskRequest {
+        title: title.to_owned(),
+        directory: dir.to_owned(),
+        ..Default::default()
+    };
+    let made = baton.client().create_task(request).await.unwrap();
+    made.task.unwrap().id
 }
 
 async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
@@ -154,9 +166,15 @@ async fn world() -> World {
     let foreign_agent = agent_in(&baton, FOREIGN_WORD, &foreign_dir).await;
     // One without a directory is of no project.
     agent_in(&baton, &format!("{FOREIGN_WORD}-2"), "").await;
+    let own_task = task_in(&baton, &own_dir, "plum").await;
+    let foreign_task = task_in(&baton, &foreign_dir, FOREIGN_WORD).await;
+    // One of nowhere tells what others do, too.
+    task_in(&baton, "", FOREIGN_WORD).await;
     World {
         own_agent,
         foreign_agent,
+        own_task,
+        foreign_task,
         own_dir,
         foreign_dir,
         own,
@@ -186,6 +204,7 @@ impl World {
             &self.foreign_rule,
             &self.foreign_content,
             &self.foreign_agent,
+            &self.foreign_task,
         ]
     }
 
@@ -207,11 +226,14 @@ impl World {
                 AgentId::generate(now).to_string(),
             ),
             "rule_id" => (self.foreign_rule.clone(), RuleId::generate(now).to_string()),
+            "task_id" | "on_task_id" | "parent_id" => {
+                (self.foreign_task.clone(), TaskId::generate(now).to_string())
+            }
             "sha256" => (self.foreign_content.clone(), "0".repeat(64)),
-            // Of these, everybody sees all, or only an admin any; the first is the caller's own.
-            "request_id" | "daemon_id" | "token_id" => return None,
             // A harness's id, looked for among the sessions of an agent that the caller sees.
             "provider_session_id" => return None,
+            // Of these, everybody sees all, or only an admin any; the first is the caller's own.
+            "request_id" | "daemon_id" | "token_id" | "worktree_id" => return None,
             other if other.ends_with("_id") || other.ends_with("_ids") => {
                 panic!("may a narrowed token see every {other}? say so here")
             }
@@ -343,6 +365,17 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         agent_id: world.own_agent.clone(),
         cwd: cwd.to_owned(),
         ..Default::default()
+    };
+    let task_id = world.own_task.clone();
+    let new_task = |directory: &str| v1::CreateTaskRequest {
+        title: "new".to_owned(),
+        directory: directory.to_owned(),
+        ..Default::default()
+    };
+    let on_own = v1::DependencyTarget {
+        kind: v1::DependencyKind::RelatesTo.into(),
+        on_task_id: task_id.clone(),
+        gate: None,
     };
     let list = |path: String| v1::ListDirectoryRequest {
         daemon_id: daemon_id.to_owned(),
@@ -662,6 +695,96 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             // What comes of the code is looked at with the gateway.
             "AccessService/CreateSignInCode",
             entry(&v1::CreateSignInCodeRequest::default()),
+        ),
+        (
+            "TaskService/CreateTask",
+            entry(&new_task(&world.own_dir))
+                .forbidden("of nowhere", &new_task(""))
+                .forbidden("in another project", &new_task(&world.foreign_dir))
+                .forbidden("above the projects", &new_task(&parent)),
+        ),
+        (
+            "TaskService/GetTask",
+            entry(&v1::GetTaskRequest {
+                task_id: task_id.clone(),
+            }),
+        ),
+        (
+            "TaskService/ListTasks",
+            entry(&v1::ListTasksRequest::default()).looks().filters(),
+        ),
+        (
+            "TaskService/ListReadyTasks",
+            entry(&v1::ListReadyTasksRequest::default()).looks(),
+        ),
+        (
+            "TaskService/UpdateTask",
+            entry(&v1::UpdateTaskRequest {
+                task_id: task_id.clone(),
+                title: "changed".to_owned(),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: vec!["title".to_owned()],
+                }),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/AddDependency",
+            entry(&v1::AddDependencyRequest {
+                task_id: task_id.clone(),
+                on: Some(on_own.clone()),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/RemoveDependency",
+            entry(&v1::RemoveDependencyRequest {
+                task_id: task_id.clone(),
+                on: Some(on_own),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/AssignTask",
+            entry(&v1::AssignTaskRequest {
+                task_id: task_id.clone(),
+                agent_id: AgentId::generate(SystemClock.now()).to_string(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/HandOffTask",
+            entry(&v1::HandOffTaskRequest {
+                task_id: task_id.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/CompleteTask",
+            entry(&v1::CompleteTaskRequest {
+                task_id: task_id.clone(),
+                outcome: v1::CompleteOutcome::Closed.into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/ReopenTask",
+            entry(&v1::ReopenTaskRequest {
+                task_id: task_id.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/DeleteTask",
+            entry(&v1::DeleteTaskRequest {
+                task_id: task_id.clone(),
+                force: true,
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/ExplainTask",
+            entry(&v1::ExplainTaskRequest { task_id }),
         ),
         (
             "SystemService/GetServerInfo",

@@ -62,6 +62,14 @@ impl Caller {
             .is_none_or(|narrowing| narrowing.sees(session))
     }
 
+    /// Whether the caller sees the tasks of a directory. A task is on no machine, so a narrowed one needs a
+    /// project on every daemon.
+    pub fn sees_tasks_of(&self, directory: &str) -> bool {
+        self.narrowing
+            .as_ref()
+            .is_none_or(|narrowing| narrowing.covers(directory))
+    }
+
     /// Whether the caller may start a session in a directory of a daemon's machine.
     pub fn may_start(&self, daemon: DaemonId, cwd: &str) -> bool {
         self.narrowing

@@ -14,16 +14,20 @@ use crate::app::daemons::ShownDaemon;
 use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::Shown;
-use crate::base::id::{AgentId, DaemonId};
+use crate::app::tasks::{GoneTask, ShownTask};
+use crate::base::id::{AgentId, DaemonId, TaskId};
 use crate::base::{Code, Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Agent, Daemon, Prompt, Session};
+use crate::domain::{Agent, Daemon, Prompt, Session, Task};
 use crate::store;
 
 /// How many changes one message holds at most.
 const BATCH: usize = 200;
 /// How long changes are gathered: a busy session's record changes with every event.
 const GATHER_FOR: Duration = Duration::from_millis(100);
+
+/// What the tables of tasks begin with: the tasks, which were closed or opened, which are gone.
+const TASK_TABLES: &str = "task";
 
 /// Which records a reader follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Tables {
     Prompts,
     /// One daemon.
     Daemon(DaemonId),
+    /// Tasks, or one of them.
+    Tasks(Option<TaskId>),
 }
 
 /// One record that changed.
@@ -56,6 +62,8 @@ pub enum Changed {
     Daemon(Box<ShownDaemon>),
     /// An agent.
     Agent(Box<ShownAgent>),
+    /// A task.
+    Task(Box<ShownTask>),
     /// The id of one that is gone.
     Deleted(String),
 }
@@ -95,7 +103,7 @@ enum Phase {
 
 impl App {
     /// Follows the records that the caller sees after a revision; 0 gives what there is first (of prompts:
-    /// what waits).
+    /// what waits; of tasks: what is not closed).
     pub async fn follow_changes(
         &self,
         caller: &Caller,
@@ -104,6 +112,9 @@ impl App {
     ) -> Result<ChangesReader> {
         if let Tables::Daemon(id) = tables {
             self.get_daemon(id).await?;
+        }
+        if let Tables::Tasks(Some(id)) = tables {
+            self.get_task(caller, id).await?;
         }
         let wake = self.store().watch_revision();
         let newest = *wake.borrow();
@@ -178,6 +189,8 @@ impl ChangesReader {
             ],
             Tables::Prompts => vec![records::PENDING_PROMPTS.to_owned()],
             Tables::Daemon(id) => vec![records::daemon_key(id)],
+            Tables::Tasks(Some(id)) => vec![records::task_key(id)],
+            Tables::Tasks(None) => vec![records::TASKS.to_owned()],
         }
     }
 
@@ -191,12 +204,16 @@ impl ChangesReader {
             self.phase = Phase::Follow;
             return Ok(Some(ChangeBatch::Progress(self.through)));
         };
-        let page = self
-            .app
-            .store()
-            .scan(prefix, after.as_deref(), BATCH)
-            .await
-            .map_err(failure::from_store)?;
+        let page = match self.tables {
+            // Most tasks are closed: those that are not are known without reading the others.
+            Tables::Tasks(None) => self.app.open_tasks(after.as_deref(), BATCH).await?,
+            _ => self
+                .app
+                .store()
+                .scan(prefix, after.as_deref(), BATCH)
+                .await
+                .map_err(failure::from_store)?,
+        };
         self.phase = match page.last() {
             Some(last) if page.len() == BATCH => Phase::Snapshot {
                 table,
@@ -238,6 +255,7 @@ impl ChangesReader {
             Tables::Prompts if self.caller.narrowing.is_some() => String::new(),
             Tables::Prompts => records::PROMPTS.to_owned(),
             Tables::Daemon(id) => records::daemon_key(id),
+            Tables::Tasks(_) => TASK_TABLES.to_owned(),
         };
         let newest = *self.wake.borrow();
         let page = match self.app.store().changes(&prefix, self.through, BATCH).await {
@@ -290,9 +308,16 @@ impl ChangesReader {
             ),
             Tables::Prompts => matches!(table, "prompt" | "gone"),
             Tables::Daemon(daemon) => key == records::daemon_key(daemon),
+            Tables::Tasks(_) => matches!(table, "task" | "task-turned" | "task-gone"),
         };
         if !followed {
             return Ok(());
+        }
+        if let Tables::Tasks(only) = self.tables {
+            let id: TaskId = id.parse().map_err(Error::internal)?;
+            return self
+                .task_change(table, id, only, revision, record, changes)
+                .await;
         }
         let mut push = |changed| changes.push(Change { revision, changed });
         let Some(record) = record else {
@@ -355,6 +380,63 @@ impl ChangesReader {
                     .await?;
                 push(Changed::Daemon(Box::new(shown)));
             }
+        }
+        Ok(())
+    }
+
+    /// Adds what a change in one of the tables of tasks says.
+    async fn task_change(
+        &self,
+        table: &str,
+        id: TaskId,
+        only: Option<TaskId>,
+        revision: u64,
+        record: Option<&store::Record>,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let wanted = |id| only.is_none_or(|only| only == id);
+        let narrowed = self.caller.narrowing.is_some();
+        if record.is_some() && table != "task-gone" {
+            self.app.tasks().applied(id, revision).await;
+        }
+        match (table, record) {
+            ("task", Some(record)) if wanted(id) => {
+                let task: Task = records::decode(record)?;
+                if self.caller.sees_tasks_of(&task.directory) {
+                    let shown = self.app.shown_task(&self.caller, task, record.revision);
+                    let changed = Changed::Task(Box::new(shown));
+                    changes.push(Change { revision, changed });
+                }
+            }
+            // That a record is gone does not say whose it was; what is remembered of it does.
+            ("task", None) if wanted(id) && !narrowed => {
+                let changed = Changed::Deleted(id.to_string());
+                changes.push(Change { revision, changed });
+            }
+            ("task-gone", Some(record)) if wanted(id) && narrowed => {
+                let gone: GoneTask = records::decode(record)?;
+                if self.caller.sees_tasks_of(&gone.directory) {
+                    let changed = Changed::Deleted(gone.id.to_string());
+                    changes.push(Change { revision, changed });
+                }
+            }
+            // It was closed or opened again: what waits for it may be blocked no longer, or is again.
+            ("task-turned", Some(_)) => {
+                for waiter in self
+                    .app
+                    .tasks()
+                    .waiters(id)
+                    .into_iter()
+                    .filter(|id| wanted(*id))
+                {
+                    let Ok(shown) = self.app.get_task(&self.caller, waiter).await else {
+                        continue;
+                    };
+                    let changed = Changed::Task(Box::new(shown));
+                    changes.push(Change { revision, changed });
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

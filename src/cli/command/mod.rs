@@ -16,6 +16,7 @@ mod run;
 mod search;
 mod session;
 mod store;
+mod tasks;
 mod token;
 mod up;
 
@@ -80,6 +81,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Answer(args) => answer::run(global, out, args).await,
         Command::Agents(args) => agents::run(global, out, args).await,
         Command::Rules(args) => rules::run(global, out, args).await,
+        Command::Tasks(args) => tasks::run(global, out, *args).await,
         Command::Daemons(args) => daemons::run(global, out, args).await,
         Command::Token(args) => token::run(global, out, args).await,
         Command::ConsoleLink(args) => console_link::run(global, out, args).await,

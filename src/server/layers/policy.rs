@@ -70,6 +70,20 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/baton.v1.SystemService/GetServerInfo", Need::Token),
     ("/baton.v1.SystemService/GetMetrics", VIEWER),
 
+    ("/baton.v1.TaskService/CreateTask", OPERATOR),
+    ("/baton.v1.TaskService/GetTask", VIEWER),
+    ("/baton.v1.TaskService/ListTasks", VIEWER),
+    ("/baton.v1.TaskService/ListReadyTasks", VIEWER),
+    ("/baton.v1.TaskService/UpdateTask", OPERATOR),
+    ("/baton.v1.TaskService/AddDependency", OPERATOR),
+    ("/baton.v1.TaskService/RemoveDependency", OPERATOR),
+    ("/baton.v1.TaskService/AssignTask", OPERATOR),
+    ("/baton.v1.TaskService/HandOffTask", OPERATOR),
+    ("/baton.v1.TaskService/CompleteTask", OPERATOR),
+    ("/baton.v1.TaskService/ReopenTask", OPERATOR),
+    ("/baton.v1.TaskService/DeleteTask", OPERATOR),
+    ("/baton.v1.TaskService/ExplainTask", VIEWER),
+
     ("/baton.link.v1.LinkService/Enroll", Need::Scope(Scope::Join)),
     ("/baton.link.v1.LinkService/Connect", Need::Scope(Scope::Daemon)),
 
