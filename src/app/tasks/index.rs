@@ -567,4 +567,4 @@ fn take_one<T: PartialEq>(list: &mut Vec<T>, item: &T) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -44,7 +44,7 @@ fn ready(index: &Index) -> Vec<TaskId> {
 }
 
 /// Everything that the index holds and does not derive from the moment.
-type Picture = (
+pub(in crate::app::tasks) type Picture = (
     BTreeMap<TaskId, Entry>,
     BTreeMap<TaskId, Vec<(Relation, TaskId)>>,
     Vec<(u8, TaskId)>,
@@ -55,7 +55,7 @@ type Picture = (
     Vec<(u64, TaskId)>,
 );
 
-fn picture(index: &Index) -> Picture {
+pub(in crate::app::tasks) fn picture(index: &Index) -> Picture {
     let referrers = index.referrers.iter().map(|(id, list)| {
         let mut list = list.clone();
         list.sort_unstable();
