@@ -3,6 +3,7 @@
 mod support;
 
 mod access;
+mod acp;
 mod away;
 mod browser;
 mod canary;

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::line::Object;
 use super::state::{Announced, Note, OpenRequest, State};
 use super::step::Step;
 use super::turns::End;
@@ -15,6 +14,7 @@ use crate::domain::command::StartCommand;
 use crate::domain::content::MAX_INLINE_TEXT_BYTES;
 use crate::domain::policy::SHOWN_IN_PART;
 use crate::domain::{Command, CommandBody, EventBody, Prompt};
+use crate::driver::line::Object;
 use crate::driver::{Action, Driver, Output, Place, Record, RecordBody, Write};
 
 /// The longest line that is read as one, in bytes. What is longer is kept as content, piece by piece.
