@@ -277,7 +277,7 @@ pub struct DaemonArgs {
 /// `baton run`
 #[derive(Debug, Default, ClapArgs)]
 pub struct RunArgs {
-    /// Kind of agent program: claude-code, acp:NAME, command, demo; default what the daemon has
+    /// Kind of agent program: claude-code, codex, acp:NAME, command, demo; default what the daemon has
     #[arg(long, value_name = "NAME")]
     pub harness: Option<String>,
     /// Working directory on the daemon's machine; default this one

@@ -7,6 +7,7 @@
 
 pub mod acp;
 pub mod claude;
+pub mod codex;
 pub mod command;
 
 mod gathered;
@@ -14,6 +15,7 @@ mod line;
 mod output;
 mod pieces;
 mod record;
+mod rpc;
 mod shown;
 mod step;
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::pieces::{MAX_LINE_BYTES, unfinished};
 use super::{Draft, Output, Place, Record, Write};
 use crate::base::id::{CommandId, InputId, PromptId, TurnId};
 use crate::base::{Code, Json};
@@ -129,6 +130,43 @@ impl<'a, S> Step<'a, S> {
             source: ActivitySource::Protocol,
             confidence: 100,
         });
+    }
+
+    /// A piece of standard error, as text. A character that is cut in two is put together again: `tail` has what the
+    /// piece before ended in.
+    pub(super) fn stderr(&mut self, tail: &mut Vec<u8>, data: &[u8], continues: bool) {
+        let mut bytes = std::mem::take(tail);
+        bytes.extend_from_slice(data);
+        if continues {
+            let keep = unfinished(&bytes);
+            *tail = bytes.split_off(bytes.len() - keep);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let mut rest: &str = &text;
+        loop {
+            let (piece, more) = rest.split_at(floor_char(rest, MAX_INLINE_TEXT_BYTES));
+            rest = more;
+            self.event(EventBody::Stderr {
+                text: piece.to_owned(),
+                continues: continues || !rest.is_empty(),
+            });
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// A piece of a line that is too long to be read.
+    pub(super) fn oversize(&mut self, bytes: &[u8]) {
+        let reference = self.content(bytes, "application/octet-stream");
+        let body = EventBody::Notice {
+            kind: "oversize_line".to_owned(),
+            text: format!(
+                "a line of more than {MAX_LINE_BYTES} bytes was not read; this piece of {} bytes is kept as content {}",
+                reference.size_bytes, reference.sha256
+            ),
+        };
+        self.event_of(body, reference);
     }
 
     /// Says how a command ended that was waiting. What is no command's id says nothing.

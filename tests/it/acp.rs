@@ -38,7 +38,7 @@ fn installed(path: &str) -> PathBuf {
 /// A daemon that finds the adapter by its name, and the same one as `acp:loads`, without the words by which it would
 /// take a conversation up in silence.
 async fn place() -> Place {
-    Place::with(&Value::Null, |baton, programs| {
+    Place::with(&Value::Null, |baton, programs, _| {
         symlink(adapter(), programs.join("claude-agent-acp")).unwrap();
         let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
         let loads = serde_json::json!([

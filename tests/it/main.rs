@@ -9,6 +9,7 @@ mod browser;
 mod canary;
 mod claude_cli;
 mod claude_modes;
+mod codex;
 mod commands;
 mod coverage;
 mod crash;

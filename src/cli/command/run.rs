@@ -143,6 +143,7 @@ async fn preferred(client: &crate::client::Client, daemon: &str) -> anyhow::Resu
         agents.find(|harness| harness.name.starts_with("acp:") && !signed_out(harness))
     };
     named("claude-code")
+        .or_else(|| named("codex"))
         .or_else(by_acp)
         .or_else(|| named("demo"))
         .map(|harness| harness.name.clone())

@@ -3,6 +3,7 @@
 
 pub mod acp;
 pub mod claude;
+pub mod codex;
 pub mod command;
 pub mod demo;
 pub mod registry;
@@ -26,7 +27,7 @@ pub struct Launch {
 
 /// A kind of agent program.
 pub trait HarnessKind: Send + Sync {
-    /// Its name: claude-code, command, demo, acp:NAME.
+    /// Its name: claude-code, codex, command, demo, acp:NAME.
     fn name(&self) -> &str;
 
     /// What it can do.

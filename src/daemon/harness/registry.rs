@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::HarnessKind;
 use super::acp::{self, AcpAgent, Machine};
 use super::claude::{ClaudeCode, ClaudeOptions, Demo};
+use super::codex::Codex;
 use super::command::Command;
 use crate::daemon::policy::Policy;
 use crate::domain::Harness;
@@ -27,7 +28,10 @@ impl Registry {
         let passed_on = |name: &str| policy.passes_always(name);
         let options = ClaudeOptions::from_env(claude, env, passed_on);
         let machine = Machine::from_env(options.clone(), env, passed_on);
-        let mut kinds: Vec<Box<dyn HarnessKind>> = vec![Box::new(ClaudeCode::new(options))];
+        let mut kinds: Vec<Box<dyn HarnessKind>> = vec![
+            Box::new(ClaudeCode::new(options)),
+            Box::new(Codex::new(machine.clone())),
+        ];
         for agent in acp::agents(acp, &machine) {
             kinds.push(Box::new(agent));
         }

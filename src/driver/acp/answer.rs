@@ -6,11 +6,11 @@ use agent_client_protocol_schema::v1::{
 };
 use bytes::Bytes;
 
-use super::rpc;
 use super::state::{ChoiceKind, OpenRequest};
 use crate::base::{Error, Result};
 use crate::domain::PromptAnswer;
 use crate::domain::prompt::{AnswerBody, Decision, Remember};
+use crate::driver::rpc;
 
 /// The line that answers an open request.
 pub(super) fn line(open: &OpenRequest, answer: &PromptAnswer) -> Result<Bytes> {

@@ -8,7 +8,6 @@ use agent_client_protocol_schema::v1::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::rpc::{self, Message};
 use super::state::{Note, Phase, State};
 use super::step::Step;
 use super::turns::End;
@@ -17,7 +16,8 @@ use crate::base::{Code, Error, Result};
 use crate::domain::command::StartCommand;
 use crate::domain::{Command, CommandBody, EventBody, InputState};
 use crate::driver::line::Object;
-use crate::driver::pieces::{Lines, MAX_LINE_BYTES, Piece};
+use crate::driver::pieces::{Lines, Piece};
+use crate::driver::rpc::{self, Message};
 use crate::driver::{Action, Driver, Output, Place, Record, RecordBody, Write, WriteOutcome};
 
 /// The form of a snapshot; a later driver reads this one and older ones.
@@ -132,7 +132,11 @@ impl Driver for AcpDriver {
                     step.piece(piece);
                 }
             }
-            RecordBody::Stderr { data, continues } => step.stderr(data, *continues),
+            RecordBody::Stderr { data, continues } => {
+                let mut tail = std::mem::take(&mut step.state.stderr_tail);
+                step.stderr(&mut tail, data, *continues);
+                step.state.stderr_tail = tail;
+            }
             RecordBody::Written {
                 note,
                 outcome,
@@ -282,17 +286,7 @@ impl Step<'_> {
     fn piece(&mut self, piece: Piece) {
         match piece {
             Piece::Line(bytes) => self.line(&bytes),
-            Piece::Oversize(bytes) => {
-                let reference = self.content(&bytes, "application/octet-stream");
-                let body = EventBody::Notice {
-                    kind: "oversize_line".to_owned(),
-                    text: format!(
-                        "a line of more than {MAX_LINE_BYTES} bytes was not read; this piece of {} bytes is kept as content {}",
-                        reference.size_bytes, reference.sha256
-                    ),
-                };
-                self.event_of(body, reference);
-            }
+            Piece::Oversize(bytes) => self.oversize(&bytes),
         }
     }
 

@@ -12,8 +12,6 @@ mod interpreter;
 mod state;
 mod step;
 
-mod rpc;
-
 mod calls;
 mod diff;
 mod said;

@@ -6,7 +6,6 @@ use agent_client_protocol_schema::v1::{
 use serde_json::{Value, json};
 
 use super::calls::{MAX_DIFF_BYTES, diffs};
-use super::rpc;
 use super::state::{Choice, ChoiceKind, MAX_OPEN, OpenRequest};
 use super::step::{Step, cut};
 use super::{answer, tools};
@@ -15,6 +14,7 @@ use crate::domain::EventBody;
 use crate::domain::prompt::{AnswerDelivery, Prompt, PromptKind, PromptState, Suggestion};
 use crate::domain::visible::visible_line;
 use crate::driver::line::{Object, value};
+use crate::driver::rpc;
 use crate::driver::shown::{MAX_SHOWN_INPUT_BYTES, cut_input};
 
 /// The most options of a request.

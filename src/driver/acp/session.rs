@@ -9,13 +9,13 @@ use agent_client_protocol_schema::v1::{
     SessionModeId, SessionModeState, SetSessionConfigOptionRequest, SetSessionModeRequest,
 };
 
-use super::rpc::{self, AUTH_REQUIRED, Failure};
 use super::state::{Mode, Models, Note, Phase};
 use super::step::{Step, cut};
 use crate::base::Code;
 use crate::domain::visible::visible_line;
 use crate::domain::{CommandOutcome, EventBody};
 use crate::driver::line::{Object, value};
+use crate::driver::rpc::{self, AUTH_REQUIRED, Failure};
 
 /// The id of the first request.
 pub(super) const INITIALIZE: &str = "drv-initialize";

@@ -4,9 +4,7 @@ use bytes::Bytes;
 
 use super::state::{Note, Phase, State};
 use crate::domain::EventBody;
-use crate::domain::content::{MAX_INLINE_TEXT_BYTES, floor_char};
 use crate::domain::session::Activity;
-use crate::driver::pieces::unfinished;
 use crate::driver::step;
 
 pub(super) use crate::driver::step::cut;
@@ -52,29 +50,6 @@ impl Step<'_> {
         if activity != state.activity {
             self.state.activity = activity;
             self.activity(activity);
-        }
-    }
-
-    /// A piece of standard error, as text. A character that is cut in two is put together again.
-    pub(super) fn stderr(&mut self, data: &[u8], continues: bool) {
-        let mut bytes = std::mem::take(&mut self.state.stderr_tail);
-        bytes.extend_from_slice(data);
-        if continues {
-            let keep = unfinished(&bytes);
-            self.state.stderr_tail = bytes.split_off(bytes.len() - keep);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let mut rest: &str = &text;
-        loop {
-            let (piece, more) = rest.split_at(floor_char(rest, MAX_INLINE_TEXT_BYTES));
-            rest = more;
-            self.event(EventBody::Stderr {
-                text: piece.to_owned(),
-                continues: continues || !rest.is_empty(),
-            });
-            if rest.is_empty() {
-                return;
-            }
         }
     }
 }

@@ -6,7 +6,6 @@ use agent_client_protocol_schema::v1::{
     ContentBlock, PromptRequest, SessionId, TextContent, Usage,
 };
 
-use super::rpc::{self, AUTH_REQUIRED, Failure};
 use super::session::PROMPT;
 use super::state::{Held, Note, OpenTurn, Phase};
 use super::step::{Step, cut};
@@ -14,6 +13,7 @@ use crate::base::id::InputId;
 use crate::domain::{self, EventBody, InputState};
 use crate::driver::WriteOutcome;
 use crate::driver::line::{Object, value};
+use crate::driver::rpc::{self, AUTH_REQUIRED, Failure};
 
 /// The most of a turn's last text that its end repeats, in bytes; the message has the whole.
 pub(super) const MAX_RESULT_BYTES: usize = 16 * 1024;

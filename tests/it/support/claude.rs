@@ -27,12 +27,12 @@ impl Place {
 
     /// With these settings of the CLI's own.
     pub async fn with_settings(settings: &Value) -> Place {
-        Self::with(settings, |baton, _| baton).await
+        Self::with(settings, |baton, _, _| baton).await
     }
 
     /// With these settings, and what `more` does to Baton before it starts; it is given the directory in which the
-    /// daemon looks for programs first.
-    pub async fn with(settings: &Value, more: impl FnOnce(Baton, &Path) -> Baton) -> Place {
+    /// daemon looks for programs first, and the URL of the model.
+    pub async fn with(settings: &Value, more: impl FnOnce(Baton, &Path, &str) -> Baton) -> Place {
         let api = ModelApi::start();
         let baton = Baton::new();
         // The CLI is found by its name, as on a user's machine, and nothing of this machine's own
@@ -64,7 +64,7 @@ impl Place {
                 .daemon_env(name, value)
                 .daemon_flags(&["--pass-env", name]);
         }
-        let mut baton = more(baton, &programs);
+        let mut baton = more(baton, &programs, &api.base_url());
         baton.start_server().await;
         baton.start_daemon().await;
         Place { baton, api }

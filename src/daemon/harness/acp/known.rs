@@ -43,14 +43,7 @@ pub const KNOWN: &[Known] = &[
         env: &[],
         install: "npm install -g @agentclientprotocol/codex-acp",
         sign_in: "run `codex login` as the daemon's user, or let the daemon pass OPENAI_API_KEY on",
-        login: |machine| {
-            machine.login(
-                &["OPENAI_API_KEY", "CODEX_API_KEY"],
-                "CODEX_HOME",
-                ".codex",
-                "auth.json",
-            )
-        },
+        login: Machine::codex_login,
     },
     Known {
         name: "gemini",
@@ -131,6 +124,16 @@ impl Machine {
                 .filter_map(|name| Some((name, PathBuf::from(given(name)?))))
                 .collect(),
         }
+    }
+
+    /// Whether somebody is signed in with Codex.
+    pub fn codex_login(&self) -> Login {
+        self.login(
+            &["OPENAI_API_KEY", "CODEX_API_KEY"],
+            "CODEX_HOME",
+            ".codex",
+            "auth.json",
+        )
     }
 
     /// Whether one of these keys is passed on, or the file is there: in the directory that `variable` names, else

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::driver::line::{Object, string};
+use super::line::{Object, string};
 
 /// The longest id of a request that is answered, in bytes.
 const MAX_ID_BYTES: usize = 512;
