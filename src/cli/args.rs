@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::value;
+use crate::daemon::harness::acp::AcpAgent;
 use crate::domain::{EventKind, PermissionMode};
 pub use tasks::*;
 
@@ -270,6 +271,10 @@ pub struct DaemonArgs {
     /// Program of Claude Code; default `claude` on the daemon's PATH
     #[arg(long, value_name = "FILE")]
     pub claude_program: Option<PathBuf>,
+    /// Agent that speaks ACP, as the harness acp:NAME: its program and arguments, in words or as a JSON array;
+    /// may be repeated
+    #[arg(long = "acp", value_name = "NAME=ARGV", value_parser = value::acp_agent)]
+    pub acp_agents: Vec<AcpAgent>,
     /// pretty, json or auto
     #[arg(long)]
     pub log_format: Option<String>,
@@ -281,7 +286,7 @@ pub struct DaemonArgs {
 /// `baton run`
 #[derive(Debug, Default, ClapArgs)]
 pub struct RunArgs {
-    /// Kind of agent program: claude-code, command, demo; default what the daemon has
+    /// Kind of agent program: claude-code, codex, acp:NAME, command, demo; default what the daemon has
     #[arg(long, value_name = "NAME")]
     pub harness: Option<String>,
     /// Working directory on the daemon's machine; default this one

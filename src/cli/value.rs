@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{Clock as _, SystemClock, Timestamp, quantity};
+use crate::daemon::harness::acp::AcpAgent;
 use crate::domain::{EventKind, PermissionMode};
 
 /// A duration of at least a second, like `90s`, `15m`, `12h` or `30d`.
@@ -37,6 +38,11 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("is not KEY=VALUE".to_owned()),
     }
+}
+
+/// `NAME=ARGV`, an agent that speaks ACP.
+pub fn acp_agent(text: &str) -> Result<AcpAgent, String> {
+    AcpAgent::parse(text).map_err(|error| error.message().to_owned())
 }
 
 /// A permission mode.

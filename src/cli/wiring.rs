@@ -293,6 +293,7 @@ pub async fn daemon(
         let program = std::path::absolute(&program).context("finding --claude-program")?;
         options.claude_program = Some(program);
     }
+    options.acp_agents = args.acp_agents;
     let shutdown = CancellationToken::new();
     let told = shutdown.clone();
     let mut terminate = signal(SignalKind::terminate())?;

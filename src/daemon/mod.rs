@@ -40,6 +40,7 @@ use crate::base::{Error, Result, Secret, SystemClock};
 use crate::domain::daemon::Offer;
 use crate::domain::link::{DaemonLimits, DaemonLink};
 
+use harness::acp::AcpAgent;
 use harness::registry::Registry;
 pub use link::ServerAddress;
 
@@ -72,6 +73,8 @@ pub struct Options {
     pub policy: PolicyOptions,
     /// The program of Claude Code; `None` looks for it on the daemon's `PATH`.
     pub claude_program: Option<PathBuf>,
+    /// Agents that speak ACP, beside those that are known and found on the daemon's `PATH`.
+    pub acp_agents: Vec<AcpAgent>,
     /// This program, to start runners with; `None` is the one that runs.
     pub program: Option<PathBuf>,
     /// Size at which a session's spool counts as full, in bytes.
@@ -94,6 +97,7 @@ impl Options {
             labels: BTreeMap::new(),
             policy: PolicyOptions::default(),
             claude_program: None,
+            acp_agents: Vec::new(),
             program: None,
             spool_bytes: 256 << 20,
             orphan_after: Duration::from_secs(24 * 3_600),
@@ -222,7 +226,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<()> {
 
 fn registry(daemon: &Daemon) -> Registry {
     let claude = daemon.options.claude_program.clone();
-    Registry::built_in(&daemon.policy, &daemon.program, claude)
+    let acp = &daemon.options.acp_agents;
+    Registry::built_in(&daemon.policy, &daemon.program, claude, acp)
 }
 
 struct Prober {

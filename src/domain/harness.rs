@@ -93,7 +93,7 @@ pub enum Login {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Harness {
-    /// Kind: claude-code, command, demo.
+    /// Kind: claude-code, codex, acp:NAME, command, demo.
     pub name: String,
     /// Whether it can be used.
     pub available: bool,

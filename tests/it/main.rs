@@ -3,12 +3,14 @@
 mod support;
 
 mod access;
+mod acp;
 mod agents;
 mod away;
 mod browser;
 mod canary;
 mod claude_cli;
 mod claude_modes;
+mod codex;
 mod commands;
 mod coverage;
 mod crash;

@@ -17,7 +17,7 @@ pub struct Command {
 }
 
 impl HarnessKind for Command {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "command"
     }
 

@@ -47,7 +47,7 @@ impl ClaudeCode {
 }
 
 impl HarnessKind for ClaudeCode {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "claude-code"
     }
 
@@ -109,7 +109,7 @@ impl Demo {
 }
 
 impl HarnessKind for Demo {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "demo"
     }
 
