@@ -18,6 +18,7 @@ pub mod search;
 pub mod sessions;
 pub mod sight;
 pub mod system;
+pub mod worktrees;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use idempotency::Idempotency;
 use prompts::Rules;
 use search::Search;
 use sessions::{Nudge, Sessions};
+use worktrees::Worktrees;
 
 /// All capabilities of a server, sharing one store.
 #[derive(Clone)]
@@ -52,6 +54,7 @@ struct Parts {
     search: Search,
     sessions: Sessions,
     transients: Arc<Transients>,
+    worktrees: Worktrees,
 }
 
 impl Nudge for Relay {
@@ -95,6 +98,7 @@ impl App {
                 search,
                 sessions,
                 transients,
+                worktrees: Worktrees::default(),
             }
         });
         parts.sessions.load().await?;
@@ -146,6 +150,11 @@ impl App {
     /// The sessions.
     pub fn sessions(&self) -> &Sessions {
         &self.parts.sessions
+    }
+
+    /// The operations on worktrees that this process is about.
+    pub(crate) fn worktrees(&self) -> &Worktrees {
+        &self.parts.worktrees
     }
 
     /// What is live and never stored.

@@ -93,6 +93,8 @@ pub enum Command {
     Rules(RulesArgs),
     /// The machines that run agents
     Daemons(DaemonsArgs),
+    /// Branches and checkouts of their own for agents and tasks
+    Worktrees(WorktreesArgs),
     /// Access tokens
     Token(TokenArgs),
     /// Print a link that signs a browser in, once
@@ -261,6 +263,15 @@ pub struct DaemonArgs {
     /// Program of Claude Code; default `claude` on the daemon's PATH
     #[arg(long, value_name = "FILE")]
     pub claude_program: Option<PathBuf>,
+    /// Directory for worktrees, beneath a root; default .worktrees within each repository
+    #[arg(long, value_name = "DIR")]
+    pub worktree_root: Option<PathBuf>,
+    /// Disk space beyond which worktrees without work are pruned before their time
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes)]
+    pub worktree_budget: Option<u64>,
+    /// How long a worktree must have been left alone before it is pruned; default 7d
+    #[arg(long, value_name = "DURATION", value_parser = value::duration_or_nothing)]
+    pub worktree_grace: Option<Duration>,
     /// pretty, json or auto
     #[arg(long)]
     pub log_format: Option<String>,
@@ -733,6 +744,9 @@ pub enum StoreAction {
         file: PathBuf,
     },
 }
+
+pub mod worktrees;
+pub use worktrees::{WorktreesAction, WorktreesArgs};
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "is not a duration between 1s and 3650d".to_owned())
 }
 
+/// A duration that may be nothing, like `0s` or `7d`.
+pub fn duration_or_nothing(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => duration(text),
+    }
+}
+
 /// A size in bytes, like `64KiB` or `2GiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     quantity::bytes(text)

@@ -33,6 +33,8 @@ pub mod narrowing;
 
 pub mod token;
 
+pub mod worktree;
+
 pub use actor::{Actor, ActorKind};
 pub use command::{Command, CommandBody, CommandOutcome, CommandResult};
 pub use content::{Block, ContentRef};
@@ -46,3 +48,4 @@ pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
 pub use token::{Scope, SignInCode, Token, TokenKind, TokenUse};
 pub use usage::Usage;
+pub use worktree::Worktree;

@@ -15,6 +15,8 @@ pub mod prompts;
 
 pub mod daemons;
 
+pub mod worktrees;
+
 pub mod link;
 
 pub use caller::caller;

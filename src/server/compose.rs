@@ -50,6 +50,7 @@ pub async fn compose(
             "events",
             "prompts",
             "daemons",
+            "worktrees",
             "search",
             "access",
             "narrowing",
@@ -100,6 +101,7 @@ pub async fn compose(
         .add_service(rpc::events::service(app.clone()))
         .add_service(rpc::prompts::service(app.clone()))
         .add_service(rpc::daemons::service(app.clone()))
+        .add_service(rpc::worktrees::service(app.clone()))
         .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),
             Arc::new(LinkGate {

@@ -37,3 +37,4 @@ mod sim;
 mod steering;
 mod store_crash;
 mod tls;
+mod worktrees;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use baton::base::id::{InputId, PromptId, RuleId, SessionId};
+use baton::base::id::{InputId, PromptId, RuleId, SessionId, WorktreeId};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
@@ -17,6 +17,7 @@ use tonic_types::StatusExt as _;
 
 use crate::coverage::{call, picture};
 use crate::support::baton::{Baton, eventually};
+use crate::worktrees::repository;
 
 /// A word that only foreign sessions have said.
 const FOREIGN_WORD: &str = "secretquince";
@@ -38,6 +39,7 @@ struct World {
     foreign_input: String,
     foreign_rule: String,
     foreign_content: String,
+    foreign_worktree: String,
 }
 
 async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
@@ -130,6 +132,18 @@ async fn world() -> World {
     let said = format!("{:?}", baton.events(&foreign).await);
     let at = said.find("sha256: \"").expect("content beside the log") + 9;
     let foreign_content = said[at..at + 64].to_owned();
+    repository(std::path::Path::new(&foreign_dir));
+    let foreign_worktree = baton
+        .client()
+        .create_worktree(v1::CreateWorktreeRequest {
+            repository: foreign_dir.clone(),
+            agent_name: FOREIGN_WORD.to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .worktree
+        .unwrap();
     World {
         own_dir,
         foreign_dir,
@@ -143,6 +157,7 @@ async fn world() -> World {
         foreign_input: foreign_input.input.unwrap().id,
         foreign_rule,
         foreign_content,
+        foreign_worktree: foreign_worktree.id,
         baton,
     }
 }
@@ -159,6 +174,7 @@ impl World {
             &self.foreign_input,
             &self.foreign_rule,
             &self.foreign_content,
+            &self.foreign_worktree,
         ]
     }
 
@@ -176,6 +192,10 @@ impl World {
                 InputId::generate(now).to_string(),
             ),
             "rule_id" => (self.foreign_rule.clone(), RuleId::generate(now).to_string()),
+            "worktree_id" => (
+                self.foreign_worktree.clone(),
+                WorktreeId::generate(now).to_string(),
+            ),
             "sha256" => (self.foreign_content.clone(), "0".repeat(64)),
             // Of these, everybody sees all, or only an admin any; the first is the caller's own.
             "request_id" | "daemon_id" | "token_id" => return None,
@@ -291,6 +311,12 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
     let rule = |directory: &str| v1::CreatePromptRuleRequest {
         pattern: "Bash(ls:*)".to_owned(),
         directory: directory.to_owned(),
+        ..Default::default()
+    };
+    let worktree = |repository: &str| v1::CreateWorktreeRequest {
+        daemon_id: daemon_id.to_owned(),
+        repository: repository.to_owned(),
+        agent_name: "alice".to_owned(),
         ..Default::default()
     };
     let list = |path: String| v1::ListDirectoryRequest {
@@ -521,6 +547,91 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
                     &list(format!("{}/../foreign", world.own_dir)),
                 )
                 .forbidden("by a link", &list(format!("{}/link", world.own_dir))),
+        ),
+        (
+            "WorktreeService/CreateWorktree",
+            entry(&v1::CreateWorktreeRequest::default())
+                .forbidden("of another project", &worktree(&world.foreign_dir))
+                .forbidden("above the projects", &worktree(&parent))
+                .forbidden("in a repository around", &worktree(&world.own_dir)),
+        ),
+        (
+            "WorktreeService/GetWorktree",
+            entry(&v1::GetWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+            }),
+        ),
+        (
+            "WorktreeService/ListWorktrees",
+            entry(&v1::ListWorktreesRequest {
+                all: true,
+                ..Default::default()
+            })
+            .looks(),
+        ),
+        (
+            "WorktreeService/MergeWorktree",
+            entry(&v1::MergeWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "WorktreeService/DeleteWorktree",
+            entry(&v1::DeleteWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                force: true,
+                ..Default::default()
+            }),
+        ),
+        (
+            "WorktreeService/GetWorktreeDiff",
+            entry(&v1::GetWorktreeDiffRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                max_bytes: 0,
+            }),
+        ),
+        (
+            "WorktreeService/PruneWorktrees",
+            entry(&v1::PruneWorktreesRequest {
+                daemon_id: daemon_id.to_owned(),
+                grace: Some(prost_types::Duration::default()),
+                ..Default::default()
+            })
+            .looks()
+            .forbidden(
+                "of another project",
+                &v1::PruneWorktreesRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                    ..Default::default()
+                },
+            ),
+        ),
+        (
+            "WorktreeService/ListRecoverable",
+            entry(&v1::ListRecoverableRequest::default()).forbidden(
+                "of another project",
+                &v1::ListRecoverableRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                },
+            ),
+        ),
+        (
+            "WorktreeService/RecoverWorktree",
+            entry(&v1::RecoverWorktreeRequest::default()).forbidden(
+                "of another project",
+                &v1::RecoverWorktreeRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                    recover_ref: format!(
+                        "refs/baton/recover/{}/20260101000000",
+                        world.foreign_worktree
+                    ),
+                    ..Default::default()
+                },
+            ),
         ),
         (
             "AccessService/CreateToken",

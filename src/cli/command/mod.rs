@@ -17,6 +17,7 @@ mod session;
 mod store;
 mod token;
 mod up;
+mod worktrees;
 
 use std::io::Read as _;
 
@@ -79,6 +80,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Answer(args) => answer::run(global, out, args).await,
         Command::Rules(args) => rules::run(global, out, args).await,
         Command::Daemons(args) => daemons::run(global, out, args).await,
+        Command::Worktrees(args) => worktrees::run(global, out, args).await,
         Command::Token(args) => token::run(global, out, args).await,
         Command::ConsoleLink(args) => console_link::run(global, out, args).await,
         Command::Search(args) => search::run(global, out, args).await,
