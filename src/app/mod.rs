@@ -20,6 +20,7 @@ pub mod sessions;
 pub mod sight;
 pub mod system;
 pub mod tasks;
+pub mod worktrees;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use prompts::Rules;
 use search::Search;
 use sessions::{Nudge, Sessions};
 use tasks::Tasks;
+use worktrees::Worktrees;
 
 /// All capabilities of a server, sharing one store.
 #[derive(Clone)]
@@ -58,6 +60,7 @@ struct Parts {
     sessions: Sessions,
     tasks: Tasks,
     transients: Arc<Transients>,
+    worktrees: Worktrees,
 }
 
 impl Nudge for Relay {
@@ -105,6 +108,7 @@ impl App {
                 sessions,
                 tasks,
                 transients,
+                worktrees: Worktrees::default(),
             }
         });
         parts.sessions.load().await?;
@@ -166,6 +170,11 @@ impl App {
     /// The tasks.
     pub fn tasks(&self) -> &Tasks {
         &self.parts.tasks
+    }
+
+    /// The operations on worktrees that this process is about.
+    pub(crate) fn worktrees(&self) -> &Worktrees {
+        &self.parts.worktrees
     }
 
     /// What is live and never stored.

@@ -9,11 +9,14 @@ use serde::de::DeserializeOwned;
 
 use crate::app::failure;
 use crate::app::tasks::GoneTask;
-use crate::base::id::{AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId};
+use crate::base::id::{
+    AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
+};
 use crate::base::{Error, Result};
 use crate::domain::session::Gone;
 use crate::domain::{
     Agent, AgentRun, Daemon, Input, Prompt, PromptRule, Session, SignInCode, Task, Token, TokenUse,
+    Worktree,
 };
 use crate::store::{Expect, Record, RecordOp, Records};
 
@@ -190,6 +193,14 @@ pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
     key
 }
 
+/// Key of a worktree's record.
+pub fn worktree_key(id: WorktreeId) -> String {
+    format!("{WORKTREES}{id}")
+}
+
+/// What the keys of all worktrees begin with.
+pub const WORKTREES: &str = "worktree/";
+
 /// A type that is kept as a record.
 pub trait Kept: Serialize + DeserializeOwned {
     /// What it is called in an error.
@@ -231,6 +242,9 @@ impl Kept for SignInCode {
 }
 impl Kept for TokenUse {
     const NOUN: &'static str = "use of a token";
+}
+impl Kept for Worktree {
+    const NOUN: &'static str = "worktree";
 }
 impl Kept for Token {
     const NOUN: &'static str = "token";

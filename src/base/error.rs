@@ -61,6 +61,10 @@ pub enum Code {
     DaemonDisconnected,
     /// The harness cannot be used there; the message says why.
     HarnessUnavailable,
+    /// There is no git repository there, or the daemon does not do worktrees; the message says which.
+    WorktreesDisabled,
+    /// Git failed; the message has what it said.
+    GitError,
     /// It took longer than allowed.
     Timeout,
     /// The server is shutting down or cannot reach its store; try another time.
@@ -94,6 +98,8 @@ impl Code {
         Code::NoDaemon,
         Code::DaemonDisconnected,
         Code::HarnessUnavailable,
+        Code::WorktreesDisabled,
+        Code::GitError,
         Code::Timeout,
         Code::Unavailable,
         Code::InternalError,
@@ -124,6 +130,8 @@ impl Code {
             Code::NoDaemon => "NO_DAEMON",
             Code::DaemonDisconnected => "DAEMON_DISCONNECTED",
             Code::HarnessUnavailable => "HARNESS_UNAVAILABLE",
+            Code::WorktreesDisabled => "WORKTREES_DISABLED",
+            Code::GitError => "GIT_ERROR",
             Code::Timeout => "TIMEOUT",
             Code::Unavailable => "UNAVAILABLE",
             Code::InternalError => "INTERNAL_ERROR",

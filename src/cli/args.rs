@@ -103,6 +103,8 @@ pub enum Command {
     Tasks(Box<TasksArgs>),
     /// The machines that run agents
     Daemons(DaemonsArgs),
+    /// Branches and checkouts of their own for agents and tasks
+    Worktrees(WorktreesArgs),
     /// Access tokens
     Token(TokenArgs),
     /// Print a link that signs a browser in, once
@@ -275,6 +277,15 @@ pub struct DaemonArgs {
     /// may be repeated
     #[arg(long = "acp", value_name = "NAME=ARGV", value_parser = value::acp_agent)]
     pub acp_agents: Vec<AcpAgent>,
+    /// Directory for worktrees, beneath a root; default .worktrees within each repository
+    #[arg(long, value_name = "DIR")]
+    pub worktree_root: Option<PathBuf>,
+    /// Disk space beyond which worktrees without work are pruned before their time
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes)]
+    pub worktree_budget: Option<u64>,
+    /// How long a worktree must have been left alone before it is pruned; default 7d
+    #[arg(long, value_name = "DURATION", value_parser = value::duration_or_nothing)]
+    pub worktree_grace: Option<Duration>,
     /// pretty, json or auto
     #[arg(long)]
     pub log_format: Option<String>,
@@ -752,6 +763,8 @@ pub enum StoreAction {
 }
 
 mod tasks;
+pub mod worktrees;
+pub use worktrees::{WorktreesAction, WorktreesArgs};
 
 #[cfg(test)]
 mod tests;

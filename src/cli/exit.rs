@@ -51,9 +51,10 @@ pub const fn code_for(code: Code) -> u8 {
         | Code::LimitExceeded
         | Code::AtCapacity
         | Code::NoDaemon
-        | Code::HarnessUnavailable => REFUSED,
+        | Code::HarnessUnavailable
+        | Code::WorktreesDisabled => REFUSED,
         Code::Unavailable | Code::Timeout | Code::DaemonDisconnected => UNREACHABLE,
-        Code::UnknownMethod | Code::InternalError => FAILED,
+        Code::UnknownMethod | Code::GitError | Code::InternalError => FAILED,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::exit::usage;
 use crate::base::Error;
 use crate::base::id::{
-    AgentId, DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TaskId, TokenId,
+    AgentId, DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
 };
 use crate::client::Client;
 use crate::wire::v1;
@@ -91,6 +91,8 @@ resolvers! {
     agent AgentId "agent" list_agents ListAgentsRequest agents;
     /// A task's id.
     task TaskId "task" list_tasks ListTasksRequest tasks;
+    /// A worktree's id.
+    worktree WorktreeId "worktree" list_worktrees ListWorktreesRequest worktrees;
     /// A token's id.
     token TokenId "token" list_tokens ListTokensRequest tokens;
 }

@@ -27,6 +27,14 @@ pub fn when(text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp::from_micros(time.as_microsecond()))
 }
 
+/// A duration that may be nothing, like `0s` or `7d`.
+pub fn duration_or_nothing(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => duration(text),
+    }
+}
+
 /// A size in bytes, like `64KiB` or `2GiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     quantity::bytes(text)

@@ -252,6 +252,8 @@ pub async fn daemon(
         level: args.log_level.unwrap_or_else(|| "info".to_owned()),
     };
     server::logging::init(&log)?;
+    #[cfg(feature = "failpoints")]
+    super::fault::arm()?;
     let state_dir = match &global.data_dir {
         Some(dir) => dir.clone(),
         None => connection::default_data_dir()?.join("daemon"),
@@ -287,6 +289,11 @@ pub async fn daemon(
             return Err(usage("--spool-size is 1MiB or more"));
         }
         options.spool_bytes = bytes;
+    }
+    options.worktrees.root = args.worktree_root;
+    options.worktrees.disk_budget = args.worktree_budget;
+    if let Some(grace) = args.worktree_grace {
+        options.worktrees.grace = grace;
     }
     if let Some(program) = args.claude_program {
         // Agents run in other directories than the daemon.

@@ -66,6 +66,24 @@ macro_rules! calls {
 }
 
 calls! {
+    /// Makes a worktree.
+    create_worktree worktrees(CreateWorktreeRequest) -> CreateWorktreeResponse;
+    /// One worktree.
+    get_worktree worktrees(GetWorktreeRequest) -> GetWorktreeResponse;
+    /// A page of worktrees.
+    list_worktrees worktrees(ListWorktreesRequest) -> ListWorktreesResponse;
+    /// Merges a worktree's branch.
+    merge_worktree worktrees(MergeWorktreeRequest) -> MergeWorktreeResponse;
+    /// Removes a worktree.
+    delete_worktree worktrees(DeleteWorktreeRequest) -> DeleteWorktreeResponse;
+    /// How a worktree differs from its target.
+    get_worktree_diff worktrees(GetWorktreeDiffRequest) -> GetWorktreeDiffResponse;
+    /// Removes worktrees that can be removed without loss.
+    prune_worktrees worktrees(PruneWorktreesRequest) -> PruneWorktreesResponse;
+    /// What removals have kept.
+    list_recoverable worktrees(ListRecoverableRequest) -> ListRecoverableResponse;
+    /// Makes a worktree of what a removal has kept.
+    recover_worktree worktrees(RecoverWorktreeRequest) -> RecoverWorktreeResponse;
     /// Creates a session.
     create_session sessions(CreateSessionRequest) -> CreateSessionResponse;
     /// One session.
@@ -206,6 +224,7 @@ services! {
     agents agent_service_client AgentServiceClient;
     daemons daemon_service_client DaemonServiceClient;
     tasks task_service_client TaskServiceClient;
+    worktrees worktree_service_client WorktreeServiceClient;
     access access_service_client AccessServiceClient;
     system system_service_client SystemServiceClient;
 }

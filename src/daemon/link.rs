@@ -15,12 +15,13 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::directory;
+use super::git::Room;
 use super::paths::{Identity, StateDir};
 use super::policy::Policy;
 use super::uplink::Uplink;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, Secret, Timestamp};
-use crate::domain::link::{DaemonEvent, Query, QueryBody, QueryResult};
+use crate::domain::link::{DaemonEvent, Found, Query, QueryBody, QueryResult};
 use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_from_pb, up_to_pb};
 use crate::wire::link_v1::link_service_client::LinkServiceClient;
 use crate::wire::link_v1::{ConnectRequest, ConnectResponse, EnrollRequest};
@@ -170,12 +171,21 @@ pub struct LinkJob {
     pub credential: Secret,
     /// For look-ups.
     pub policy: Arc<Policy>,
+    /// The worktrees of this machine.
+    pub worktrees: Arc<Room>,
     /// Takes what is for the sessions.
     pub events: mpsc::Sender<DaemonEvent>,
     /// Set to say goodbye and end; runners live on.
     pub shutdown: CancellationToken,
     /// Why there is no link, as it was said last; empty while there is one.
     pub said: Mutex<String>,
+}
+
+/// What is being looked up or done for the server.
+#[derive(Default)]
+struct Queries {
+    lookups: JoinSet<()>,
+    orders: JoinSet<()>,
 }
 
 /// What the link wants after its events.
@@ -195,7 +205,7 @@ enum Course {
 impl LinkJob {
     /// Dials and moves frames until the shutdown, or until a newer process of this daemon takes over.
     pub async fn run(self) -> Result<()> {
-        let mut queries = JoinSet::new();
+        let mut queries = Queries::default();
         loop {
             self.uplink.drive(|link| link.dial(self.uplink.now()));
             match self.stream(&mut queries).await? {
@@ -212,7 +222,7 @@ impl LinkJob {
     }
 
     /// One stream from dialling to its end; `None` when it was ended on purpose.
-    async fn stream(&self, queries: &mut JoinSet<()>) -> Result<Option<Duration>> {
+    async fn stream(&self, queries: &mut Queries) -> Result<Option<Duration>> {
         let (frames, outgoing) = mpsc::channel::<ConnectRequest>(MAX_FRAMES);
         // Hello goes out before the server answers anything.
         self.flush(&frames);
@@ -318,9 +328,10 @@ impl LinkJob {
     }
 
     /// Acts on what happened: the link's own business here, the sessions' by the supervisor.
-    async fn events(&self, queries: &mut JoinSet<()>) -> Result<Course> {
+    async fn events(&self, queries: &mut Queries) -> Result<Course> {
         let mut course = Course::On;
-        while queries.try_join_next().is_some() {}
+        while queries.lookups.try_join_next().is_some() {}
+        while queries.orders.try_join_next().is_some() {}
         while let Some(event) = self.uplink.drive_quietly(|link| link.event()) {
             match event {
                 DaemonEvent::Linked { epoch } => {
@@ -383,8 +394,13 @@ impl LinkJob {
         )
     }
 
-    fn query(&self, query: Query, queries: &mut JoinSet<()>) {
+    fn query(&self, query: Query, queries: &mut Queries) {
         let (uplink, policy) = (self.uplink.clone(), self.policy.clone());
+        // What takes minutes does not keep what takes moments from being done.
+        let queries = match &query.body {
+            QueryBody::ListDirectory { .. } => &mut queries.lookups,
+            QueryBody::Worktree(_) => &mut queries.orders,
+        };
         if queries.len() >= MAX_QUERIES {
             let busy = Error::new(
                 Code::RateLimited,
@@ -396,11 +412,22 @@ impl LinkJob {
             };
             return uplink.with(|link| link.query_result(result));
         }
+        let worktrees = self.worktrees.clone();
+        if let QueryBody::Worktree(order) = &query.body {
+            worktrees.accept(order);
+        }
         queries.spawn_blocking(move || {
-            let QueryBody::ListDirectory { path, hidden } = &query.body;
+            let result = match &query.body {
+                QueryBody::ListDirectory { path, hidden } => {
+                    directory::list(&policy, path, *hidden).map(Found::Directory)
+                }
+                QueryBody::Worktree(order) => {
+                    Ok(Found::Worktree(Box::new(worktrees.handle(order))))
+                }
+            };
             let result = QueryResult {
                 id: query.id,
-                result: directory::list(&policy, path, *hidden),
+                result,
             };
             uplink.with(|link| link.query_result(result));
         });

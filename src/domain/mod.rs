@@ -36,6 +36,8 @@ pub mod narrowing;
 
 pub mod token;
 
+pub mod worktree;
+
 pub use actor::{Actor, ActorKind};
 pub use agent::{Agent, AgentRole, AgentRun, AgentSettings, SessionAgent, WorkerMode};
 pub use command::{Command, CommandBody, CommandOutcome, CommandResult};
@@ -51,3 +53,4 @@ pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
 pub use task::Task;
 pub use token::{Scope, SignInCode, Token, TokenKind, TokenUse};
 pub use usage::Usage;
+pub use worktree::Worktree;

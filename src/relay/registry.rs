@@ -15,7 +15,8 @@ use super::link::{Endpoint, LinkJob};
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::daemon::Directory;
-use crate::domain::link::{QueryBody, ServerLimits};
+use crate::domain::link::{Found, QueryBody, ServerLimits};
+use crate::domain::worktree::{Answer, Order};
 use crate::store::SharedStore;
 
 /// How the relay works.
@@ -54,7 +55,7 @@ pub(super) enum Ending {
 pub(super) struct Ask {
     pub(super) body: QueryBody,
     pub(super) deadline: Duration,
-    pub(super) answer: oneshot::Sender<Result<Directory>>,
+    pub(super) answer: oneshot::Sender<Result<Found>>,
 }
 
 /// What others hold of a link.
@@ -177,6 +178,29 @@ impl Relay {
         hidden: bool,
         deadline: Duration,
     ) -> Result<Directory> {
+        let body = QueryBody::ListDirectory { path, hidden };
+        match self.ask(daemon, body, deadline).await? {
+            Found::Directory(directory) => Ok(directory),
+            Found::Worktree(_) => Err(Error::internal("the daemon answered something else")),
+        }
+    }
+
+    /// Orders something about worktrees. The answer is certain, whatever it says; an error is none: the order
+    /// may have been done. The errors are those of [`Relay::list_directory`].
+    pub async fn order(
+        &self,
+        daemon: DaemonId,
+        order: Order,
+        deadline: Duration,
+    ) -> Result<Answer> {
+        let body = QueryBody::Worktree(Box::new(order));
+        match self.ask(daemon, body, deadline).await? {
+            Found::Worktree(answer) => Ok(*answer),
+            Found::Directory(_) => Err(Error::internal("the daemon answered something else")),
+        }
+    }
+
+    async fn ask(&self, daemon: DaemonId, body: QueryBody, deadline: Duration) -> Result<Found> {
         let live = self
             .shared
             .live(daemon)
@@ -184,7 +208,7 @@ impl Relay {
             .ok_or_else(disconnected)?;
         let (answer, answered) = oneshot::channel();
         let ask = Ask {
-            body: QueryBody::ListDirectory { path, hidden },
+            body,
             deadline,
             answer,
         };

@@ -18,6 +18,7 @@ pub mod prompts;
 pub mod daemons;
 
 pub mod tasks;
+pub mod worktrees;
 
 pub mod link;
 

@@ -50,6 +50,7 @@ pub async fn compose(
             "events",
             "prompts",
             "daemons",
+            "worktrees",
             "search",
             "access",
             "narrowing",
@@ -103,6 +104,7 @@ pub async fn compose(
         .add_service(rpc::daemons::service(app.clone()))
         .add_service(rpc::agents::service(app.clone()))
         .add_service(rpc::tasks::service(app.clone()))
+        .add_service(rpc::worktrees::service(app.clone()))
         .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),
             Arc::new(LinkGate {

@@ -12,6 +12,7 @@ use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState, Remember};
 use crate::domain::session::{Activity, ActivitySource, EndReason, Lifecycle, LimitAction, Mode};
 use crate::domain::task::{AssignmentState, MergeStatus, Outcome, Status, Type, What};
 use crate::domain::token::{Scope, TokenKind};
+use crate::domain::worktree::{MergeVerdict, State, Strategy};
 use crate::wire::v1;
 
 macro_rules! enums {
@@ -80,6 +81,16 @@ pub fn filter<T>(
 }
 
 enums! {
+    worktree_state_to_pb worktree_state_from_pb State = WorktreeState {
+        Creating = Creating, Active = Active, Suspended = Suspended, Merging = Merging,
+        Cleaning = Cleaning, Archived = Archived,
+    }
+    merge_strategy_to_pb merge_strategy_from_pb Strategy = MergeStrategy {
+        Squash = Squash, Merge = Merge, FastForward = FastForward,
+    }
+    merge_verdict_to_pb merge_verdict_from_pb MergeVerdict = MergeVerdict {
+        Merged = Merged, Nothing = Nothing, Conflict = Conflict, TestFailed = TestFailed,
+    }
     actor_kind_to_pb actor_kind_from_pb ActorKind = ActorKind {
         Caller = Caller, Agent = Agent, Daemon = Daemon, Server = Server, Rule = Rule,
     }

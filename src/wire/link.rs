@@ -12,6 +12,9 @@ use super::event::{event_from_pb, event_to_pb};
 use super::field::{required, text};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
 use super::transient::{transient_from_pb, transient_to_pb};
+use super::worktree::{
+    answer_from_pb, answer_to_pb, order_from_pb, order_to_pb, support_from_pb, support_to_pb,
+};
 use super::{enums, link_command, link_v1 as pb, v1};
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
@@ -21,8 +24,8 @@ use crate::domain::event::{EventBody, Origin};
 use crate::domain::field;
 use crate::domain::link::Credit;
 use crate::domain::link::frame::{
-    ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
-    QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
+    ContentAck, ContentChunk, Down, Found, Gap, Goodbye, Heartbeat, Hello, Position, Query,
+    QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
 };
 use crate::domain::{CommandResult, Event};
 
@@ -154,6 +157,7 @@ pub fn down_to_pb(frame: &Down) -> pb::ConnectResponse {
                         hidden: *hidden,
                     })
                 }
+                QueryBody::Worktree(order) => pb::query::Body::Worktree(order_to_pb(order)),
             }),
         }),
         Down::Foreign { session_id, reason } => Body::Foreign(pb::Foreign {
@@ -205,6 +209,9 @@ pub fn down_from_pb(frame: pb::ConnectResponse) -> Result<Down> {
                     path: text(request.path, "query.path", field::MAX_PATH_BYTES)?,
                     hidden: request.hidden,
                 },
+                pb::query::Body::Worktree(order) => {
+                    QueryBody::Worktree(Box::new(order_from_pb(order)?))
+                }
             },
         }),
         Body::Foreign(foreign) => Down::Foreign {
@@ -302,6 +309,7 @@ fn offer_to_pb(offer: &Offer) -> pb::Capabilities {
             .collect::<HashMap<_, _>>(),
         env_names: offer.env_names.clone(),
         max_sessions: offer.max_sessions,
+        worktrees: Some(support_to_pb(&offer.worktrees)),
     }
 }
 
@@ -335,6 +343,7 @@ fn offer_from_pb(offer: pb::Capabilities) -> Result<Offer> {
         labels,
         env_names: offer.env_names,
         max_sessions: offer.max_sessions,
+        worktrees: support_from_pb(offer.worktrees)?,
     })
 }
 
@@ -526,7 +535,10 @@ fn query_result_to_pb(result: &QueryResult) -> pb::QueryResult {
     pb::QueryResult {
         id: result.id,
         body: Some(match &result.result {
-            Ok(directory) => Body::ListDirectory(directory_to_pb(directory.clone())),
+            Ok(Found::Directory(directory)) => {
+                Body::ListDirectory(directory_to_pb(directory.clone()))
+            }
+            Ok(Found::Worktree(answer)) => Body::Worktree(answer_to_pb(answer)),
             Err(error) => Body::Error(pb::QueryError {
                 code: error.code().to_string(),
                 message: error.message().to_owned(),
@@ -540,7 +552,8 @@ fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
     Ok(QueryResult {
         id: result.id,
         result: match required(result.body, "query_result.body")? {
-            Body::ListDirectory(directory) => Ok(directory_from_pb(directory)),
+            Body::ListDirectory(directory) => Ok(Found::Directory(directory_from_pb(directory))),
+            Body::Worktree(answer) => Ok(Found::Worktree(Box::new(answer_from_pb(answer)?))),
             Body::Error(error) => Err(Error::new(
                 // A code of a newer daemon is still an error.
                 Code::parse(&error.code).unwrap_or(Code::InternalError),

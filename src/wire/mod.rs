@@ -32,6 +32,7 @@ pub mod daemon;
 pub mod token;
 
 pub mod task;
+pub mod worktree;
 
 pub mod link;
 mod link_command;

@@ -35,7 +35,8 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         | Code::PromptAnswered
         | Code::Cycle
         | Code::NotInteractive
-        | Code::HarnessUnavailable => tonic::Code::FailedPrecondition,
+        | Code::HarnessUnavailable
+        | Code::WorktreesDisabled => tonic::Code::FailedPrecondition,
         Code::Stale => tonic::Code::Aborted,
         Code::OutOfRange => tonic::Code::OutOfRange,
         Code::RateLimited | Code::LimitExceeded | Code::AtCapacity => {
@@ -43,7 +44,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         }
         Code::NoDaemon | Code::DaemonDisconnected | Code::Unavailable => tonic::Code::Unavailable,
         Code::Timeout => tonic::Code::DeadlineExceeded,
-        Code::InternalError => tonic::Code::Internal,
+        Code::InternalError | Code::GitError => tonic::Code::Internal,
     }
 }
 

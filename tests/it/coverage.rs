@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use baton::base::id::{AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId};
+use baton::base::id::{
+    AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
+};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::domain::EventBody;
 use baton::wire::{link_v1, v1};
@@ -20,6 +22,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::baton::{Baton, PATIENCE, eventually};
+use crate::worktrees::repository;
 
 /// Messages as they are: bytes.
 #[derive(Clone, Copy, Default)]
@@ -149,6 +152,8 @@ struct World {
     running_agent: String,
     agent_session: String,
     tasks: Tasks,
+    repository: String,
+    worktree: String,
 }
 
 /// Tasks in every state that matters.
@@ -309,6 +314,17 @@ async fn world(baton: &Baton) -> (World, Secret) {
     .unwrap()
     .unwrap();
     let enrolled = link_v1::EnrollResponse::decode(enrolled).unwrap();
+    let repository = repository(&baton.project().join("repository"));
+    let worktree = client
+        .create_worktree(v1::CreateWorktreeRequest {
+            repository: repository.to_string_lossy().into_owned(),
+            agent_name: "alice".to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .worktree
+        .unwrap();
     let world = World {
         cwd,
         ended: ended.id,
@@ -326,6 +342,8 @@ async fn world(baton: &Baton) -> (World, Secret) {
         running_agent,
         agent_session,
         tasks: tasks(baton).await,
+        repository: repository.to_string_lossy().into_owned(),
+        worktree: worktree.id,
     };
     (world, Secret::new(enrolled.credential))
 }
@@ -424,6 +442,28 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
         session_id: session(&world.idle),
         sha256: "0".repeat(64),
         offset: 0,
+    };
+    let worktree = v1::CreateWorktreeRequest {
+        daemon_id: world.daemon.clone(),
+        repository: world.repository.clone(),
+        agent_name: "alice".to_owned(),
+        task: "never".to_owned(),
+        ..Default::default()
+    };
+    let merge = v1::MergeWorktreeRequest {
+        worktree_id: world.worktree.clone(),
+        ..Default::default()
+    };
+    let delete = v1::DeleteWorktreeRequest {
+        worktree_id: world.worktree.clone(),
+        force: true,
+        ..Default::default()
+    };
+    let recover = v1::RecoverWorktreeRequest {
+        daemon_id: world.daemon.clone(),
+        repository: world.repository.clone(),
+        recover_ref: format!("refs/baton/recover/{}/20260101000000", world.worktree),
+        ..Default::default()
     };
     let directory = v1::ListDirectoryRequest {
         daemon_id: world.daemon.clone(),
@@ -1274,6 +1314,196 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
                 ),
         ),
         (
+            "baton.v1.WorktreeService/CreateWorktree",
+            entry(&worktree, &["repository", "agent_name"])
+                .extra(
+                    Malformed,
+                    "an agent that is an option",
+                    &v1::CreateWorktreeRequest {
+                        agent_name: "-evil".to_owned(),
+                        ..worktree.clone()
+                    },
+                    "agent_name",
+                )
+                .extra(
+                    Malformed,
+                    "a branch that is an expression",
+                    &v1::CreateWorktreeRequest {
+                        branch: "a@{1}".to_owned(),
+                        ..worktree.clone()
+                    },
+                    "branch",
+                )
+                .extra(
+                    Malformed,
+                    "a directory that leads upwards",
+                    &v1::CreateWorktreeRequest {
+                        directory: "..".to_owned(),
+                        ..worktree.clone()
+                    },
+                    "directory",
+                )
+                .extra(
+                    Malformed,
+                    "a copied file from elsewhere",
+                    &v1::CreateWorktreeRequest {
+                        copy_files: vec!["../x".to_owned()],
+                        ..worktree.clone()
+                    },
+                    "copy_files[0]",
+                )
+                .state(
+                    "no repository",
+                    &v1::CreateWorktreeRequest {
+                        repository: world.cwd.clone(),
+                        ..worktree.clone()
+                    },
+                    &[Code::WorktreesDisabled],
+                )
+                .state(
+                    "outside of the roots",
+                    &v1::CreateWorktreeRequest {
+                        repository: "/etc".to_owned(),
+                        ..worktree.clone()
+                    },
+                    &[Code::Forbidden],
+                )
+                .state(
+                    "not linked",
+                    &v1::CreateWorktreeRequest {
+                        daemon_id: world.offline.clone(),
+                        ..worktree.clone()
+                    },
+                    &[Code::DaemonDisconnected],
+                ),
+        ),
+        (
+            "baton.v1.WorktreeService/GetWorktree",
+            entry(
+                &v1::GetWorktreeRequest {
+                    worktree_id: world.worktree.clone(),
+                },
+                &["worktree_id"],
+            ),
+        ),
+        (
+            "baton.v1.WorktreeService/ListWorktrees",
+            entry(&v1::ListWorktreesRequest::default(), &[])
+                .extra(
+                    Malformed,
+                    "a relative path",
+                    &v1::ListWorktreesRequest {
+                        repository: "a".to_owned(),
+                        ..Default::default()
+                    },
+                    "repository",
+                )
+                .stateless(),
+        ),
+        (
+            "baton.v1.WorktreeService/MergeWorktree",
+            entry(&merge, &["worktree_id"])
+                .extra(
+                    Malformed,
+                    "a target that is an expression",
+                    &v1::MergeWorktreeRequest {
+                        target: "main^".to_owned(),
+                        ..merge.clone()
+                    },
+                    "target",
+                )
+                .state(
+                    "another etag",
+                    &v1::MergeWorktreeRequest {
+                        etag: "1".to_owned(),
+                        ..merge
+                    },
+                    &[Code::Stale],
+                ),
+        ),
+        (
+            "baton.v1.WorktreeService/DeleteWorktree",
+            entry(&delete, &["worktree_id"]).state(
+                "another etag",
+                &v1::DeleteWorktreeRequest {
+                    etag: "1".to_owned(),
+                    ..delete.clone()
+                },
+                &[Code::Stale],
+            ),
+        ),
+        (
+            "baton.v1.WorktreeService/GetWorktreeDiff",
+            entry(
+                &v1::GetWorktreeDiffRequest {
+                    worktree_id: world.worktree.clone(),
+                    max_bytes: 0,
+                },
+                &["worktree_id"],
+            )
+            .extra(
+                Oversize,
+                "more than 1 MiB",
+                &v1::GetWorktreeDiffRequest {
+                    worktree_id: world.worktree.clone(),
+                    max_bytes: (1 << 20) + 1,
+                },
+                "max_bytes",
+            ),
+        ),
+        (
+            "baton.v1.WorktreeService/PruneWorktrees",
+            entry(
+                &v1::PruneWorktreesRequest {
+                    daemon_id: world.daemon.clone(),
+                    dry_run: true,
+                    ..Default::default()
+                },
+                &[],
+            )
+            .state(
+                "not linked",
+                &v1::PruneWorktreesRequest {
+                    daemon_id: world.offline.clone(),
+                    dry_run: true,
+                    ..Default::default()
+                },
+                &[Code::DaemonDisconnected],
+            ),
+        ),
+        (
+            "baton.v1.WorktreeService/ListRecoverable",
+            entry(
+                &v1::ListRecoverableRequest {
+                    daemon_id: world.daemon.clone(),
+                    repository: world.repository.clone(),
+                },
+                &["repository"],
+            )
+            .state(
+                "no repository",
+                &v1::ListRecoverableRequest {
+                    daemon_id: world.daemon.clone(),
+                    repository: world.cwd.clone(),
+                },
+                &[Code::WorktreesDisabled],
+            ),
+        ),
+        (
+            "baton.v1.WorktreeService/RecoverWorktree",
+            entry(&recover, &["repository", "recover_ref"])
+                .extra(
+                    Malformed,
+                    "another ref",
+                    &v1::RecoverWorktreeRequest {
+                        recover_ref: "refs/heads/main".to_owned(),
+                        ..recover.clone()
+                    },
+                    "recover_ref",
+                )
+                .state("no such snapshot", &recover, &[Code::NotFound]),
+        ),
+        (
             "baton.v1.AccessService/CreateToken",
             entry(
                 &v1::CreateTokenRequest {
@@ -1867,6 +2097,7 @@ fn unknown(field: &str) -> String {
         "agent_id" => AgentId::generate(now).to_string(),
         "token_id" => TokenId::generate(now).to_string(),
         "task_id" => TaskId::generate(now).to_string(),
+        "worktree_id" => WorktreeId::generate(now).to_string(),
         other => panic!("which kind of id is {other}?"),
     }
 }

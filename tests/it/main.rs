@@ -41,3 +41,4 @@ mod steering;
 mod store_crash;
 mod tasks;
 mod tls;
+mod worktrees;

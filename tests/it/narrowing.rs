@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use baton::base::id::{AgentId, InputId, PromptId, RuleId, SessionId, TaskId};
+use baton::base::id::{AgentId, InputId, PromptId, RuleId, SessionId, TaskId, WorktreeId};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
@@ -17,6 +17,7 @@ use tonic_types::StatusExt as _;
 
 use crate::coverage::{call, picture};
 use crate::support::baton::{Baton, eventually};
+use crate::worktrees::repository;
 
 /// A word that only foreign sessions have said.
 const FOREIGN_WORD: &str = "secretquince";
@@ -42,6 +43,7 @@ struct World {
     own_agent: String,
     foreign_agent: String,
     foreign_task: String,
+    foreign_worktree: String,
 }
 
 async fn task_in(baton: &Baton, dir: &str, title: &str) -> String {
@@ -170,6 +172,18 @@ async fn world() -> World {
     let foreign_task = task_in(&baton, &foreign_dir, FOREIGN_WORD).await;
     // One of nowhere tells what others do, too.
     task_in(&baton, "", FOREIGN_WORD).await;
+    repository(std::path::Path::new(&foreign_dir));
+    let foreign_worktree = baton
+        .client()
+        .create_worktree(v1::CreateWorktreeRequest {
+            repository: foreign_dir.clone(),
+            agent_name: FOREIGN_WORD.to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .worktree
+        .unwrap();
     World {
         own_agent,
         foreign_agent,
@@ -187,6 +201,7 @@ async fn world() -> World {
         foreign_input: foreign_input.input.unwrap().id,
         foreign_rule,
         foreign_content,
+        foreign_worktree: foreign_worktree.id,
         baton,
     }
 }
@@ -205,6 +220,7 @@ impl World {
             &self.foreign_content,
             &self.foreign_agent,
             &self.foreign_task,
+            &self.foreign_worktree,
         ]
     }
 
@@ -229,11 +245,15 @@ impl World {
             "task_id" | "on_task_id" | "parent_id" => {
                 (self.foreign_task.clone(), TaskId::generate(now).to_string())
             }
+            "worktree_id" => (
+                self.foreign_worktree.clone(),
+                WorktreeId::generate(now).to_string(),
+            ),
             "sha256" => (self.foreign_content.clone(), "0".repeat(64)),
             // A harness's id, looked for among the sessions of an agent that the caller sees.
             "provider_session_id" => return None,
             // Of these, everybody sees all, or only an admin any; the first is the caller's own.
-            "request_id" | "daemon_id" | "token_id" | "worktree_id" => return None,
+            "request_id" | "daemon_id" | "token_id" => return None,
             other if other.ends_with("_id") || other.ends_with("_ids") => {
                 panic!("may a narrowed token see every {other}? say so here")
             }
@@ -376,6 +396,12 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         kind: v1::DependencyKind::RelatesTo.into(),
         on_task_id: task_id.clone(),
         gate: None,
+    };
+    let worktree = |repository: &str| v1::CreateWorktreeRequest {
+        daemon_id: daemon_id.to_owned(),
+        repository: repository.to_owned(),
+        agent_name: "alice".to_owned(),
+        ..Default::default()
     };
     let list = |path: String| v1::ListDirectoryRequest {
         daemon_id: daemon_id.to_owned(),
@@ -670,6 +696,91 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
                     &list(format!("{}/../foreign", world.own_dir)),
                 )
                 .forbidden("by a link", &list(format!("{}/link", world.own_dir))),
+        ),
+        (
+            "WorktreeService/CreateWorktree",
+            entry(&v1::CreateWorktreeRequest::default())
+                .forbidden("of another project", &worktree(&world.foreign_dir))
+                .forbidden("above the projects", &worktree(&parent))
+                .forbidden("in a repository around", &worktree(&world.own_dir)),
+        ),
+        (
+            "WorktreeService/GetWorktree",
+            entry(&v1::GetWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+            }),
+        ),
+        (
+            "WorktreeService/ListWorktrees",
+            entry(&v1::ListWorktreesRequest {
+                all: true,
+                ..Default::default()
+            })
+            .looks(),
+        ),
+        (
+            "WorktreeService/MergeWorktree",
+            entry(&v1::MergeWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "WorktreeService/DeleteWorktree",
+            entry(&v1::DeleteWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                force: true,
+                ..Default::default()
+            }),
+        ),
+        (
+            "WorktreeService/GetWorktreeDiff",
+            entry(&v1::GetWorktreeDiffRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                max_bytes: 0,
+            }),
+        ),
+        (
+            "WorktreeService/PruneWorktrees",
+            entry(&v1::PruneWorktreesRequest {
+                daemon_id: daemon_id.to_owned(),
+                grace: Some(prost_types::Duration::default()),
+                ..Default::default()
+            })
+            .looks()
+            .forbidden(
+                "of another project",
+                &v1::PruneWorktreesRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                    ..Default::default()
+                },
+            ),
+        ),
+        (
+            "WorktreeService/ListRecoverable",
+            entry(&v1::ListRecoverableRequest::default()).forbidden(
+                "of another project",
+                &v1::ListRecoverableRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                },
+            ),
+        ),
+        (
+            "WorktreeService/RecoverWorktree",
+            entry(&v1::RecoverWorktreeRequest::default()).forbidden(
+                "of another project",
+                &v1::RecoverWorktreeRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                    recover_ref: format!(
+                        "refs/baton/recover/{}/20260101000000",
+                        world.foreign_worktree
+                    ),
+                    ..Default::default()
+                },
+            ),
         ),
         (
             "AccessService/CreateToken",

@@ -16,7 +16,8 @@ impl App {
         session: SessionId,
         by: &Actor,
     ) -> Result<Task> {
-        self.known_agent(agent).await?;
+        let found = self.agent_record(agent).await?;
+        found.ok_or_else(|| Error::not_found("agent", agent))?;
         self.change_own(task, by, |task, by, now| {
             task.start(AssignmentId::generate(now), agent, session, by, now)
         })

@@ -139,7 +139,10 @@ impl App {
     ) -> Result<ShownTask> {
         task::branch("branch", branch)?;
         self.task_record(caller, target.id).await?;
-        self.known_agent(agent).await?;
+        self.known_agent(caller, agent).await?;
+        if let Some(worktree) = worktree {
+            self.worktree_record(caller, worktree).await?;
+        }
         let what = format!("{agent} {branch:?} {worktree:?}");
         self.verb(caller, "AssignTask", target, &what, |task, by, now| {
             let id = AssignmentId::generate(now);
@@ -159,7 +162,7 @@ impl App {
         task::note("note", note)?;
         self.task_record(caller, target.id).await?;
         if let Some(agent) = agent {
-            self.known_agent(agent).await?;
+            self.known_agent(caller, agent).await?;
         }
         let what = format!("{note:?} {agent:?}");
         self.verb(caller, "HandOffTask", target, &what, |task, by, now| {

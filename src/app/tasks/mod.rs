@@ -209,9 +209,9 @@ impl Tasks {
 }
 
 impl App {
-    /// Fails unless an agent can be given tasks. NOT_FOUND: there is no such agent.
-    async fn known_agent(&self, _agent: AgentId) -> Result<()> {
-        Ok(())
+    /// Fails unless an agent can be given tasks. NOT_FOUND: there is none, or it is not the caller's to see.
+    async fn known_agent(&self, caller: &Caller, agent: AgentId) -> Result<()> {
+        self.get_agent(caller, agent).await.map(drop)
     }
 }
 

@@ -26,6 +26,29 @@ struct Rig {
 async fn rig() -> Rig {
     let clock = Arc::new(ManualClock::new(NOW));
     let store: SharedStore = memory::shared(clock.clone());
+    for n in 0..60 {
+        let kept = Agent {
+            id: agent(n),
+            settings: AgentSettings::new(&format!("agent {n}"), AgentRole::Worker, "demo"),
+            created_by: ana().actor(),
+            created_at: NOW,
+            updated_at: NOW,
+        };
+        let ops = vec![
+            records::put(records::agent_key(kept.id), &kept, Expect::Absent).unwrap(),
+            records::put(
+                records::agent_run_key(kept.id),
+                &AgentRun::default(),
+                Expect::Absent,
+            )
+            .unwrap(),
+        ];
+        let commit = Commit {
+            ops,
+            ..Commit::default()
+        };
+        store.commit(commit).await.unwrap();
+    }
     Rig {
         app: open(store.clone(), clock.clone()).await,
         store,

@@ -19,6 +19,7 @@ mod store;
 mod tasks;
 mod token;
 mod up;
+mod worktrees;
 
 use std::io::Read as _;
 
@@ -83,6 +84,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Rules(args) => rules::run(global, out, args).await,
         Command::Tasks(args) => tasks::run(global, out, *args).await,
         Command::Daemons(args) => daemons::run(global, out, args).await,
+        Command::Worktrees(args) => worktrees::run(global, out, args).await,
         Command::Token(args) => token::run(global, out, args).await,
         Command::ConsoleLink(args) => console_link::run(global, out, args).await,
         Command::Search(args) => search::run(global, out, args).await,

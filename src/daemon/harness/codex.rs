@@ -31,6 +31,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     usage: true,
     quota: true,
     interrupt: true,
+    instructions: false,
 };
 
 /// Codex as it is installed on this machine.

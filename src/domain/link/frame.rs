@@ -8,7 +8,7 @@ use super::credit::Credit;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Error, Timestamp};
 use crate::domain::daemon::{Directory, Offer};
-use crate::domain::{Command, CommandResult, Event, Transient};
+use crate::domain::{Command, CommandResult, Event, Transient, worktree};
 
 /// A place in a session's spool. The order is that of time: a higher epoch is a younger spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,6 +206,17 @@ pub enum QueryBody {
         /// Whether to show entries that start with a dot.
         hidden: bool,
     },
+    /// Something about worktrees, to do or to look up.
+    Worktree(Box<worktree::Order>),
+}
+
+/// What a query has found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A directory's entries.
+    Directory(Directory),
+    /// What came of an order about worktrees.
+    Worktree(Box<worktree::Answer>),
 }
 
 /// A query, lost with the link.
@@ -223,7 +234,7 @@ pub struct QueryResult {
     /// The query.
     pub id: u64,
     /// What was found, or why there is no answer.
-    pub result: Result<Directory, Error>,
+    pub result: Result<Found, Error>,
 }
 
 /// A message up the link.

@@ -34,6 +34,7 @@ fn start() -> StartCommand {
         fork: false,
         one_shot: false,
         replaces: None,
+        instructions: String::new(),
     }
 }
 

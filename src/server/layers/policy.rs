@@ -67,6 +67,16 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/baton.v1.SessionService/SetSessionOptions", OPERATOR),
     ("/baton.v1.SessionService/DeleteSession", OPERATOR),
 
+    ("/baton.v1.WorktreeService/CreateWorktree", OPERATOR),
+    ("/baton.v1.WorktreeService/GetWorktree", VIEWER),
+    ("/baton.v1.WorktreeService/ListWorktrees", VIEWER),
+    ("/baton.v1.WorktreeService/MergeWorktree", OPERATOR),
+    ("/baton.v1.WorktreeService/DeleteWorktree", OPERATOR),
+    ("/baton.v1.WorktreeService/GetWorktreeDiff", VIEWER),
+    ("/baton.v1.WorktreeService/PruneWorktrees", OPERATOR),
+    ("/baton.v1.WorktreeService/ListRecoverable", VIEWER),
+    ("/baton.v1.WorktreeService/RecoverWorktree", OPERATOR),
+
     ("/baton.v1.SystemService/GetServerInfo", Need::Token),
     ("/baton.v1.SystemService/GetMetrics", VIEWER),
 

@@ -32,6 +32,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     usage: true,
     quota: false,
     interrupt: true,
+    instructions: false,
 };
 
 #[derive(Clone, Debug)]
@@ -231,6 +232,7 @@ mod tests {
             fork: false,
             one_shot: false,
             replaces: None,
+        instructions: String::new(),
         }
     }
 
