@@ -163,6 +163,8 @@ struct Tasks {
     waiting: String,
     held: String,
     closed: String,
+    /// Has the held one.
+    agent: String,
 }
 
 fn on_task(kind: v1::DependencyKind, id: &str) -> v1::DependencyTarget {
@@ -186,9 +188,10 @@ async fn tasks(baton: &Baton) -> Tasks {
     let open = make("open", vec![]).await;
     let waiting = make("waiting", vec![on_task(v1::DependencyKind::Blocks, &open)]).await;
     let (held, closed) = (make("held", vec![]).await, make("closed", vec![]).await);
+    let agent = make_agent(&client, "holder", "").await;
     let assign = v1::AssignTaskRequest {
         task_id: held.clone(),
-        agent_id: AgentId::generate(SystemClock.now()).to_string(),
+        agent_id: agent.clone(),
         ..Default::default()
     };
     client.assign_task(assign).await.unwrap();
@@ -203,6 +206,7 @@ async fn tasks(baton: &Baton) -> Tasks {
         waiting,
         held,
         closed,
+        agent,
     }
 }
 
@@ -1682,7 +1686,7 @@ fn task_table(tasks: &Tasks) -> BTreeMap<&'static str, Entry> {
         on: Some(blocks(&tasks.held)),
         ..Default::default()
     };
-    let agent_id = AgentId::generate(SystemClock.now()).to_string();
+    let agent_id = tasks.agent.clone();
     let assign = v1::AssignTaskRequest {
         task_id: tasks.open.clone(),
         agent_id: agent_id.clone(),
@@ -1921,7 +1925,7 @@ fn task_table(tasks: &Tasks) -> BTreeMap<&'static str, Entry> {
         ),
         (
             "baton.v1.TaskService/AssignTask",
-            entry(&assign, &["task_id"])
+            entry(&assign, &["task_id", "agent_id"])
                 .extra(
                     Missing,
                     "to nobody",

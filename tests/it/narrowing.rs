@@ -859,7 +859,7 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             "TaskService/AssignTask",
             entry(&v1::AssignTaskRequest {
                 task_id: task_id.clone(),
-                agent_id: AgentId::generate(SystemClock.now()).to_string(),
+                agent_id: world.own_agent.clone(),
                 ..Default::default()
             }),
         ),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use baton::base::id::{AgentId, TaskId};
+use baton::base::id::TaskId;
 use baton::base::{Clock as _, Code, SystemClock};
 use baton::client::Client;
 use baton::wire::v1;
@@ -17,8 +17,25 @@ async fn server() -> Baton {
     baton
 }
 
-fn agent() -> String {
-    AgentId::generate(SystemClock.now()).to_string()
+/// A new agent; its id.
+async fn agent(client: &Client) -> String {
+    let name = format!("agent {:x}", rand::random::<u64>());
+    let request = v1::CreateAgentRequest {
+        request_id: String::new(),
+        settings: Some(v1::AgentSettings {
+            name,
+            role: v1::AgentRole::Worker.into(),
+            harness: "demo".to_owned(),
+            ..Default::default()
+        }),
+    };
+    client
+        .create_agent(request)
+        .await
+        .unwrap()
+        .agent
+        .unwrap()
+        .id
 }
 
 fn on(kind: v1::DependencyKind, id: &str) -> v1::DependencyTarget {
@@ -143,7 +160,8 @@ async fn fifty_at_once_give_a_task_to_one_agent() {
     let task = make(&baton.client(), "wanted", 3, &[]).await.id;
     let mut given = tokio::task::JoinSet::new();
     for _ in 0..50 {
-        let (client, task, agent) = (baton.client(), task.clone(), agent());
+        let client = baton.client();
+        let (task, agent) = (task.clone(), agent(&client).await);
         given.spawn(async move { (assign(&client, &task, &agent).await, agent) });
     }
     let (mut winners, mut holders) = (Vec::new(), BTreeSet::new());
@@ -168,7 +186,7 @@ async fn a_task_is_handed_off_reviewed_reopened_and_deleted() {
     let baton = server().await;
     let client = baton.client();
     let id = make(&client, "work", 3, &[]).await.id;
-    let (alice, bob) = (agent(), agent());
+    let (alice, bob) = (agent(&client).await, agent(&client).await);
     assign(&client, &id, &alice).await.unwrap();
     let hand_off = v1::HandOffTaskRequest {
         request_id: "once".to_owned(),
@@ -235,7 +253,7 @@ async fn a_task_is_handed_off_reviewed_reopened_and_deleted() {
 async fn lists_are_filtered_and_paged() {
     let baton = server().await;
     let client = baton.client();
-    let owner = agent();
+    let owner = agent(&client).await;
     let parent = make(&client, "Parent", 1, &[]).await.id;
     for n in 0..7 {
         let request = v1::CreateTaskRequest {
@@ -365,7 +383,9 @@ async fn after_a_kill_everything_stands_as_it_was_acknowledged() {
     for id in &ids[..8] {
         close(&client, id).await;
     }
-    assign(&client, &ids[9], &agent()).await.unwrap();
+    assign(&client, &ids[9], &agent(&client).await)
+        .await
+        .unwrap();
     let delete = v1::DeleteTaskRequest {
         task_id: ids[10].clone(),
         force: true,
@@ -565,7 +585,8 @@ async fn a_person_keeps_tasks_on_the_command_line() {
         Some(2)
     );
 
-    let (alice, bob) = (agent(), agent());
+    let client = baton.client();
+    let (alice, bob) = (agent(&client).await, agent(&client).await);
     let held = json(
         &baton,
         &["assign", short, &alice, "--branch", "agent/a/door"],

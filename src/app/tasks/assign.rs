@@ -1,8 +1,8 @@
 //! What the server itself does with assignments: for those who start agents, and for those who merge.
 
 use crate::app::App;
-use crate::base::Result;
 use crate::base::id::{AgentId, AssignmentId, SessionId, TaskId, WorktreeId};
+use crate::base::{Error, Result};
 use crate::domain::task::{Assignment, MergeStatus};
 use crate::domain::{Actor, Task};
 

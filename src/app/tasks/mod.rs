@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use crate::app::access::Caller;
 use crate::app::idempotency::Fresh;
 use crate::app::{App, failure, records};
 use crate::base::id::{AgentId, TaskId};

@@ -11,9 +11,9 @@ use crate::base::id::{SessionId, TokenId};
 use crate::base::page::PageRequest;
 use crate::domain::narrowing::{Narrowing, Project};
 use crate::domain::task::{Draft, Gate, On, Outcome, Relation, Status, Update};
-use crate::domain::{Actor, Scope};
+use crate::domain::{Actor, Agent, AgentRole, AgentRun, AgentSettings, Scope};
 use crate::relay;
-use crate::store::memory;
+use crate::store::{Expect, memory};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 

@@ -232,7 +232,7 @@ mod tests {
             fork: false,
             one_shot: false,
             replaces: None,
-        instructions: String::new(),
+            instructions: String::new(),
         }
     }
 

@@ -586,7 +586,7 @@ export type CreateSessionRequest = Message<"baton.v1.CreateSessionRequest"> & {
   cwd: string;
 
   /**
-   * Kind of agent program: claude-code, command, demo.
+   * Kind of agent program: claude-code, codex, acp:NAME, command, demo.
    *
    * @generated from field: string harness = 4;
    */
