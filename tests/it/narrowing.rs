@@ -826,7 +826,9 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         ),
         (
             "TaskService/ListReadyTasks",
-            entry(&v1::ListReadyTasksRequest::default()).looks(),
+            entry(&v1::ListReadyTasksRequest::default())
+                .looks()
+                .filters(),
         ),
         (
             "TaskService/UpdateTask",
