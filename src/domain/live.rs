@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::content::ceil_char;
+use super::content::{Block as ContentBlock, ceil_char};
 use super::event::{EventBody, TransientBody};
 
 /// The most text that is kept of a session, in bytes. Beyond it the oldest block goes; of a single block its
@@ -39,6 +39,27 @@ struct Block {
 impl Block {
     fn end(&self) -> u64 {
         self.start.saturating_add(self.text.len() as u64)
+    }
+
+    /// Whether the finished `said` can be what this is the beginning of, or a stretch of.
+    fn is_said_by(&self, said: &ContentBlock) -> bool {
+        let (whole, thinking) = match said {
+            ContentBlock::Text(text) => (text.as_str(), false),
+            ContentBlock::Thinking(text) => (text.as_str(), true),
+            // Its kind is not known here, and only its head is.
+            ContentBlock::Content(content) => (content.head.as_str(), self.thinking),
+        };
+        if thinking != self.thinking {
+            return false;
+        }
+        let from = usize::try_from(self.start).unwrap_or(usize::MAX);
+        match whole.get(from..) {
+            Some(rest) => {
+                rest.starts_with(&self.text)
+                    || matches!(said, ContentBlock::Content(_)) && self.text.starts_with(rest)
+            }
+            None => matches!(said, ContentBlock::Content(_)),
+        }
     }
 }
 
@@ -141,14 +162,33 @@ impl LiveText {
     pub fn finished(&mut self, body: &EventBody) {
         match body {
             EventBody::TurnEnded { .. } | EventBody::Ended { .. } => self.clear(),
-            EventBody::Message { message_id, .. } => {
-                // Blocks of one message are finished one by one and in order: the first is the finished one.
-                let first = self.blocks.keys().find(|(id, _)| id == message_id).cloned();
-                if let Some(key) = first {
-                    self.drop_block(&key);
+            EventBody::Message {
+                message_id, blocks, ..
+            } => {
+                for said in blocks {
+                    self.said(message_id, said);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A part of a message is finished. It is told from the parts behind it by its text: a short part may never
+    /// have been here, while the next is here before the event of the first is stored.
+    fn said(&mut self, message_id: &str, said: &ContentBlock) {
+        let mut of_message = self.blocks.iter().filter(|((id, _), _)| id == message_id);
+        let Some((last, _)) = of_message.find(|(_, block)| block.is_said_by(said)) else {
+            return;
+        };
+        // Parts come in order: whatever is before this one is finished too.
+        let last = last.clone();
+        let done: Vec<Key> = self
+            .blocks
+            .range((last.0.clone(), 0)..=last)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in done {
+            self.drop_block(&key);
         }
     }
 
@@ -203,6 +243,7 @@ impl LiveText {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::content::ContentRef;
     use crate::domain::event::Role;
 
     fn delta(block: u32, offset: u64, text: &str) -> TransientBody {
@@ -212,6 +253,15 @@ mod tests {
             offset,
             text: text.to_owned(),
             thinking: false,
+        }
+    }
+
+    fn message(said: ContentBlock) -> EventBody {
+        EventBody::Message {
+            role: Role::Agent,
+            blocks: vec![said],
+            message_id: "m".to_owned(),
+            parent_call_id: String::new(),
         }
     }
 
@@ -315,12 +365,7 @@ mod tests {
     fn what_an_event_says_is_no_longer_live() {
         let mut live = live(&[(0, "one")]);
         live.add(delta(1, 0, "two"));
-        live.finished(&EventBody::Message {
-            role: Role::Agent,
-            blocks: Vec::new(),
-            message_id: "m".to_owned(),
-            parent_call_id: String::new(),
-        });
+        live.finished(&message(ContentBlock::Text("one".to_owned())));
         assert_eq!(all(&live), [(0, "two".to_owned())]);
         live.add(TransientBody::Progress {
             text: "compiling".to_owned(),
@@ -328,5 +373,45 @@ mod tests {
         assert!(!live.is_empty());
         live.clear();
         assert!(live.is_empty() && live.bytes() == 0);
+    }
+
+    #[test]
+    fn a_part_that_never_was_live_takes_nothing_of_the_next_with_it() {
+        let mut live = LiveText::default();
+        live.add(delta(1, 0, "two "));
+        live.finished(&message(ContentBlock::Text("one".to_owned())));
+        live.add(delta(1, 4, "three"));
+        assert_eq!(all(&live), [(0, "two three".to_owned())]);
+        // What is finished goes with what was before it, and another message's text stays.
+        live.add(delta(0, 0, "never finished"));
+        live.add(TransientBody::MessageDelta {
+            message_id: "n".to_owned(),
+            block: 0,
+            offset: 0,
+            text: "another".to_owned(),
+            thinking: false,
+        });
+        live.finished(&message(ContentBlock::Thinking("two three".to_owned())));
+        assert_eq!(all(&live).len(), 3);
+        live.finished(&message(ContentBlock::Text("two three four".to_owned())));
+        assert_eq!(all(&live), [(0, "another".to_owned())]);
+    }
+
+    #[test]
+    fn a_long_part_is_known_by_what_is_left_of_it() {
+        let whole = "y".repeat(10) + &"x".repeat(LIVE_BYTES);
+        for said in [
+            ContentBlock::Text(whole.clone()),
+            ContentBlock::Content(ContentRef::of(whole.as_bytes(), "text/plain")),
+        ] {
+            for start in [0, 5, whole.len() - 7] {
+                let mut live = live(&[(start as u64, &whole[start..start + 7])]);
+                live.finished(&message(said.clone()));
+                assert!(live.is_empty(), "from {start}");
+            }
+            let mut live = live(&[(0, "x")]);
+            live.finished(&message(said));
+            assert!(!live.is_empty(), "another text");
+        }
     }
 }

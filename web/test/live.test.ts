@@ -49,3 +49,28 @@ test("the finished message takes the place of its own text and of nothing else",
   live.settle(said);
   expect(live.all()).toEqual([]);
 });
+
+test("a part that never was live takes nothing of the next with it", () => {
+  const said = (seq: bigint, text: string) =>
+    create(EventSchema, {
+      seq,
+      body: { case: "message", value: { messageId: "m", blocks: [{ kind: { case: "text", value: text } }] } },
+    });
+  const live = new LiveText();
+  live.take(delta(0, "two ", 1));
+  expect(live.settle(said(1n, "one"))).toBe(false);
+  live.take(delta(20, "four", 1));
+  expect(live.all()[0]?.text).toBe(`two ${MISSING}four`);
+  expect(live.settle(said(2n, "two three, and four more"))).toBe(true);
+  expect(live.all()).toEqual([]);
+});
+
+test("a long part that is kept beside the log is known by its first characters", () => {
+  const live = new LiveText();
+  live.take(delta(0, "a long text"));
+  const kept = create(EventSchema, {
+    seq: 1n,
+    body: { case: "message", value: { messageId: "m", blocks: [{ kind: { case: "content", value: { head: "a long" } } }] } },
+  });
+  expect(live.settle(kept)).toBe(true);
+});

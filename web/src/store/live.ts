@@ -1,4 +1,5 @@
 // Text that an agent is writing right now. It is not part of the log: the finished text replaces it.
+import type { Block } from "../gen/baton/v1/common_pb";
 import type { Event, MessageDelta } from "../gen/baton/v1/event_pb";
 
 export interface LiveBlock {
@@ -17,6 +18,22 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 /** What is missing because updates were dropped. */
 export const MISSING = "\u2026";
+
+/** Whether a finished part can be what this is the beginning of, or pieces of. */
+function isSaidBy(held: LiveBlock, said: Block): boolean {
+  const { kind } = said;
+  const [first = "", ...others] = held.text.split(MISSING);
+  // Of what is kept beside the log only the first characters are known, and not whether it is thinking.
+  if (kind.case === "content") return kind.value.head.startsWith(first) || first.startsWith(kind.value.head);
+  if (kind.case === undefined || (kind.case === "thinking") !== held.thinking) return false;
+  if (!kind.value.startsWith(first)) return false;
+  let from = first.length;
+  return others.every((piece) => {
+    const at = kind.value.indexOf(piece, from);
+    from = at + piece.length;
+    return at >= 0;
+  });
+}
 
 export class LiveText {
   private readonly blocks = new Map<string, Held>();
@@ -47,11 +64,11 @@ export class LiveText {
     if (body.case !== "message") return false;
     const before = this.blocks.size;
     for (const said of body.value.blocks) {
-      const thinking = said.kind.case === "thinking";
+      // Told by its text: a short part may never have been here, while the next already is.
       const same = this.of(body.value.messageId);
-      const found = same.find((held) => held.thinking === thinking);
+      const found = same.find((held) => isSaidBy(held, said));
       if (!found) continue;
-      // Blocks come in order: whatever is before this one is finished too.
+      // Parts come in order: whatever is before this one is finished too.
       for (const held of same) if (held.block <= found.block) this.blocks.delete(`${held.messageId}/${held.block}`);
     }
     return this.blocks.size !== before;
