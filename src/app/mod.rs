@@ -18,6 +18,7 @@ pub mod search;
 pub mod sessions;
 pub mod sight;
 pub mod system;
+pub mod terminals;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use idempotency::Idempotency;
 use prompts::Rules;
 use search::Search;
 use sessions::{Nudge, Sessions};
+use terminals::Terminals;
 
 /// All capabilities of a server, sharing one store.
 #[derive(Clone)]
@@ -51,6 +53,7 @@ struct Parts {
     rules: Rules,
     search: Search,
     sessions: Sessions,
+    terminals: Arc<Terminals>,
     transients: Arc<Transients>,
 }
 
@@ -94,6 +97,7 @@ impl App {
                 rules,
                 search,
                 sessions,
+                terminals: Arc::default(),
                 transients,
             }
         });
@@ -146,6 +150,11 @@ impl App {
     /// The sessions.
     pub fn sessions(&self) -> &Sessions {
         &self.parts.sessions
+    }
+
+    /// Who looks at which terminal.
+    pub(crate) fn terminals(&self) -> &Arc<Terminals> {
+        &self.parts.terminals
     }
 
     /// What is live and never stored.

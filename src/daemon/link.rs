@@ -20,7 +20,7 @@ use super::policy::Policy;
 use super::uplink::Uplink;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, Secret, Timestamp};
-use crate::domain::link::{DaemonEvent, Query, QueryBody, QueryResult};
+use crate::domain::link::{Answer, DaemonEvent, Query, QueryBody, QueryResult};
 use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_from_pb, up_to_pb};
 use crate::wire::link_v1::link_service_client::LinkServiceClient;
 use crate::wire::link_v1::{ConnectRequest, ConnectResponse, EnrollRequest};
@@ -356,7 +356,10 @@ impl LinkJob {
                 DaemonEvent::Draining { after, reason } => {
                     tracing::info!(?after, reason, "the server goes away for a while");
                 }
-                DaemonEvent::Query(query) => self.query(query, queries),
+                DaemonEvent::Query(Query {
+                    id,
+                    body: QueryBody::ListDirectory { path, hidden },
+                }) => self.list(id, path, hidden, queries),
                 other => {
                     if self.events.send(other).await.is_err() {
                         return Err(Error::internal("the supervisor has ended"));
@@ -383,7 +386,7 @@ impl LinkJob {
         )
     }
 
-    fn query(&self, query: Query, queries: &mut JoinSet<()>) {
+    fn list(&self, id: u64, path: String, hidden: bool, queries: &mut JoinSet<()>) {
         let (uplink, policy) = (self.uplink.clone(), self.policy.clone());
         if queries.len() >= MAX_QUERIES {
             let busy = Error::new(
@@ -391,16 +394,15 @@ impl LinkJob {
                 "too many look-ups on this machine at once",
             );
             let result = QueryResult {
-                id: query.id,
+                id,
                 result: Err(busy),
             };
             return uplink.with(|link| link.query_result(result));
         }
         queries.spawn_blocking(move || {
-            let QueryBody::ListDirectory { path, hidden } = &query.body;
             let result = QueryResult {
-                id: query.id,
-                result: directory::list(&policy, path, *hidden),
+                id,
+                result: directory::list(&policy, &path, hidden).map(Answer::Directory),
             };
             uplink.with(|link| link.query_result(result));
         });

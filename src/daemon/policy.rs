@@ -251,6 +251,7 @@ mod tests {
             fork: false,
             one_shot: false,
             replaces: None,
+            terminal: None,
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Capabilities {
     pub quota: bool,
     /// Interrupts a turn and lives on.
     pub interrupt: bool,
+    /// Runs in a terminal.
+    pub terminal: bool,
 }
 
 /// Whether a harness is signed in with its provider.

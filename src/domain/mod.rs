@@ -29,6 +29,8 @@ pub mod daemon;
 
 pub mod link;
 
+pub mod terminal;
+
 pub mod narrowing;
 
 pub mod token;

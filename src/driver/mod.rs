@@ -7,6 +7,7 @@
 
 pub mod claude;
 pub mod command;
+pub mod terminal;
 
 mod gathered;
 mod output;

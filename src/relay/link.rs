@@ -22,9 +22,9 @@ use super::registry::{Ask, Ending, Live, Shared, at_capacity, disconnected};
 use super::{epoch, fault, outbox};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
-use crate::domain::daemon::{Directory, Offer};
+use crate::domain::daemon::Offer;
 use crate::domain::link::{
-    ContentChunk, Down, Goodbye, Hello, Position, ServerEvent, ServerLink, Up,
+    Answer, ContentChunk, Down, Goodbye, Hello, Position, ServerEvent, ServerLink, Up,
 };
 use crate::domain::{Command, CommandResult};
 use crate::store::Origin;
@@ -88,7 +88,7 @@ pub(super) struct LinkJob {
     ending_tx: Option<watch::Sender<Option<Ending>>>,
     asks: mpsc::Receiver<Ask>,
     asks_tx: mpsc::Sender<Ask>,
-    questions: HashMap<u64, oneshot::Sender<Result<Directory>>>,
+    questions: HashMap<u64, oneshot::Sender<Result<Answer>>>,
     /// Whether the outbox is to be read (again) from its beginning, and whether it is being read.
     outbox_due: bool,
     outbox_busy: bool,
@@ -404,7 +404,8 @@ impl LinkJob {
                     let _ = answer.send(Err(Error::new(
                         Code::Timeout,
                         "the daemon did not answer in time",
-                    )));
+                    )
+                    .maybe_done()));
                 }
             }
             Done::Nothing => {

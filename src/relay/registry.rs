@@ -12,10 +12,11 @@ use tokio_util::task::TaskTracker;
 
 use super::handler::Handler;
 use super::link::{Endpoint, LinkJob};
-use crate::base::id::DaemonId;
+use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::daemon::Directory;
-use crate::domain::link::{QueryBody, ServerLimits};
+use crate::domain::link::{Answer, QueryBody, ServerLimits};
+use crate::domain::terminal::Act;
 use crate::store::SharedStore;
 
 /// How the relay works.
@@ -54,7 +55,7 @@ pub(super) enum Ending {
 pub(super) struct Ask {
     pub(super) body: QueryBody,
     pub(super) deadline: Duration,
-    pub(super) answer: oneshot::Sender<Result<Directory>>,
+    pub(super) answer: oneshot::Sender<Result<Answer>>,
 }
 
 /// What others hold of a link.
@@ -177,6 +178,32 @@ impl Relay {
         hidden: bool,
         deadline: Duration,
     ) -> Result<Directory> {
+        let body = QueryBody::ListDirectory { path, hidden };
+        match self.ask(daemon, body, deadline).await? {
+            Answer::Directory(directory) => Ok(directory),
+            Answer::Terminal => Err(Error::internal("the daemon answered another question")),
+        }
+    }
+
+    /// Has a session's terminal do something. What one caller asks one after the other is done in that order.
+    /// [`Code::DaemonDisconnected`]: the daemon is not linked, or its link was lost meanwhile, which the error's
+    /// effect tells apart. [`Code::Timeout`]: it did not answer in time. [`Code::AtCapacity`]: too many questions
+    /// are open. All else is the daemon's own answer.
+    pub async fn ask_terminal(
+        &self,
+        daemon: DaemonId,
+        session_id: SessionId,
+        act: Act,
+        deadline: Duration,
+    ) -> Result<()> {
+        let body = QueryBody::Terminal { session_id, act };
+        match self.ask(daemon, body, deadline).await? {
+            Answer::Terminal => Ok(()),
+            Answer::Directory(_) => Err(Error::internal("the daemon answered another question")),
+        }
+    }
+
+    async fn ask(&self, daemon: DaemonId, body: QueryBody, deadline: Duration) -> Result<Answer> {
         let live = self
             .shared
             .live(daemon)
@@ -184,7 +211,7 @@ impl Relay {
             .ok_or_else(disconnected)?;
         let (answer, answered) = oneshot::channel();
         let ask = Ask {
-            body: QueryBody::ListDirectory { path, hidden },
+            body,
             deadline,
             answer,
         };
@@ -192,7 +219,10 @@ impl Relay {
             mpsc::error::TrySendError::Full(_) => at_capacity(),
             mpsc::error::TrySendError::Closed(_) => disconnected(),
         })?;
-        answered.await.unwrap_or_else(|_| Err(disconnected()))
+        // It was sent, or was about to be.
+        answered
+            .await
+            .unwrap_or_else(|_| Err(disconnected().maybe_done()))
     }
 
     /// The server goes away: every daemon is asked to come back after `after`, and what is left of the

@@ -13,6 +13,8 @@ pub mod events;
 
 pub mod prompts;
 
+pub mod terminals;
+
 pub mod daemons;
 
 pub mod link;

@@ -62,6 +62,7 @@ fn new_session(request: v1::CreateSessionRequest) -> Result<NewSession, Error> {
         title: request.title,
         labels: request.labels.into_iter().collect(),
         argv: request.argv,
+        screen: Default::default(),
     })
 }
 
@@ -110,6 +111,7 @@ impl SessionService for Service {
             labels: request.labels.into_iter().collect(),
             resumable: request.resumable,
             cwd: request.cwd,
+            mode: None,
         };
         let page = self
             .app

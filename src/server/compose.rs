@@ -37,6 +37,7 @@ pub async fn compose(
         limits: options.limits.clone(),
         prompt_expiry: options.prompt_expiry,
         max_living: options.max_sessions,
+        scrollback_bytes: options.scrollback_bytes,
     };
     let retention = Retention {
         max_age: options.retention.max_age,
@@ -51,6 +52,7 @@ pub async fn compose(
             "prompts",
             "daemons",
             "search",
+            "terminals",
             "access",
             "narrowing",
         ]
@@ -99,6 +101,7 @@ pub async fn compose(
         .add_service(rpc::sessions::service(app.clone()))
         .add_service(rpc::events::service(app.clone()))
         .add_service(rpc::prompts::service(app.clone()))
+        .add_service(rpc::terminals::service(app.clone()))
         .add_service(rpc::daemons::service(app.clone()))
         .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),

@@ -10,9 +10,11 @@ use prost::Message as _;
 use super::daemon::{directory_from_pb, directory_to_pb, harness_from_pb, harness_to_pb};
 use super::event::{event_from_pb, event_to_pb};
 use super::field::{required, text};
+use super::terminal::{output_from_pb, output_to_pb, size_from_pb, size_to_pb};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
 use super::transient::{transient_from_pb, transient_to_pb};
 use super::{enums, link_command, link_v1 as pb, v1};
+use crate::base::error::Effect;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::content::{CONTENT_CHUNK_BYTES, MAX_CONTENT_BYTES, is_sha256};
@@ -21,9 +23,10 @@ use crate::domain::event::{EventBody, Origin};
 use crate::domain::field;
 use crate::domain::link::Credit;
 use crate::domain::link::frame::{
-    ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
-    QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
+    Answer, ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query,
+    QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
 };
+use crate::domain::terminal::{Act, MAX_INPUT_BYTES};
 use crate::domain::{CommandResult, Event};
 
 /// The largest message on the link, in bytes; set on both sides, both ways. The largest record (its
@@ -154,6 +157,9 @@ pub fn down_to_pb(frame: &Down) -> pb::ConnectResponse {
                         hidden: *hidden,
                     })
                 }
+                QueryBody::Terminal { session_id, act } => {
+                    pb::query::Body::Terminal(terminal_to_pb(*session_id, act))
+                }
             }),
         }),
         Down::Foreign { session_id, reason } => Body::Foreign(pb::Foreign {
@@ -205,6 +211,7 @@ pub fn down_from_pb(frame: pb::ConnectResponse) -> Result<Down> {
                     path: text(request.path, "query.path", field::MAX_PATH_BYTES)?,
                     hidden: request.hidden,
                 },
+                pb::query::Body::Terminal(query) => terminal_from_pb(query)?,
             },
         }),
         Body::Foreign(foreign) => Down::Foreign {
@@ -368,6 +375,7 @@ fn record_to_pb(record: &Record) -> pb::Record {
             reason: gap.reason.clone(),
         }),
         time: Some(time_to_pb(record.time)),
+        terminal_output: record.output.as_ref().map(output_to_pb),
     }
 }
 
@@ -421,6 +429,10 @@ fn record_from_pb(session_id: SessionId, record: pb::Record) -> Result<Record> {
             None => None,
         },
         time: required_time(record.time, "record.time")?,
+        output: record
+            .terminal_output
+            .map(|output| output_from_pb(output, "record.terminal_output"))
+            .transpose()?,
         size_bytes,
     })
 }
@@ -521,15 +533,47 @@ fn sha256(text: String, field: &str) -> Result<String> {
     }
 }
 
+fn terminal_to_pb(session_id: SessionId, act: &Act) -> pb::TerminalQuery {
+    use pb::terminal_query::Body;
+    pb::TerminalQuery {
+        session_id: session_id.to_string(),
+        body: Some(match act {
+            Act::Type(data) => Body::Data(data.clone()),
+            Act::Resize(size) => Body::Size(size_to_pb(*size)),
+        }),
+    }
+}
+
+fn terminal_from_pb(query: pb::TerminalQuery) -> Result<QueryBody> {
+    use pb::terminal_query::Body;
+    Ok(QueryBody::Terminal {
+        session_id: SessionId::parse("query.terminal.session_id", &query.session_id)?,
+        act: match required(query.body, "query.terminal.body")? {
+            Body::Data(data) if data.len() > MAX_INPUT_BYTES => {
+                return Err(Error::invalid(
+                    "query.terminal.data",
+                    format!("has more than {MAX_INPUT_BYTES} bytes"),
+                ));
+            }
+            Body::Data(data) => Act::Type(data),
+            Body::Size(size) => Act::Resize(size_from_pb(size, "query.terminal.size")?),
+        },
+    })
+}
+
 fn query_result_to_pb(result: &QueryResult) -> pb::QueryResult {
     use pb::query_result::Body;
     pb::QueryResult {
         id: result.id,
         body: Some(match &result.result {
-            Ok(directory) => Body::ListDirectory(directory_to_pb(directory.clone())),
+            Ok(Answer::Directory(directory)) => {
+                Body::ListDirectory(directory_to_pb(directory.clone()))
+            }
+            Ok(Answer::Terminal) => Body::Terminal(pb::TerminalDone {}),
             Err(error) => Body::Error(pb::QueryError {
                 code: error.code().to_string(),
                 message: error.message().to_owned(),
+                maybe_done: error.effect() == Effect::MaybeDone,
             }),
         }),
     }
@@ -540,12 +584,19 @@ fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
     Ok(QueryResult {
         id: result.id,
         result: match required(result.body, "query_result.body")? {
-            Body::ListDirectory(directory) => Ok(directory_from_pb(directory)),
-            Body::Error(error) => Err(Error::new(
-                // A code of a newer daemon is still an error.
-                Code::parse(&error.code).unwrap_or(Code::InternalError),
-                text(error.message, "query_result.error", MAX_REASON_BYTES)?,
-            )),
+            Body::ListDirectory(directory) => Ok(Answer::Directory(directory_from_pb(directory))),
+            Body::Terminal(_) => Ok(Answer::Terminal),
+            Body::Error(error) => {
+                let refused = Error::new(
+                    // A code of a newer daemon is still an error.
+                    Code::parse(&error.code).unwrap_or(Code::InternalError),
+                    text(error.message, "query_result.error", MAX_REASON_BYTES)?,
+                );
+                Err(match error.maybe_done {
+                    true => refused.maybe_done(),
+                    false => refused,
+                })
+            }
         },
     })
 }
@@ -640,6 +691,7 @@ mod tests {
                     reason: "damaged".to_owned(),
                 }),
                 time: Timestamp::from_millis(5),
+                output: None,
                 size_bytes: 0,
             }],
         };
@@ -672,6 +724,7 @@ mod tests {
                     events,
                     gap: None,
                     time: Timestamp::EPOCH,
+                    output: None,
                     size_bytes: 0,
                 }],
             })
@@ -694,6 +747,7 @@ mod tests {
                 events: vec![broken],
                 gap: None,
                 time: Some(time_to_pb(Timestamp::EPOCH)),
+                terminal_output: None,
             },
         )
         .unwrap();

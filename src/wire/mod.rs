@@ -29,6 +29,8 @@ pub mod daemon;
 
 pub mod token;
 
+pub mod terminal;
+
 pub mod link;
 mod link_command;
 

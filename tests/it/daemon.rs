@@ -112,6 +112,7 @@ impl World {
             fork: false,
             one_shot: false,
             replaces: None,
+            terminal: None,
         };
         change(&mut start);
         let command = self.send(id, CommandBody::Start(Box::new(start)));
@@ -412,6 +413,7 @@ async fn a_start_that_comes_again_starts_nothing() {
             fork: false,
             one_shot: false,
             replaces: None,
+            terminal: None,
         })),
         id: start,
         session_id: id,

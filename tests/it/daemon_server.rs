@@ -7,7 +7,7 @@ use std::sync::Arc;
 use baton::base::id::{CommandId, DaemonId, SessionId};
 use baton::base::{Clock as _, Error, SystemClock};
 use baton::domain::link::frame::{ContentChunk, Down, Goodbye, Position, Records};
-use baton::domain::link::{QueryBody, ServerEvent, ServerLimits, ServerLink};
+use baton::domain::link::{Answer, QueryBody, ServerEvent, ServerLimits, ServerLink};
 use baton::domain::{Command, CommandResult, Event};
 use baton::wire::link::{down_to_pb, up_from_pb};
 use baton::wire::link_v1::link_service_server::{LinkService, LinkServiceServer};
@@ -292,7 +292,10 @@ fn act(link: &mut ServerLink, event: ServerEvent, log: &Mutex<Log>) -> Option<Er
             }
             _ => link.foreign(report.session_id, "unknown"),
         },
-        ServerEvent::QueryResult(result) => log.directories.push(result.result.unwrap()),
+        ServerEvent::QueryResult(result) => match result.result.unwrap() {
+            Answer::Directory(directory) => log.directories.push(directory),
+            Answer::Terminal => panic!("nobody asked a terminal"),
+        },
         ServerEvent::Goodbye(goodbye) => log.goodbyes.push(goodbye),
         ServerEvent::Close(error) => return Some(error),
         ServerEvent::Transient(_) | ServerEvent::Offer(_) => {}

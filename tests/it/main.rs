@@ -36,4 +36,5 @@ mod serving;
 mod sim;
 mod steering;
 mod store_crash;
+mod terminals;
 mod tls;

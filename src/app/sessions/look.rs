@@ -12,6 +12,7 @@ use crate::base::id::{DaemonId, SessionId};
 use crate::base::page::{Page, PageRequest};
 use crate::domain::field;
 use crate::domain::policy::is_within;
+use crate::domain::session::Mode;
 use crate::domain::{Lifecycle, Session};
 use crate::store::{Head, Record, Stream};
 
@@ -35,6 +36,8 @@ pub struct SessionFilter {
     pub resumable: bool,
     /// Only in this directory or beneath it; empty is all.
     pub cwd: String,
+    /// Only those of this mode.
+    pub mode: Option<Mode>,
 }
 
 impl SessionFilter {
@@ -59,6 +62,7 @@ impl SessionFilter {
                 .iter()
                 .all(|(key, value)| session.labels.get(key) == Some(value))
             && (!self.resumable || session.is_resumable())
+            && self.mode.is_none_or(|mode| mode == session.mode)
             && (self.cwd.is_empty() || is_within(&session.cwd, &self.cwd))
     }
 }

@@ -15,6 +15,7 @@ mod run;
 mod search;
 mod session;
 mod store;
+mod terminal;
 mod token;
 mod up;
 
@@ -64,7 +65,8 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Run(args) => run::run(global, out, *args).await,
         Command::Ps(args) => ps::run(global, out, args).await,
         Command::Logs(args) => logs::run(global, out, args).await,
-        Command::Attach(args) => session::attach(global, out, &args.session).await,
+        Command::Attach(args) => session::attach(global, out, args).await,
+        Command::Terminal(args) => terminal::run(global, out, args).await,
         Command::Send(args) => session::send(global, out, args).await,
         Command::Queue(args) => queue::run(global, out, args).await,
         Command::Interrupt(args) => session::interrupt(global, out, &args.session).await,

@@ -8,6 +8,7 @@ use super::credit::Credit;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Error, Timestamp};
 use crate::domain::daemon::{Directory, Offer};
+use crate::domain::terminal::{Act, Output};
 use crate::domain::{Command, CommandResult, Event, Transient};
 
 /// A place in a session's spool. The order is that of time: a higher epoch is a younger spool.
@@ -52,6 +53,8 @@ pub struct Record {
     pub gap: Option<Gap>,
     /// When the runner read it.
     pub time: Timestamp,
+    /// What it brought for the session's terminal.
+    pub output: Option<Output>,
     /// About how many bytes its events take on the wire; what credit counts.
     pub size_bytes: u64,
 }
@@ -206,6 +209,22 @@ pub enum QueryBody {
         /// Whether to show entries that start with a dot.
         hidden: bool,
     },
+    /// Something for a session's terminal.
+    Terminal {
+        /// The session.
+        session_id: SessionId,
+        /// What to do.
+        act: Act,
+    },
+}
+
+/// What a query was answered with.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A directory's entries.
+    Directory(Directory),
+    /// A terminal did what was asked.
+    Terminal,
 }
 
 /// A query, lost with the link.
@@ -223,7 +242,7 @@ pub struct QueryResult {
     /// The query.
     pub id: u64,
     /// What was found, or why there is no answer.
-    pub result: Result<Directory, Error>,
+    pub result: Result<Answer, Error>,
 }
 
 /// A message up the link.

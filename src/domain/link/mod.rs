@@ -27,8 +27,8 @@ pub use backoff::Backoff;
 pub use credit::Credit;
 pub use daemon_link::{DaemonEvent, DaemonLink, Refused};
 pub use frame::{
-    ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query, QueryBody,
-    QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
+    Answer, ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query,
+    QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
 };
 pub use lease::Lease;
 pub use limits::{DaemonLimits, ServerLimits};

@@ -60,6 +60,16 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/baton.v1.SystemService/GetServerInfo", Need::Token),
     ("/baton.v1.SystemService/GetMetrics", VIEWER),
 
+    ("/baton.v1.TerminalService/OpenTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/GetTerminal", VIEWER),
+    ("/baton.v1.TerminalService/ListTerminals", VIEWER),
+    ("/baton.v1.TerminalService/WriteTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/ResizeTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/CloseTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/WatchTerminal", VIEWER),
+    // Input on it is an operator's; it looks at each.
+    ("/baton.v1.TerminalService/Attach", VIEWER),
+
     ("/baton.link.v1.LinkService/Enroll", Need::Scope(Scope::Join)),
     ("/baton.link.v1.LinkService/Connect", Need::Scope(Scope::Daemon)),
 

@@ -254,6 +254,7 @@ fn connected(hello: Hello) -> Result<Connected> {
                 usage: true,
                 quota: true,
                 interrupt: true,
+                terminal: false,
                 ..Capabilities::default()
             },
             models,
