@@ -420,7 +420,7 @@ impl App {
         self.has_room(shown)
     }
 
-    fn linked(&self, daemon: &Daemon) -> Result<()> {
+    pub(crate) fn linked(&self, daemon: &Daemon) -> Result<()> {
         if self.relay().is_linked(daemon.id) {
             return Ok(());
         }

@@ -5,6 +5,7 @@
 //! gives back is still to be written there.
 
 pub mod access;
+pub mod agents;
 pub mod daemons;
 pub mod events;
 pub mod failure;
@@ -18,7 +19,9 @@ pub mod search;
 pub mod sessions;
 pub mod sight;
 pub mod system;
+pub mod tasks;
 pub mod terminals;
+pub mod worktrees;
 
 #[cfg(test)]
 mod tests;
@@ -30,12 +33,15 @@ use crate::relay::{self, Relay};
 use crate::store::SharedStore;
 
 use access::Access;
+use agents::Agents;
 use events::Transients;
 use idempotency::Idempotency;
 use prompts::Rules;
 use search::Search;
 use sessions::{Nudge, Sessions};
+use tasks::Tasks;
 use terminals::Terminals;
+use worktrees::Worktrees;
 
 /// All capabilities of a server, sharing one store.
 #[derive(Clone)]
@@ -47,6 +53,7 @@ struct Parts {
     store: SharedStore,
     clock: SharedClock,
     access: Access,
+    agents: Agents,
     greetings: link::Greetings,
     idempotency: Idempotency,
     relay: Relay,
@@ -54,7 +61,9 @@ struct Parts {
     search: Search,
     sessions: Sessions,
     terminals: Arc<Terminals>,
+    tasks: Tasks,
     transients: Arc<Transients>,
+    worktrees: Worktrees,
 }
 
 impl Nudge for Relay {
@@ -74,7 +83,9 @@ impl App {
         options: sessions::Options,
     ) -> Result<Self> {
         let transients = Arc::new(Transients::default());
+        let agents = Agents::load(store.as_ref()).await?;
         let rules = Rules::load(store.clone(), clock.clone()).await?;
+        let tasks = Tasks::load(store.clone(), clock.clone()).await?;
         let parts = Arc::new_cyclic(|parts| {
             let upper = Arc::new(link::Upper {
                 parts: parts.clone(),
@@ -93,12 +104,15 @@ impl App {
                 store,
                 clock,
                 access,
+                agents,
                 relay,
                 rules,
                 search,
                 sessions,
                 terminals: Arc::default(),
+                tasks,
                 transients,
+                worktrees: Worktrees::default(),
             }
         });
         parts.sessions.load().await?;
@@ -125,6 +139,11 @@ impl App {
     /// Who may call.
     pub fn access(&self) -> &Access {
         &self.parts.access
+    }
+
+    /// Which agents there are.
+    pub fn agents(&self) -> &Agents {
+        &self.parts.agents
     }
 
     /// Answers that are repeated.
@@ -155,6 +174,16 @@ impl App {
     /// Who looks at which terminal.
     pub(crate) fn terminals(&self) -> &Arc<Terminals> {
         &self.parts.terminals
+    }
+
+    /// The tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.parts.tasks
+    }
+
+    /// The operations on worktrees that this process is about.
+    pub(crate) fn worktrees(&self) -> &Worktrees {
+        &self.parts.worktrees
     }
 
     /// What is live and never stored.

@@ -8,10 +8,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::failure;
-use crate::base::id::{DaemonId, InputId, PromptId, RuleId, SessionId, TokenId};
+use crate::app::tasks::GoneTask;
+use crate::base::id::{
+    AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
+};
 use crate::base::{Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Daemon, Input, Prompt, PromptRule, Session, SignInCode, Token, TokenUse};
+use crate::domain::{
+    Agent, AgentRun, Daemon, Input, Prompt, PromptRule, Session, SignInCode, Task, Token, TokenUse,
+    Worktree,
+};
 use crate::store::{Expect, Record, RecordOp, Records};
 
 /// Key of a session's record.
@@ -108,6 +114,28 @@ pub fn daemon_name_key(name: &str) -> String {
     format!("daemon-name/{name}")
 }
 
+/// Key of an agent's record.
+pub fn agent_key(id: AgentId) -> String {
+    format!("{AGENTS}{id}")
+}
+
+/// What the keys of all agents begin with.
+pub const AGENTS: &str = "agent/";
+
+/// Key of which session an agent ran last.
+pub fn agent_run_key(id: AgentId) -> String {
+    format!("{AGENT_RUNS}{id}")
+}
+
+/// What the keys of all agents' last sessions begin with.
+pub const AGENT_RUNS: &str = "agent-run/";
+
+/// Key of the record that keeps an agent's name its own; its value is the agent's id. Upper and lower case are the
+/// same name.
+pub fn agent_name_key(name: &str) -> String {
+    format!("agent-name/{}", name.to_ascii_lowercase())
+}
+
 /// Key of a token's record.
 pub fn token_key(id: TokenId) -> String {
     format!("token/{id}")
@@ -132,6 +160,27 @@ pub fn sign_in_code_key(sha256: &str) -> String {
 /// What the keys of all sign-in codes begin with.
 pub const SIGN_IN_CODES: &str = "sign-in-code/";
 
+/// Key of a task's record.
+pub fn task_key(id: TaskId) -> String {
+    format!("{TASKS}{id}")
+}
+
+/// What the keys of all tasks begin with.
+pub const TASKS: &str = "task/";
+
+/// Key of the mark that is set anew when a task is closed or no longer: what waits for it may stand otherwise.
+pub fn task_turned_key(id: TaskId) -> String {
+    format!("task-turned/{id}")
+}
+
+/// Key of what is remembered of a deleted task.
+pub fn gone_task_key(id: TaskId) -> String {
+    format!("{GONE_TASKS}{id}")
+}
+
+/// What the keys of all deleted tasks that are remembered begin with.
+pub const GONE_TASKS: &str = "task-gone/";
+
 /// Key of the lock on a harness's conversation: its value is the session that may write to it.
 pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
     use sha2::{Digest, Sha256};
@@ -143,6 +192,14 @@ pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
     }
     key
 }
+
+/// Key of a worktree's record.
+pub fn worktree_key(id: WorktreeId) -> String {
+    format!("{WORKTREES}{id}")
+}
+
+/// What the keys of all worktrees begin with.
+pub const WORKTREES: &str = "worktree/";
 
 /// A type that is kept as a record.
 pub trait Kept: Serialize + DeserializeOwned {
@@ -165,6 +222,18 @@ impl Kept for Prompt {
 impl Kept for PromptRule {
     const NOUN: &'static str = "rule";
 }
+impl Kept for Agent {
+    const NOUN: &'static str = "agent";
+}
+impl Kept for AgentRun {
+    const NOUN: &'static str = "run of an agent";
+}
+impl Kept for Task {
+    const NOUN: &'static str = "task";
+}
+impl Kept for GoneTask {
+    const NOUN: &'static str = "deleted task";
+}
 impl Kept for Daemon {
     const NOUN: &'static str = "daemon";
 }
@@ -173,6 +242,9 @@ impl Kept for SignInCode {
 }
 impl Kept for TokenUse {
     const NOUN: &'static str = "use of a token";
+}
+impl Kept for Worktree {
+    const NOUN: &'static str = "worktree";
 }
 impl Kept for Token {
     const NOUN: &'static str = "token";

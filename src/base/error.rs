@@ -37,8 +37,12 @@ pub enum Code {
     AlreadyExists,
     /// The thing's state does not allow this now.
     InvalidState,
+    /// The agent is not to be started.
+    AgentDisabled,
     /// Somebody answered first; the details name who and how.
     PromptAnswered,
+    /// It would wait for itself; `cycle` names what is in the circle.
+    Cycle,
     /// The session takes no input of this kind.
     NotInteractive,
     /// The record changed since it was read; read it again.
@@ -57,6 +61,10 @@ pub enum Code {
     DaemonDisconnected,
     /// The harness cannot be used there; the message says why.
     HarnessUnavailable,
+    /// There is no git repository there, or the daemon does not do worktrees; the message says which.
+    WorktreesDisabled,
+    /// Git failed; the message has what it said.
+    GitError,
     /// It took longer than allowed.
     Timeout,
     /// The server is shutting down or cannot reach its store; try another time.
@@ -78,7 +86,9 @@ impl Code {
         Code::SessionExists,
         Code::AlreadyExists,
         Code::InvalidState,
+        Code::AgentDisabled,
         Code::PromptAnswered,
+        Code::Cycle,
         Code::NotInteractive,
         Code::Stale,
         Code::OutOfRange,
@@ -88,6 +98,8 @@ impl Code {
         Code::NoDaemon,
         Code::DaemonDisconnected,
         Code::HarnessUnavailable,
+        Code::WorktreesDisabled,
+        Code::GitError,
         Code::Timeout,
         Code::Unavailable,
         Code::InternalError,
@@ -106,7 +118,9 @@ impl Code {
             Code::SessionExists => "SESSION_EXISTS",
             Code::AlreadyExists => "ALREADY_EXISTS",
             Code::InvalidState => "INVALID_STATE",
+            Code::AgentDisabled => "AGENT_DISABLED",
             Code::PromptAnswered => "PROMPT_ANSWERED",
+            Code::Cycle => "CYCLE",
             Code::NotInteractive => "NOT_INTERACTIVE",
             Code::Stale => "STALE",
             Code::OutOfRange => "OUT_OF_RANGE",
@@ -116,6 +130,8 @@ impl Code {
             Code::NoDaemon => "NO_DAEMON",
             Code::DaemonDisconnected => "DAEMON_DISCONNECTED",
             Code::HarnessUnavailable => "HARNESS_UNAVAILABLE",
+            Code::WorktreesDisabled => "WORKTREES_DISABLED",
+            Code::GitError => "GIT_ERROR",
             Code::Timeout => "TIMEOUT",
             Code::Unavailable => "UNAVAILABLE",
             Code::InternalError => "INTERNAL_ERROR",

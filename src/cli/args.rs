@@ -8,7 +8,13 @@ use clap_complete::Shell;
 
 use super::terminal_view::DetachKey;
 use super::value;
+use crate::daemon::harness::acp::AcpAgent;
 use crate::domain::{EventKind, PermissionMode};
+pub use tasks::*;
+
+mod agents;
+
+pub use agents::{AgentChanges, AgentsAction, AgentsArgs};
 
 /// The control plane for coding agents.
 #[derive(Debug, Parser)]
@@ -94,8 +100,14 @@ pub enum Command {
     Answer(AnswerArgs),
     /// Rules that answer permissions by themselves
     Rules(RulesArgs),
+    /// Lasting identities with a role that run sessions
+    Agents(AgentsArgs),
+    /// What is to be done, and who has it
+    Tasks(Box<TasksArgs>),
     /// The machines that run agents
     Daemons(DaemonsArgs),
+    /// Branches and checkouts of their own for agents and tasks
+    Worktrees(WorktreesArgs),
     /// Access tokens
     Token(TokenArgs),
     /// Print a link that signs a browser in, once
@@ -349,6 +361,19 @@ pub struct DaemonArgs {
     /// Program of Claude Code; default `claude` on the daemon's PATH
     #[arg(long, value_name = "FILE")]
     pub claude_program: Option<PathBuf>,
+    /// Agent that speaks ACP, as the harness acp:NAME: its program and arguments, in words or as a JSON array;
+    /// may be repeated
+    #[arg(long = "acp", value_name = "NAME=ARGV", value_parser = value::acp_agent)]
+    pub acp_agents: Vec<AcpAgent>,
+    /// Directory for worktrees, beneath a root; default .worktrees within each repository
+    #[arg(long, value_name = "DIR")]
+    pub worktree_root: Option<PathBuf>,
+    /// Disk space beyond which worktrees without work are pruned before their time
+    #[arg(long, value_name = "SIZE", value_parser = value::bytes)]
+    pub worktree_budget: Option<u64>,
+    /// How long a worktree must have been left alone before it is pruned; default 7d
+    #[arg(long, value_name = "DURATION", value_parser = value::duration_or_nothing)]
+    pub worktree_grace: Option<Duration>,
     /// pretty, json or auto
     #[arg(long)]
     pub log_format: Option<String>,
@@ -360,7 +385,7 @@ pub struct DaemonArgs {
 /// `baton run`
 #[derive(Debug, Default, ClapArgs)]
 pub struct RunArgs {
-    /// Kind of agent program: claude-code, command, demo; default what the daemon has
+    /// Kind of agent program: claude-code, codex, acp:NAME, command, demo; default what the daemon has
     #[arg(long, value_name = "NAME")]
     pub harness: Option<String>,
     /// Working directory on the daemon's machine; default this one
@@ -425,6 +450,9 @@ pub struct PsArgs {
     /// Only with this harness
     #[arg(long, value_name = "NAME")]
     pub harness: Option<String>,
+    /// Only of this agent, by id or name
+    #[arg(long, value_name = "ID")]
+    pub agent: Option<String>,
     /// Only with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
     pub labels: Vec<(String, String)>,
@@ -821,6 +849,10 @@ pub enum StoreAction {
         file: PathBuf,
     },
 }
+
+mod tasks;
+pub mod worktrees;
+pub use worktrees::{WorktreesAction, WorktreesArgs};
 
 #[cfg(test)]
 mod tests;

@@ -42,16 +42,19 @@ pub const fn code_for(code: Code) -> u8 {
         | Code::SessionExists
         | Code::AlreadyExists
         | Code::InvalidState
+        | Code::AgentDisabled
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive
         | Code::Stale
         | Code::RateLimited
         | Code::LimitExceeded
         | Code::AtCapacity
         | Code::NoDaemon
-        | Code::HarnessUnavailable => REFUSED,
+        | Code::HarnessUnavailable
+        | Code::WorktreesDisabled => REFUSED,
         Code::Unavailable | Code::Timeout | Code::DaemonDisconnected => UNREACHABLE,
-        Code::UnknownMethod | Code::InternalError => FAILED,
+        Code::UnknownMethod | Code::GitError | Code::InternalError => FAILED,
     }
 }
 
@@ -136,6 +139,7 @@ mod tests {
             (Code::NoResumableSession, 3),
             (Code::Unauthenticated, 4),
             (Code::Forbidden, 4),
+            (Code::AgentDisabled, 4),
             (Code::PromptAnswered, 4),
             (Code::InvalidState, 4),
             (Code::NoDaemon, 4),

@@ -2,7 +2,9 @@
 
 use super::exit::usage;
 use crate::base::Error;
-use crate::base::id::{DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TokenId};
+use crate::base::id::{
+    AgentId, DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
+};
 use crate::client::Client;
 use crate::wire::v1;
 
@@ -85,6 +87,12 @@ resolvers! {
     prompt PromptId "prompt" list_prompts ListPromptsRequest prompts;
     /// A rule's id.
     rule RuleId "rule" list_prompt_rules ListPromptRulesRequest rules;
+    /// An agent's id.
+    agent AgentId "agent" list_agents ListAgentsRequest agents;
+    /// A task's id.
+    task TaskId "task" list_tasks ListTasksRequest tasks;
+    /// A worktree's id.
+    worktree WorktreeId "worktree" list_worktrees ListWorktreesRequest worktrees;
     /// A token's id.
     token TokenId "token" list_tokens ListTokensRequest tokens;
 }

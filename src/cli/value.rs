@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::base::{Timestamp, quantity};
+use crate::base::{Clock as _, SystemClock, Timestamp, quantity};
+use crate::daemon::harness::acp::AcpAgent;
 use crate::domain::{EventKind, PermissionMode};
 
 /// A duration of at least a second, like `90s`, `15m`, `12h` or `30d`.
@@ -13,6 +14,25 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .contains(&duration)
         .then_some(duration)
         .ok_or_else(|| "is not a duration between 1s and 3650d".to_owned())
+}
+
+/// A time: RFC 3339, or a duration from now, like `2h`.
+pub fn when(text: &str) -> Result<Timestamp, String> {
+    if let Ok(duration) = duration(text) {
+        return Ok(SystemClock.now().saturating_add(duration));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| {
+        "is neither a time like 2026-11-21T15:00:00Z nor a duration like 2h".to_owned()
+    })?;
+    Ok(Timestamp::from_micros(time.as_microsecond()))
+}
+
+/// A duration that may be nothing, like `0s` or `7d`.
+pub fn duration_or_nothing(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => duration(text),
+    }
 }
 
 /// A size in bytes, like `64KiB` or `2GiB`.
@@ -26,6 +46,11 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("is not KEY=VALUE".to_owned()),
     }
+}
+
+/// `NAME=ARGV`, an agent that speaks ACP.
+pub fn acp_agent(text: &str) -> Result<AcpAgent, String> {
+    AcpAgent::parse(text).map_err(|error| error.message().to_owned())
 }
 
 /// A permission mode.
@@ -86,6 +111,16 @@ mod tests {
         for bad in ["", "m", "-1s", "0s", "99999999999999999999d", "1w", "é"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(
+            when("1970-01-01T00:00:01Z"),
+            Ok(Timestamp::from_millis(1_000))
+        );
+        assert!(when("2h").unwrap() > SystemClock.now());
+        assert!(when("tomorrow").is_err() && when("").is_err());
     }
 
     #[test]

@@ -252,6 +252,8 @@ pub async fn daemon(
         level: args.log_level.unwrap_or_else(|| "info".to_owned()),
     };
     server::logging::init(&log)?;
+    #[cfg(feature = "failpoints")]
+    super::fault::arm()?;
     let state_dir = match &global.data_dir {
         Some(dir) => dir.clone(),
         None => connection::default_data_dir()?.join("daemon"),
@@ -288,11 +290,17 @@ pub async fn daemon(
         }
         options.spool_bytes = bytes;
     }
+    options.worktrees.root = args.worktree_root;
+    options.worktrees.disk_budget = args.worktree_budget;
+    if let Some(grace) = args.worktree_grace {
+        options.worktrees.grace = grace;
+    }
     if let Some(program) = args.claude_program {
         // Agents run in other directories than the daemon.
         let program = std::path::absolute(&program).context("finding --claude-program")?;
         options.claude_program = Some(program);
     }
+    options.acp_agents = args.acp_agents;
     let shutdown = CancellationToken::new();
     let told = shutdown.clone();
     let mut terminate = signal(SignalKind::terminate())?;

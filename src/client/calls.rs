@@ -66,6 +66,24 @@ macro_rules! calls {
 }
 
 calls! {
+    /// Makes a worktree.
+    create_worktree worktrees(CreateWorktreeRequest) -> CreateWorktreeResponse;
+    /// One worktree.
+    get_worktree worktrees(GetWorktreeRequest) -> GetWorktreeResponse;
+    /// A page of worktrees.
+    list_worktrees worktrees(ListWorktreesRequest) -> ListWorktreesResponse;
+    /// Merges a worktree's branch.
+    merge_worktree worktrees(MergeWorktreeRequest) -> MergeWorktreeResponse;
+    /// Removes a worktree.
+    delete_worktree worktrees(DeleteWorktreeRequest) -> DeleteWorktreeResponse;
+    /// How a worktree differs from its target.
+    get_worktree_diff worktrees(GetWorktreeDiffRequest) -> GetWorktreeDiffResponse;
+    /// Removes worktrees that can be removed without loss.
+    prune_worktrees worktrees(PruneWorktreesRequest) -> PruneWorktreesResponse;
+    /// What removals have kept.
+    list_recoverable worktrees(ListRecoverableRequest) -> ListRecoverableResponse;
+    /// Makes a worktree of what a removal has kept.
+    recover_worktree worktrees(RecoverWorktreeRequest) -> RecoverWorktreeResponse;
     /// Creates a session.
     create_session sessions(CreateSessionRequest) -> CreateSessionResponse;
     /// One session.
@@ -112,6 +130,24 @@ calls! {
     create_prompt_rule prompts(CreatePromptRuleRequest) -> CreatePromptRuleResponse;
     /// Deletes a rule.
     delete_prompt_rule prompts(DeletePromptRuleRequest) -> DeletePromptRuleResponse;
+    /// Makes an agent.
+    create_agent agents(CreateAgentRequest) -> CreateAgentResponse;
+    /// One agent.
+    get_agent agents(GetAgentRequest) -> GetAgentResponse;
+    /// A page of agents.
+    list_agents agents(ListAgentsRequest) -> ListAgentsResponse;
+    /// Changes an agent.
+    update_agent agents(UpdateAgentRequest) -> UpdateAgentResponse;
+    /// Deletes an agent.
+    delete_agent agents(DeleteAgentRequest) -> DeleteAgentResponse;
+    /// Starts a session of an agent.
+    start_agent agents(StartAgentRequest) -> StartAgentResponse;
+    /// Ends an agent's session.
+    stop_agent agents(StopAgentRequest) -> StopAgentResponse;
+    /// Continues a conversation of an agent.
+    resume_agent agents(ResumeAgentRequest) -> ResumeAgentResponse;
+    /// What an agent does.
+    get_agent_status agents(GetAgentStatusRequest) -> GetAgentStatusResponse;
     /// One daemon.
     get_daemon daemons(GetDaemonRequest) -> GetDaemonResponse;
     /// A page of daemons.
@@ -122,6 +158,32 @@ calls! {
     remove_daemon daemons(RemoveDaemonRequest) -> RemoveDaemonResponse;
     /// Lists a directory on a daemon's machine.
     list_directory daemons(ListDirectoryRequest) -> ListDirectoryResponse;
+    /// Creates a task.
+    create_task tasks(CreateTaskRequest) -> CreateTaskResponse;
+    /// One task.
+    get_task tasks(GetTaskRequest) -> GetTaskResponse;
+    /// A page of tasks.
+    list_tasks tasks(ListTasksRequest) -> ListTasksResponse;
+    /// A page of tasks that could be begun.
+    list_ready_tasks tasks(ListReadyTasksRequest) -> ListReadyTasksResponse;
+    /// Changes a task.
+    update_task tasks(UpdateTaskRequest) -> UpdateTaskResponse;
+    /// Adds a dependency.
+    add_dependency tasks(AddDependencyRequest) -> AddDependencyResponse;
+    /// Removes a dependency.
+    remove_dependency tasks(RemoveDependencyRequest) -> RemoveDependencyResponse;
+    /// Gives a task to an agent.
+    assign_task tasks(AssignTaskRequest) -> AssignTaskResponse;
+    /// Hands a task on.
+    hand_off_task tasks(HandOffTaskRequest) -> HandOffTaskResponse;
+    /// Completes a task.
+    complete_task tasks(CompleteTaskRequest) -> CompleteTaskResponse;
+    /// Opens a task again.
+    reopen_task tasks(ReopenTaskRequest) -> ReopenTaskResponse;
+    /// Deletes a task.
+    delete_task tasks(DeleteTaskRequest) -> DeleteTaskResponse;
+    /// Why a task is ready, or not.
+    explain_task tasks(ExplainTaskRequest) -> ExplainTaskResponse;
     /// Makes a token.
     create_token access(CreateTokenRequest) -> CreateTokenResponse;
     /// A page of tokens.
@@ -175,7 +237,10 @@ services! {
     events event_service_client EventServiceClient;
     prompts prompt_service_client PromptServiceClient;
     terminals terminal_service_client TerminalServiceClient;
+    agents agent_service_client AgentServiceClient;
     daemons daemon_service_client DaemonServiceClient;
+    tasks task_service_client TaskServiceClient;
+    worktrees worktree_service_client WorktreeServiceClient;
     access access_service_client AccessServiceClient;
     system system_service_client SystemServiceClient;
 }

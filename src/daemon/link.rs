@@ -15,12 +15,13 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::directory;
+use super::git::Room;
 use super::paths::{Identity, StateDir};
 use super::policy::Policy;
 use super::uplink::Uplink;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, Secret, Timestamp};
-use crate::domain::link::{Answer, DaemonEvent, Query, QueryBody, QueryResult};
+use crate::domain::link::{DaemonEvent, Found, Query, QueryBody, QueryResult};
 use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_from_pb, up_to_pb};
 use crate::wire::link_v1::link_service_client::LinkServiceClient;
 use crate::wire::link_v1::{ConnectRequest, ConnectResponse, EnrollRequest};
@@ -170,12 +171,21 @@ pub struct LinkJob {
     pub credential: Secret,
     /// For look-ups.
     pub policy: Arc<Policy>,
+    /// The worktrees of this machine.
+    pub worktrees: Arc<Room>,
     /// Takes what is for the sessions.
     pub events: mpsc::Sender<DaemonEvent>,
     /// Set to say goodbye and end; runners live on.
     pub shutdown: CancellationToken,
     /// Why there is no link, as it was said last; empty while there is one.
     pub said: Mutex<String>,
+}
+
+/// What is being looked up or done for the server.
+#[derive(Default)]
+struct Queries {
+    lookups: JoinSet<()>,
+    orders: JoinSet<()>,
 }
 
 /// What the link wants after its events.
@@ -195,7 +205,7 @@ enum Course {
 impl LinkJob {
     /// Dials and moves frames until the shutdown, or until a newer process of this daemon takes over.
     pub async fn run(self) -> Result<()> {
-        let mut queries = JoinSet::new();
+        let mut queries = Queries::default();
         loop {
             self.uplink.drive(|link| link.dial(self.uplink.now()));
             match self.stream(&mut queries).await? {
@@ -212,7 +222,7 @@ impl LinkJob {
     }
 
     /// One stream from dialling to its end; `None` when it was ended on purpose.
-    async fn stream(&self, queries: &mut JoinSet<()>) -> Result<Option<Duration>> {
+    async fn stream(&self, queries: &mut Queries) -> Result<Option<Duration>> {
         let (frames, outgoing) = mpsc::channel::<ConnectRequest>(MAX_FRAMES);
         // Hello goes out before the server answers anything.
         self.flush(&frames);
@@ -318,9 +328,10 @@ impl LinkJob {
     }
 
     /// Acts on what happened: the link's own business here, the sessions' by the supervisor.
-    async fn events(&self, queries: &mut JoinSet<()>) -> Result<Course> {
+    async fn events(&self, queries: &mut Queries) -> Result<Course> {
         let mut course = Course::On;
-        while queries.try_join_next().is_some() {}
+        while queries.lookups.try_join_next().is_some() {}
+        while queries.orders.try_join_next().is_some() {}
         while let Some(event) = self.uplink.drive_quietly(|link| link.event()) {
             match event {
                 DaemonEvent::Linked { epoch } => {
@@ -356,10 +367,10 @@ impl LinkJob {
                 DaemonEvent::Draining { after, reason } => {
                     tracing::info!(?after, reason, "the server goes away for a while");
                 }
-                DaemonEvent::Query(Query {
-                    id,
-                    body: QueryBody::ListDirectory { path, hidden },
-                }) => self.list(id, path, hidden, queries),
+                // A terminal is its session's, which the supervisor knows.
+                DaemonEvent::Query(query) if !query.is_for_a_session() => {
+                    self.query(query, queries);
+                }
                 other => {
                     if self.events.send(other).await.is_err() {
                         return Err(Error::internal("the supervisor has ended"));
@@ -386,23 +397,43 @@ impl LinkJob {
         )
     }
 
-    fn list(&self, id: u64, path: String, hidden: bool, queries: &mut JoinSet<()>) {
+    fn query(&self, query: Query, queries: &mut Queries) {
         let (uplink, policy) = (self.uplink.clone(), self.policy.clone());
+        // What takes minutes does not keep what takes moments from being done.
+        let queries = match &query.body {
+            QueryBody::ListDirectory { .. } | QueryBody::Terminal { .. } => &mut queries.lookups,
+            QueryBody::Worktree(_) => &mut queries.orders,
+        };
         if queries.len() >= MAX_QUERIES {
             let busy = Error::new(
                 Code::RateLimited,
                 "too many look-ups on this machine at once",
             );
             let result = QueryResult {
-                id,
+                id: query.id,
                 result: Err(busy),
             };
             return uplink.with(|link| link.query_result(result));
         }
+        let worktrees = self.worktrees.clone();
+        if let QueryBody::Worktree(order) = &query.body {
+            worktrees.accept(order);
+        }
         queries.spawn_blocking(move || {
+            let result = match &query.body {
+                QueryBody::ListDirectory { path, hidden } => {
+                    directory::list(&policy, path, *hidden).map(Found::Directory)
+                }
+                QueryBody::Worktree(order) => {
+                    Ok(Found::Worktree(Box::new(worktrees.handle(order))))
+                }
+                QueryBody::Terminal { .. } => {
+                    Err(Error::internal("a terminal is asked within its session"))
+                }
+            };
             let result = QueryResult {
-                id,
-                result: directory::list(&policy, &path, hidden).map(Answer::Directory),
+                id: query.id,
+                result,
             };
             uplink.with(|link| link.query_result(result));
         });

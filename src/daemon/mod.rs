@@ -17,6 +17,8 @@ pub mod policy;
 
 pub mod directory;
 
+pub mod git;
+
 pub mod harness;
 
 pub mod uplink;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +43,7 @@ use crate::base::{Error, Result, Secret, SystemClock};
 use crate::domain::daemon::Offer;
 use crate::domain::link::{DaemonLimits, DaemonLink};
 
+use harness::acp::AcpAgent;
 use harness::registry::Registry;
 pub use link::ServerAddress;
 
@@ -72,6 +76,8 @@ pub struct Options {
     pub policy: PolicyOptions,
     /// The program of Claude Code; `None` looks for it on the daemon's `PATH`.
     pub claude_program: Option<PathBuf>,
+    /// Agents that speak ACP, beside those that are known and found on the daemon's `PATH`.
+    pub acp_agents: Vec<AcpAgent>,
     /// This program, to start runners with; `None` is the one that runs.
     pub program: Option<PathBuf>,
     /// Size at which a session's spool counts as full, in bytes.
@@ -80,6 +86,8 @@ pub struct Options {
     pub orphan_after: Duration,
     /// Figures of the link.
     pub link_limits: DaemonLimits,
+    /// Where worktrees are, and how much of them is kept.
+    pub worktrees: git::Options,
 }
 
 impl Options {
@@ -94,10 +102,12 @@ impl Options {
             labels: BTreeMap::new(),
             policy: PolicyOptions::default(),
             claude_program: None,
+            acp_agents: Vec::new(),
             program: None,
             spool_bytes: 256 << 20,
             orphan_after: Duration::from_secs(24 * 3_600),
             link_limits: DaemonLimits::default(),
+            worktrees: git::Options::default(),
         }
     }
 }
@@ -169,10 +179,17 @@ impl Daemon {
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let clock = SystemClock::shared();
         let boot_generation = self.state.next_boot()?;
+        let worktrees = Arc::new(git::Room::open(
+            &self.state.worktrees(),
+            self.policy.clone(),
+            self.options.worktrees.clone(),
+            clock.clone(),
+        )?);
         let prober = Arc::new(Prober {
             registry: registry(&self),
             policy: self.policy.clone(),
             labels: self.options.labels.clone(),
+            worktrees: worktrees.clone(),
         });
         let offer = prober.clone().offer().await?;
         let link = DaemonLink::new(
@@ -202,11 +219,14 @@ impl Daemon {
             server: self.options.server.clone(),
             credential: self.credential.clone(),
             policy: self.policy.clone(),
+            worktrees: worktrees.clone(),
             events,
             shutdown,
             said: parking_lot::Mutex::default(),
         };
         tracing::info!(daemon = %self.identity.id, name = self.identity.name, "the daemon runs");
+        let mut settling = JoinSet::new();
+        settling.spawn_blocking(move || worktrees.settle_all());
         tokio::select! {
             over = job.run() => over,
             () = supervisor.run(inbox) => Err(Error::internal("the supervisor ended by itself")),
@@ -222,13 +242,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<()> {
 
 fn registry(daemon: &Daemon) -> Registry {
     let claude = daemon.options.claude_program.clone();
-    Registry::built_in(&daemon.policy, &daemon.program, claude)
+    let acp = &daemon.options.acp_agents;
+    Registry::built_in(&daemon.policy, &daemon.program, claude, acp)
 }
 
 struct Prober {
     registry: Registry,
     policy: Arc<Policy>,
     labels: BTreeMap<String, String>,
+    worktrees: Arc<git::Room>,
 }
 
 impl Prober {
@@ -248,6 +270,7 @@ impl Prober {
             labels: self.labels.clone(),
             env_names: self.policy.env_names().cloned().collect(),
             max_sessions: self.policy.max_sessions(),
+            worktrees: self.worktrees.support(),
         })
         .await
         .map_err(Error::internal)

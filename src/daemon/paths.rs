@@ -5,6 +5,7 @@
 //! boot          counts the starts  enroll       nonce of an enrolment that has no answer yet
 //! lock          held while a daemon runs
 //! sessions/<session id>/           one runner and what the daemon knows of it
+//! worktrees/<worktree id>.json     what the daemon knows of a worktree
 //! ```
 
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -109,6 +110,11 @@ impl StateDir {
     /// The directory of a session.
     pub fn session(&self, id: SessionId) -> PathBuf {
         self.root.join("sessions").join(id.to_string())
+    }
+
+    /// The directory of what is known of worktrees.
+    pub fn worktrees(&self) -> PathBuf {
+        self.root.join("worktrees")
     }
 
     /// All sessions that have a directory. What is not named as one is left alone.

@@ -115,6 +115,11 @@ impl Policy {
         self.max_sessions
     }
 
+    /// Whether a request may bring programs of its own: plain commands, and those of worktrees.
+    pub fn allows_commands(&self) -> bool {
+        self.allow_commands
+    }
+
     /// Why a kind of harness may not run here; `None` if it may.
     pub fn refuses_harness(&self, name: &str) -> Option<String> {
         if name == "command" && !self.allow_commands {
@@ -252,6 +257,7 @@ mod tests {
             one_shot: false,
             replaces: None,
             terminal: None,
+            instructions: String::new(),
         }
     }
 

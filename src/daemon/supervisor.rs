@@ -496,7 +496,7 @@ async fn wait_gone(mut gone: watch::Receiver<bool>) -> Result<()> {
 }
 
 /// The daemon's environment, as far as it is text.
-fn own_env() -> impl Iterator<Item = (String, String)> {
+pub(super) fn own_env() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -37,6 +37,9 @@ pub struct StartCommand {
     /// The size that the terminal of an interactive session begins with.
     #[serde(default)]
     pub terminal: Option<Size>,
+    /// What the agent is told beside its inputs, for a harness that takes it.
+    #[serde(default)]
+    pub instructions: String,
 }
 
 /// What a command does.

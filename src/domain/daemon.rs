@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::harness::{Harness, PermissionMode};
+use super::worktree;
 use crate::base::Timestamp;
 use crate::base::id::{DaemonId, TokenId};
 
@@ -30,6 +31,8 @@ pub struct Offer {
     pub env_names: Vec<String>,
     /// Most living sessions.
     pub max_sessions: u32,
+    /// Worktrees.
+    pub worktrees: worktree::Support,
 }
 
 /// A daemon's record.

@@ -72,6 +72,8 @@ pub struct Capabilities {
     pub interrupt: bool,
     /// Runs in a terminal.
     pub terminal: bool,
+    /// Takes instructions beside its inputs (a system prompt).
+    pub instructions: bool,
 }
 
 /// Whether a harness is signed in with its provider.
@@ -93,7 +95,7 @@ pub enum Login {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Harness {
-    /// Kind: claude-code, command, demo.
+    /// Kind: claude-code, codex, acp:NAME, command, demo.
     pub name: String,
     /// Whether it can be used.
     pub available: bool,

@@ -4,6 +4,7 @@
 //! kept as records derive serde; fields added later carry a default, so that old records still read.
 
 pub mod actor;
+pub mod agent;
 pub mod content;
 pub mod field;
 pub mod usage;
@@ -29,13 +30,17 @@ pub mod daemon;
 
 pub mod link;
 
+pub mod task;
 pub mod terminal;
 
 pub mod narrowing;
 
 pub mod token;
 
+pub mod worktree;
+
 pub use actor::{Actor, ActorKind};
+pub use agent::{Agent, AgentRole, AgentRun, AgentSettings, SessionAgent, WorkerMode};
 pub use command::{Command, CommandBody, CommandOutcome, CommandResult};
 pub use content::{Block, ContentRef};
 pub use daemon::Daemon;
@@ -46,5 +51,7 @@ pub use live::LiveText;
 pub use narrowing::Narrowing;
 pub use prompt::{Prompt, PromptAnswer, PromptRule};
 pub use session::{Activity, EndInfo, EndReason, Lifecycle, Session};
+pub use task::Task;
 pub use token::{Scope, SignInCode, Token, TokenKind, TokenUse};
 pub use usage::Usage;
+pub use worktree::Worktree;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::actor::Actor;
+use super::agent::SessionAgent;
 use super::harness::{Capabilities, PermissionMode};
 use super::terminal::Screen;
 use super::usage::Usage;
@@ -336,6 +337,9 @@ pub struct Session {
     pub labels: BTreeMap<String, String>,
     /// Who created it.
     pub created_by: Actor,
+    /// The agent it is of.
+    #[serde(default)]
+    pub agent: Option<SessionAgent>,
 }
 
 impl Session {
@@ -388,6 +392,7 @@ impl Session {
             limits: Limits::default(),
             labels: BTreeMap::new(),
             created_by,
+            agent: None,
         }
     }
 

@@ -5,13 +5,20 @@
 //! the same ids, so that a daemon that restarts, or a newer one, can take over in mid-session from a snapshot.
 //! How a program is found and started is its daemon's business and not here.
 
+pub mod acp;
 pub mod claude;
+pub mod codex;
 pub mod command;
 pub mod terminal;
 
 mod gathered;
+mod line;
 mod output;
+mod pieces;
 mod record;
+mod rpc;
+mod shown;
+mod step;
 
 use crate::base::Error;
 use crate::domain::Command;

@@ -83,15 +83,19 @@ pub const fn http_status(code: Code) -> StatusCode {
         Code::SessionExists
         | Code::AlreadyExists
         | Code::InvalidState
+        | Code::AgentDisabled
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive => StatusCode::CONFLICT,
         Code::Stale => StatusCode::PRECONDITION_FAILED,
         Code::OutOfRange => StatusCode::RANGE_NOT_SATISFIABLE,
         Code::RateLimited | Code::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
-        Code::AtCapacity | Code::NoDaemon | Code::DaemonDisconnected | Code::Unavailable => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::AtCapacity
+        | Code::NoDaemon
+        | Code::DaemonDisconnected
+        | Code::WorktreesDisabled
+        | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::InternalError | Code::GitError => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

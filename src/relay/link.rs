@@ -24,7 +24,7 @@ use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::daemon::Offer;
 use crate::domain::link::{
-    Answer, ContentChunk, Down, Goodbye, Hello, Position, ServerEvent, ServerLink, Up,
+    ContentChunk, Down, Found, Goodbye, Hello, Position, ServerEvent, ServerLink, Up,
 };
 use crate::domain::{Command, CommandResult};
 use crate::store::Origin;
@@ -88,7 +88,7 @@ pub(super) struct LinkJob {
     ending_tx: Option<watch::Sender<Option<Ending>>>,
     asks: mpsc::Receiver<Ask>,
     asks_tx: mpsc::Sender<Ask>,
-    questions: HashMap<u64, oneshot::Sender<Result<Answer>>>,
+    questions: HashMap<u64, oneshot::Sender<Result<Found>>>,
     /// Whether the outbox is to be read (again) from its beginning, and whether it is being read.
     outbox_due: bool,
     outbox_busy: bool,

@@ -15,8 +15,9 @@ use super::link::{Endpoint, LinkJob};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::daemon::Directory;
-use crate::domain::link::{Answer, QueryBody, ServerLimits};
+use crate::domain::link::{Found, QueryBody, ServerLimits};
 use crate::domain::terminal::Act;
+use crate::domain::worktree::{Answer, Order};
 use crate::store::SharedStore;
 
 /// How the relay works.
@@ -55,7 +56,7 @@ pub(super) enum Ending {
 pub(super) struct Ask {
     pub(super) body: QueryBody,
     pub(super) deadline: Duration,
-    pub(super) answer: oneshot::Sender<Result<Answer>>,
+    pub(super) answer: oneshot::Sender<Result<Found>>,
 }
 
 /// What others hold of a link.
@@ -180,8 +181,8 @@ impl Relay {
     ) -> Result<Directory> {
         let body = QueryBody::ListDirectory { path, hidden };
         match self.ask(daemon, body, deadline).await? {
-            Answer::Directory(directory) => Ok(directory),
-            Answer::Terminal => Err(Error::internal("the daemon answered another question")),
+            Found::Directory(directory) => Ok(directory),
+            _ => Err(Error::internal("the daemon answered something else")),
         }
     }
 
@@ -198,12 +199,27 @@ impl Relay {
     ) -> Result<()> {
         let body = QueryBody::Terminal { session_id, act };
         match self.ask(daemon, body, deadline).await? {
-            Answer::Terminal => Ok(()),
-            Answer::Directory(_) => Err(Error::internal("the daemon answered another question")),
+            Found::Terminal => Ok(()),
+            _ => Err(Error::internal("the daemon answered another question")),
         }
     }
 
-    async fn ask(&self, daemon: DaemonId, body: QueryBody, deadline: Duration) -> Result<Answer> {
+    /// Orders something about worktrees. The answer is certain, whatever it says; an error is none: the order
+    /// may have been done. The errors are those of [`Relay::list_directory`].
+    pub async fn order(
+        &self,
+        daemon: DaemonId,
+        order: Order,
+        deadline: Duration,
+    ) -> Result<Answer> {
+        let body = QueryBody::Worktree(Box::new(order));
+        match self.ask(daemon, body, deadline).await? {
+            Found::Worktree(answer) => Ok(*answer),
+            _ => Err(Error::internal("the daemon answered something else")),
+        }
+    }
+
+    async fn ask(&self, daemon: DaemonId, body: QueryBody, deadline: Duration) -> Result<Found> {
         let live = self
             .shared
             .live(daemon)

@@ -11,7 +11,7 @@ use crate::app::access::{Caller, guarded};
 use crate::app::events::{
     Change, ChangeBatch, Changed, ChangesReader, Cursor, Item, Reader, ReaderOptions, Tables,
 };
-use crate::base::id::{DaemonId, SessionId};
+use crate::base::id::{DaemonId, SessionId, TaskId};
 use crate::base::page::PageRequest;
 use crate::base::{Error, Result as BaseResult};
 use crate::wire::prompt::prompt_to_pb;
@@ -81,6 +81,18 @@ impl Service {
                 let reader = self
                     .app
                     .follow_changes(caller, Tables::All, scope.from_revision)
+                    .await?;
+                Ok(follow_changes(index, reader))
+            }
+            Some(ScopeKind::Task(scope)) => {
+                let id = field::optional_id(
+                    &scope.task_id,
+                    &format!("{name}.task.task_id"),
+                    TaskId::parse,
+                )?;
+                let reader = self
+                    .app
+                    .follow_changes(caller, Tables::Tasks(id), scope.from_revision)
                     .await?;
                 Ok(follow_changes(index, reader))
             }
@@ -171,6 +183,8 @@ fn change_to_pb(change: &Change) -> v1::Change {
         Changed::Session(shown) => Record::Session(super::sessions::to_pb(shown)),
         Changed::Prompt(prompt) => Record::Prompt(prompt_to_pb(prompt, Some(change.revision))),
         Changed::Daemon(shown) => Record::Daemon(super::daemons::to_pb(shown)),
+        Changed::Agent(shown) => Record::Agent(super::agents::to_pb(shown)),
+        Changed::Task(shown) => Record::Task(super::tasks::brief(shown)),
         Changed::Deleted(id) => Record::DeletedId(id.clone()),
     };
     v1::Change {

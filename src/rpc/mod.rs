@@ -5,6 +5,8 @@ mod fail;
 
 pub mod access;
 
+pub mod agents;
+
 pub mod system;
 
 pub mod sessions;
@@ -16,6 +18,9 @@ pub mod prompts;
 pub mod terminals;
 
 pub mod daemons;
+
+pub mod tasks;
+pub mod worktrees;
 
 pub mod link;
 

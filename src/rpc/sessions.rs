@@ -7,8 +7,9 @@ use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::sessions::{NewOptions, NewSession, Resume, SessionFilter, Shown};
 use crate::base::Error;
-use crate::base::id::{DaemonId, InputId, SessionId};
+use crate::base::id::{AgentId, DaemonId, InputId, SessionId};
 use crate::base::page::PageRequest;
+use crate::wire::agent::role_filter;
 use crate::wire::enums;
 use crate::wire::field;
 use crate::wire::input::input_to_pb;
@@ -58,7 +59,7 @@ fn new_session(request: v1::CreateSessionRequest) -> Result<NewSession, Error> {
         daemon_id: field::optional_id(&request.daemon_id, "daemon_id", DaemonId::parse)?,
         selector: request.selector.into_iter().collect(),
         env_names: request.env_names,
-        limits: limits_from_pb(request.limits)?,
+        limits: limits_from_pb(request.limits, "limits")?,
         title: request.title,
         labels: request.labels.into_iter().collect(),
         argv: request.argv,
@@ -112,6 +113,9 @@ impl SessionService for Service {
             resumable: request.resumable,
             cwd: request.cwd,
             mode: None,
+            agent_id: field::optional_id(&request.agent_id, "agent_id", AgentId::parse)
+                .map_err(status)?,
+            role: role_filter(request.role).map_err(status)?,
         };
         let page = self
             .app

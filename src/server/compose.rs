@@ -51,10 +51,12 @@ pub async fn compose(
             "events",
             "prompts",
             "daemons",
+            "worktrees",
             "search",
             "terminals",
             "access",
             "narrowing",
+            "tasks",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -103,6 +105,9 @@ pub async fn compose(
         .add_service(rpc::prompts::service(app.clone()))
         .add_service(rpc::terminals::service(app.clone()))
         .add_service(rpc::daemons::service(app.clone()))
+        .add_service(rpc::agents::service(app.clone()))
+        .add_service(rpc::tasks::service(app.clone()))
+        .add_service(rpc::worktrees::service(app.clone()))
         .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),
             Arc::new(LinkGate {
@@ -122,6 +127,7 @@ pub async fn compose(
 /// Ends what a server that has drained still has under way, and closes its store.
 pub async fn close(app: App) -> Result<()> {
     app.sessions().stop().await;
+    app.tasks().stop().await;
     app.store().close().await.map_err(failure::from_store)
 }
 
@@ -172,6 +178,12 @@ async fn retain(app: App, retention: Retention, every: Duration) {
         match app.retain(retention).await {
             Ok(removed) => tracing::debug!(?removed, "retention"),
             Err(error) => tracing::warn!(?error, "retention failed; it is tried again"),
+        }
+        if let Err(error) = app.forget_gone_tasks().await {
+            tracing::warn!(
+                ?error,
+                "deleted tasks are remembered for longer; it is tried again"
+            );
         }
         if let Err(error) = app.forget_gone().await {
             tracing::warn!(

@@ -8,6 +8,7 @@ use super::session::{capabilities_from_pb, capabilities_to_pb};
 use super::time::time_to_pb;
 use crate::base::Result;
 use crate::domain::daemon::{Directory, DirectoryEntry, LinkChange, Offer};
+use crate::domain::worktree::Support;
 use crate::domain::{Daemon, Harness};
 use crate::wire::v1;
 
@@ -71,6 +72,8 @@ pub fn offer_from_pb(daemon: v1::Daemon) -> Result<Offer> {
         labels: daemon.labels.into_iter().collect(),
         env_names: daemon.env_names,
         max_sessions: daemon.max_sessions,
+        // Not in the public record.
+        worktrees: Support::default(),
     })
 }
 

@@ -3,13 +3,16 @@
 
 use crate::base::{Error, Result};
 use crate::domain::actor::ActorKind;
+use crate::domain::agent::{AgentRole, StewardFocus, WorkerMode};
 use crate::domain::command::CommandOutcome;
 use crate::domain::event::{EventKind, Origin, Role};
 use crate::domain::harness::{Login, PermissionMode};
 use crate::domain::input::{Delivery, InputState};
 use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState, Remember};
 use crate::domain::session::{Activity, ActivitySource, EndReason, Lifecycle, LimitAction, Mode};
+use crate::domain::task::{AssignmentState, MergeStatus, Outcome, Status, Type, What};
 use crate::domain::token::{Scope, TokenKind};
+use crate::domain::worktree::{MergeVerdict, State, Strategy};
 use crate::wire::v1;
 
 macro_rules! enums {
@@ -78,8 +81,27 @@ pub fn filter<T>(
 }
 
 enums! {
+    worktree_state_to_pb worktree_state_from_pb State = WorktreeState {
+        Creating = Creating, Active = Active, Suspended = Suspended, Merging = Merging,
+        Cleaning = Cleaning, Archived = Archived,
+    }
+    merge_strategy_to_pb merge_strategy_from_pb Strategy = MergeStrategy {
+        Squash = Squash, Merge = Merge, FastForward = FastForward,
+    }
+    merge_verdict_to_pb merge_verdict_from_pb MergeVerdict = MergeVerdict {
+        Merged = Merged, Nothing = Nothing, Conflict = Conflict, TestFailed = TestFailed,
+    }
     actor_kind_to_pb actor_kind_from_pb ActorKind = ActorKind {
         Caller = Caller, Agent = Agent, Daemon = Daemon, Server = Server, Rule = Rule,
+    }
+    agent_role_to_pb agent_role_from_pb AgentRole = AgentRole {
+        Director = Director, Worker = Worker, Steward = Steward,
+    }
+    worker_mode_to_pb worker_mode_from_pb WorkerMode = WorkerMode {
+        Ephemeral = Ephemeral, Persistent = Persistent,
+    }
+    steward_focus_to_pb steward_focus_from_pb StewardFocus = StewardFocus {
+        Merge = Merge, Docs = Docs, Recovery = Recovery, Custom = Custom,
     }
     permission_mode_to_pb permission_mode_from_pb PermissionMode = PermissionMode {
         Ask = Ask, AutoSafe = AutoSafe, Auto = Auto, Deny = Deny,
@@ -143,6 +165,32 @@ enums! {
     }
     token_kind_to_pb token_kind_from_pb TokenKind = TokenKind {
         Issued = Issued, Browser = Browser,
+    }
+    task_status_to_pb task_status_from_pb Status = TaskStatus {
+        Open = Open, InProgress = InProgress, Deferred = Deferred, Backlog = Backlog,
+        Review = Review, Closed = Closed,
+    }
+    task_type_to_pb task_type_from_pb Type = TaskType {
+        Bug = Bug, Feature = Feature, Task = Task, Chore = Chore,
+    }
+    merge_status_to_pb merge_status_from_pb MergeStatus = MergeStatus {
+        NotApplicable = NotApplicable, Pending = Pending, Testing = Testing, Merging = Merging,
+        Merged = Merged, Conflict = Conflict, TestFailed = TestFailed, Failed = Failed,
+        AwaitingApproval = AwaitingApproval,
+    }
+    assignment_state_to_pb assignment_state_from_pb AssignmentState = AssignmentState {
+        Assigned = Assigned, InProgress = InProgress, Completed = Completed, Merged = Merged,
+        HandedOff = HandedOff, Released = Released,
+    }
+    outcome_of_task_to_pb outcome_of_task_from_pb Outcome = CompleteOutcome {
+        Done = Unspecified, Closed = Closed, Merged = Merged,
+    }
+    task_history_kind_to_pb task_history_kind_from_pb What = TaskHistoryKind {
+        Created = Created, Updated = Updated, Moved = Moved, Assigned = Assigned,
+        Started = Started, SessionLinked = SessionLinked, HandedOff = HandedOff,
+        Released = Released, Completed = Completed, Reopened = Reopened,
+        DependencyAdded = DependencyAdded, DependencyRemoved = DependencyRemoved,
+        MergeMoved = MergeMoved,
     }
     event_kind_to_pb event_kind_from_pb EventKind = EventKind {
         SessionCreated = SessionCreated, Started = Started, LifecycleChanged = LifecycleChanged,

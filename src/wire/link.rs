@@ -13,6 +13,9 @@ use super::field::{required, text};
 use super::terminal::{output_from_pb, output_to_pb, size_from_pb, size_to_pb};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
 use super::transient::{transient_from_pb, transient_to_pb};
+use super::worktree::{
+    answer_from_pb, answer_to_pb, order_from_pb, order_to_pb, support_from_pb, support_to_pb,
+};
 use super::{enums, link_command, link_v1 as pb, v1};
 use crate::base::error::Effect;
 use crate::base::id::{CommandId, DaemonId, SessionId};
@@ -23,7 +26,7 @@ use crate::domain::event::{EventBody, Origin};
 use crate::domain::field;
 use crate::domain::link::Credit;
 use crate::domain::link::frame::{
-    Answer, ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query,
+    ContentAck, ContentChunk, Down, Found, Gap, Goodbye, Heartbeat, Hello, Position, Query,
     QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
 };
 use crate::domain::terminal::{Act, MAX_INPUT_BYTES};
@@ -160,6 +163,7 @@ pub fn down_to_pb(frame: &Down) -> pb::ConnectResponse {
                 QueryBody::Terminal { session_id, act } => {
                     pb::query::Body::Terminal(terminal_to_pb(*session_id, act))
                 }
+                QueryBody::Worktree(order) => pb::query::Body::Worktree(order_to_pb(order)),
             }),
         }),
         Down::Foreign { session_id, reason } => Body::Foreign(pb::Foreign {
@@ -212,6 +216,9 @@ pub fn down_from_pb(frame: pb::ConnectResponse) -> Result<Down> {
                     hidden: request.hidden,
                 },
                 pb::query::Body::Terminal(query) => terminal_from_pb(query)?,
+                pb::query::Body::Worktree(order) => {
+                    QueryBody::Worktree(Box::new(order_from_pb(order)?))
+                }
             },
         }),
         Body::Foreign(foreign) => Down::Foreign {
@@ -309,6 +316,7 @@ fn offer_to_pb(offer: &Offer) -> pb::Capabilities {
             .collect::<HashMap<_, _>>(),
         env_names: offer.env_names.clone(),
         max_sessions: offer.max_sessions,
+        worktrees: Some(support_to_pb(&offer.worktrees)),
     }
 }
 
@@ -342,6 +350,7 @@ fn offer_from_pb(offer: pb::Capabilities) -> Result<Offer> {
         labels,
         env_names: offer.env_names,
         max_sessions: offer.max_sessions,
+        worktrees: support_from_pb(offer.worktrees)?,
     })
 }
 
@@ -566,10 +575,11 @@ fn query_result_to_pb(result: &QueryResult) -> pb::QueryResult {
     pb::QueryResult {
         id: result.id,
         body: Some(match &result.result {
-            Ok(Answer::Directory(directory)) => {
+            Ok(Found::Directory(directory)) => {
                 Body::ListDirectory(directory_to_pb(directory.clone()))
             }
-            Ok(Answer::Terminal) => Body::Terminal(pb::TerminalDone {}),
+            Ok(Found::Worktree(answer)) => Body::Worktree(answer_to_pb(answer)),
+            Ok(Found::Terminal) => Body::Terminal(pb::TerminalDone {}),
             Err(error) => Body::Error(pb::QueryError {
                 code: error.code().to_string(),
                 message: error.message().to_owned(),
@@ -584,8 +594,9 @@ fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
     Ok(QueryResult {
         id: result.id,
         result: match required(result.body, "query_result.body")? {
-            Body::ListDirectory(directory) => Ok(Answer::Directory(directory_from_pb(directory))),
-            Body::Terminal(_) => Ok(Answer::Terminal),
+            Body::ListDirectory(directory) => Ok(Found::Directory(directory_from_pb(directory))),
+            Body::Worktree(answer) => Ok(Found::Worktree(Box::new(answer_from_pb(answer)?))),
+            Body::Terminal(_) => Ok(Found::Terminal),
             Body::Error(error) => {
                 let refused = Error::new(
                     // A code of a newer daemon is still an error.

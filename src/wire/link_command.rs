@@ -7,6 +7,7 @@ use super::time::{time_from_pb, time_to_pb};
 use super::{enums, link_v1 as pb};
 use crate::base::Result;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
+use crate::domain::agent::MAX_STANDING_BYTES;
 use crate::domain::command::StartCommand;
 use crate::domain::field;
 use crate::domain::input::MAX_INPUT_BYTES;
@@ -131,6 +132,7 @@ fn start_to_pb(start: &StartCommand) -> pb::StartCommand {
         one_shot: start.one_shot,
         replaces_session_id: start.replaces.map(|id| id.to_string()).unwrap_or_default(),
         terminal_size: start.terminal.map(size_to_pb),
+        instructions: start.instructions.clone(),
     }
 }
 
@@ -161,5 +163,6 @@ fn start_from_pb(start: pb::StartCommand) -> Result<StartCommand> {
             SessionId::parse,
         )?,
         terminal: optional_size_from_pb(start.terminal_size, "start.terminal_size")?,
+        instructions: text(start.instructions, "start.instructions", MAX_STANDING_BYTES)?,
     })
 }

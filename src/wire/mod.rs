@@ -11,6 +11,8 @@ pub mod field;
 
 pub mod enums;
 
+pub mod agent;
+
 pub mod common;
 
 pub mod prompt;
@@ -29,7 +31,9 @@ pub mod daemon;
 
 pub mod token;
 
+pub mod task;
 pub mod terminal;
+pub mod worktree;
 
 pub mod link;
 mod link_command;

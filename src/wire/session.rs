@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::agent::{session_agent_from_pb, session_agent_to_pb};
 use super::common::{actor_from_pb, actor_to_pb, usage_from_pb, usage_to_pb};
 use super::enums::{self, required as required_enum};
 use super::field::{self, optional_id, percent, required};
@@ -74,6 +75,7 @@ pub fn session_to_pb(
             Mode::Interactive => TerminalId::of(session.id).to_string(),
             Mode::Headless => String::new(),
         },
+        agent: session.agent.as_ref().map(session_agent_to_pb),
     }
 }
 
@@ -138,9 +140,10 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         screen: None,
         pending_prompts: session.pending_prompts,
         queued_inputs: session.queued_inputs,
-        limits: limits_from_pb(session.limits)?,
+        limits: limits_from_pb(session.limits, "session.limits")?,
         labels: session.labels.into_iter().collect(),
         created_by: actor_from_pb(required(session.created_by, "session.created_by")?)?,
+        agent: session.agent.map(session_agent_from_pb).transpose()?,
     })
 }
 
@@ -185,17 +188,18 @@ pub fn limits_to_pb(limits: &Limits) -> v1::Limits {
     }
 }
 
-/// Limits from the wire; absent or 0 is without bound.
-pub fn limits_from_pb(limits: Option<v1::Limits>) -> Result<Limits> {
+/// Limits from the wire; absent or 0 is without bound. Errors name the fields of the message `at`.
+pub fn limits_from_pb(limits: Option<v1::Limits>, at: &str) -> Result<Limits> {
     let limits = limits.unwrap_or_default();
+    let name = |field: &str| format!("{at}.{field}");
     let bound = |duration: Duration| (!duration.is_zero()).then_some(duration);
     Ok(Limits {
-        runtime: duration_from_pb(limits.runtime, "limits.runtime")?.and_then(bound),
-        idle: duration_from_pb(limits.idle, "limits.idle")?.and_then(bound),
+        runtime: duration_from_pb(limits.runtime, &name("runtime"))?.and_then(bound),
+        idle: duration_from_pb(limits.idle, &name("idle"))?.and_then(bound),
         output_bytes: (limits.output_bytes != 0).then_some(limits.output_bytes),
         turns: (limits.turns != 0).then_some(limits.turns),
         cost_micro_usd: (limits.cost_micro_usd != 0).then_some(limits.cost_micro_usd),
-        action: enums::limit_action_from_pb(limits.action, "limits.action")?.unwrap_or_default(),
+        action: enums::limit_action_from_pb(limits.action, &name("action"))?.unwrap_or_default(),
     })
 }
 
@@ -215,6 +219,7 @@ pub fn capabilities_to_pb(capabilities: Capabilities) -> v1::HarnessCapabilities
         quota: capabilities.quota,
         interrupt: capabilities.interrupt,
         terminal: capabilities.terminal,
+        instructions: capabilities.instructions,
     }
 }
 
@@ -235,5 +240,6 @@ pub fn capabilities_from_pb(capabilities: Option<v1::HarnessCapabilities>) -> Ca
         quota: capabilities.quota,
         interrupt: capabilities.interrupt,
         terminal: capabilities.terminal,
+        instructions: capabilities.instructions,
     }
 }

@@ -31,9 +31,12 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         Code::UnknownMethod => tonic::Code::Unimplemented,
         Code::SessionExists | Code::AlreadyExists => tonic::Code::AlreadyExists,
         Code::InvalidState
+        | Code::AgentDisabled
         | Code::PromptAnswered
+        | Code::Cycle
         | Code::NotInteractive
-        | Code::HarnessUnavailable => tonic::Code::FailedPrecondition,
+        | Code::HarnessUnavailable
+        | Code::WorktreesDisabled => tonic::Code::FailedPrecondition,
         Code::Stale => tonic::Code::Aborted,
         Code::OutOfRange => tonic::Code::OutOfRange,
         Code::RateLimited | Code::LimitExceeded | Code::AtCapacity => {
@@ -41,7 +44,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         }
         Code::NoDaemon | Code::DaemonDisconnected | Code::Unavailable => tonic::Code::Unavailable,
         Code::Timeout => tonic::Code::DeadlineExceeded,
-        Code::InternalError => tonic::Code::Internal,
+        Code::InternalError | Code::GitError => tonic::Code::Internal,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::domain::harness::Login;
 use crate::domain::narrowing::Project;
 use crate::domain::prompt::*;
 use crate::domain::session::*;
+use crate::domain::worktree::Support;
 use crate::domain::*;
 
 /// Makes values of every shape from a seed.
@@ -456,6 +457,12 @@ impl Gen {
             },
             labels: [(self.text(), self.text())].into(),
             created_by: self.actor(),
+            agent: self.opt(|g| SessionAgent {
+                id: AgentId::from_bits(g.bits()),
+                name: g.text(),
+                role: g.pick(&AgentRole::ALL),
+                worker_mode: g.opt(|g| g.pick(&[WorkerMode::Ephemeral, WorkerMode::Persistent])),
+            }),
         }
     }
     fn capabilities(&mut self) -> Capabilities {
@@ -473,10 +480,16 @@ impl Gen {
             quota: self.yes(),
             interrupt: self.yes(),
             terminal: self.yes(),
+            instructions: self.yes(),
         }
     }
     fn offer(&mut self) -> Offer {
         Offer {
+            worktrees: Support {
+                available: self.yes(),
+                unavailable_reason: self.text(),
+                commands: self.yes(),
+            },
             hostname: self.text(),
             platform: self.text(),
             version: self.text(),
@@ -599,7 +612,12 @@ proptest! {
         };
         let pb = sent(&daemon::daemon_to_pb(&record, 3, 4));
         prop_assert_eq!(&pb.etag, "4");
-        prop_assert_eq!(daemon::offer_from_pb(pb).unwrap(), record.offer);
+        // What it says of worktrees is for the server alone.
+        let offer = Offer {
+            worktrees: Support::default(),
+            ..record.offer
+        };
+        prop_assert_eq!(daemon::offer_from_pb(pb).unwrap(), offer);
         let delta = Transient {
             session_id: g.session_id(),
             body: if g.yes() {

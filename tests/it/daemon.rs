@@ -113,6 +113,7 @@ impl World {
             one_shot: false,
             replaces: None,
             terminal: None,
+            instructions: String::new(),
         };
         change(&mut start);
         let command = self.send(id, CommandBody::Start(Box::new(start)));
@@ -414,6 +415,7 @@ async fn a_start_that_comes_again_starts_nothing() {
             one_shot: false,
             replaces: None,
             terminal: None,
+            instructions: String::new(),
         })),
         id: start,
         session_id: id,

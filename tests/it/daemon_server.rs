@@ -7,7 +7,7 @@ use std::sync::Arc;
 use baton::base::id::{CommandId, DaemonId, SessionId};
 use baton::base::{Clock as _, Error, SystemClock};
 use baton::domain::link::frame::{ContentChunk, Down, Goodbye, Position, Records};
-use baton::domain::link::{Answer, QueryBody, ServerEvent, ServerLimits, ServerLink};
+use baton::domain::link::{Found, QueryBody, ServerEvent, ServerLimits, ServerLink};
 use baton::domain::{Command, CommandResult, Event};
 use baton::wire::link::{down_to_pb, up_from_pb};
 use baton::wire::link_v1::link_service_server::{LinkService, LinkServiceServer};
@@ -293,8 +293,8 @@ fn act(link: &mut ServerLink, event: ServerEvent, log: &Mutex<Log>) -> Option<Er
             _ => link.foreign(report.session_id, "unknown"),
         },
         ServerEvent::QueryResult(result) => match result.result.unwrap() {
-            Answer::Directory(directory) => log.directories.push(directory),
-            Answer::Terminal => panic!("nobody asked a terminal"),
+            Found::Directory(directory) => log.directories.push(directory),
+            other => panic!("nobody asked: {other:?}"),
         },
         ServerEvent::Goodbye(goodbye) => log.goodbyes.push(goodbye),
         ServerEvent::Close(error) => return Some(error),

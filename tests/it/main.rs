@@ -3,11 +3,14 @@
 mod support;
 
 mod access;
+mod acp;
+mod agents;
 mod away;
 mod browser;
 mod canary;
 mod claude_cli;
 mod claude_modes;
+mod codex;
 mod commands;
 mod coverage;
 mod crash;
@@ -36,5 +39,7 @@ mod serving;
 mod sim;
 mod steering;
 mod store_crash;
+mod tasks;
 mod terminals;
 mod tls;
+mod worktrees;

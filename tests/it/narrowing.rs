@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use baton::base::id::{InputId, PromptId, RuleId, SessionId, TerminalId};
+use baton::base::id::{
+    AgentId, InputId, PromptId, RuleId, SessionId, TaskId, TerminalId, WorktreeId,
+};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
@@ -17,6 +19,7 @@ use tonic_types::StatusExt as _;
 
 use crate::coverage::{call, picture};
 use crate::support::baton::{Baton, eventually};
+use crate::worktrees::repository;
 
 /// A word that only foreign sessions have said.
 const FOREIGN_WORD: &str = "secretquince";
@@ -32,6 +35,7 @@ struct World {
     own_input: String,
     own_rule: String,
     own_terminal: v1::Terminal,
+    own_task: String,
     /// Another's: it asks, has an input in its queue, and content beside its log.
     foreign: String,
     foreign_ended: String,
@@ -40,6 +44,20 @@ struct World {
     foreign_rule: String,
     foreign_content: String,
     foreign_terminal: v1::Terminal,
+    own_agent: String,
+    foreign_agent: String,
+    foreign_task: String,
+    foreign_worktree: String,
+}
+
+async fn task_in(baton: &Baton, dir: &str, title: &str) -> String {
+    let request = v1::CreateTaskRequest {
+        title: title.to_owned(),
+        directory: dir.to_owned(),
+        ..Default::default()
+    };
+    let made = baton.client().create_task(request).await.unwrap();
+    made.task.unwrap().id
 }
 
 async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
@@ -51,6 +69,24 @@ async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
     };
     let made = baton.client().create_session(request).await.unwrap();
     made.session.unwrap()
+}
+
+fn agent_request(name: &str, dir: &str) -> v1::CreateAgentRequest {
+    v1::CreateAgentRequest {
+        request_id: String::new(),
+        settings: Some(v1::AgentSettings {
+            name: name.to_owned(),
+            role: v1::AgentRole::Worker.into(),
+            harness: "demo".to_owned(),
+            directory: dir.to_owned(),
+            ..Default::default()
+        }),
+    }
+}
+
+async fn agent_in(baton: &Baton, name: &str, dir: &str) -> String {
+    let made = baton.client().create_agent(agent_request(name, dir)).await;
+    made.unwrap().agent.unwrap().id
 }
 
 async fn ended_in(baton: &Baton, dir: &str, word: &str) -> v1::Session {
@@ -150,9 +186,33 @@ async fn world() -> World {
     let said = format!("{:?}", baton.events(&foreign).await);
     let at = said.find("sha256: \"").expect("content beside the log") + 9;
     let foreign_content = said[at..at + 64].to_owned();
+    let own_agent = agent_in(&baton, "plum", &own_dir).await;
+    let foreign_agent = agent_in(&baton, FOREIGN_WORD, &foreign_dir).await;
+    // One without a directory is of no project.
+    agent_in(&baton, &format!("{FOREIGN_WORD}-2"), "").await;
+    let own_task = task_in(&baton, &own_dir, "plum").await;
+    let foreign_task = task_in(&baton, &foreign_dir, FOREIGN_WORD).await;
+    // One of nowhere tells what others do, too.
+    task_in(&baton, "", FOREIGN_WORD).await;
+    repository(std::path::Path::new(&foreign_dir));
+    let foreign_worktree = baton
+        .client()
+        .create_worktree(v1::CreateWorktreeRequest {
+            repository: foreign_dir.clone(),
+            agent_name: FOREIGN_WORD.to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .worktree
+        .unwrap();
     World {
         own_terminal: v1::Terminal::default(),
         foreign_terminal: v1::Terminal::default(),
+        own_agent,
+        foreign_agent,
+        own_task,
+        foreign_task,
         own_dir,
         foreign_dir,
         own,
@@ -165,6 +225,7 @@ async fn world() -> World {
         foreign_input: foreign_input.input.unwrap().id,
         foreign_rule,
         foreign_content,
+        foreign_worktree: foreign_worktree.id,
         baton,
     }
 }
@@ -181,6 +242,9 @@ impl World {
             &self.foreign_input,
             &self.foreign_rule,
             &self.foreign_content,
+            &self.foreign_agent,
+            &self.foreign_task,
+            &self.foreign_worktree,
             &self.foreign_terminal.id,
         ];
         needles
@@ -206,8 +270,21 @@ impl World {
                 self.foreign_terminal.id.clone(),
                 TerminalId::generate(now).to_string(),
             ),
+            "agent_id" => (
+                self.foreign_agent.clone(),
+                AgentId::generate(now).to_string(),
+            ),
             "rule_id" => (self.foreign_rule.clone(), RuleId::generate(now).to_string()),
+            "task_id" | "on_task_id" | "parent_id" => {
+                (self.foreign_task.clone(), TaskId::generate(now).to_string())
+            }
+            "worktree_id" => (
+                self.foreign_worktree.clone(),
+                WorktreeId::generate(now).to_string(),
+            ),
             "sha256" => (self.foreign_content.clone(), "0".repeat(64)),
+            // A harness's id, looked for among the sessions of an agent that the caller sees.
+            "provider_session_id" => return None,
             // Of these, everybody sees all, or only an admin any; the first is the caller's own.
             // A viewer is named within its terminal only.
             "request_id" | "daemon_id" | "token_id" | "viewer_id" => return None,
@@ -277,6 +354,8 @@ struct Entry {
     filters: bool,
     /// Whether it is an admin's.
     admin: bool,
+    /// Whether it is about what is of projects, of which a token for single sessions sees nothing.
+    of_projects: bool,
 }
 
 fn entry(base: &impl prost::Message) -> Entry {
@@ -286,6 +365,7 @@ fn entry(base: &impl prost::Message) -> Entry {
         looks: false,
         filters: false,
         admin: false,
+        of_projects: false,
     }
 }
 
@@ -302,6 +382,11 @@ impl Entry {
 
     fn admin(mut self) -> Self {
         self.admin = true;
+        self
+    }
+
+    fn of_projects(mut self) -> Self {
+        self.of_projects = true;
         self
     }
 
@@ -332,6 +417,33 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
     let rule = |directory: &str| v1::CreatePromptRuleRequest {
         pattern: "Bash(ls:*)".to_owned(),
         directory: directory.to_owned(),
+        ..Default::default()
+    };
+    let update_agent = |directory: &str| v1::UpdateAgentRequest {
+        agent_id: world.own_agent.clone(),
+        settings: agent_request("plum", directory).settings,
+        ..Default::default()
+    };
+    let start_agent = |cwd: &str| v1::StartAgentRequest {
+        agent_id: world.own_agent.clone(),
+        cwd: cwd.to_owned(),
+        ..Default::default()
+    };
+    let task_id = world.own_task.clone();
+    let new_task = |directory: &str| v1::CreateTaskRequest {
+        title: "new".to_owned(),
+        directory: directory.to_owned(),
+        ..Default::default()
+    };
+    let on_own = v1::DependencyTarget {
+        kind: v1::DependencyKind::RelatesTo.into(),
+        on_task_id: task_id.clone(),
+        gate: None,
+    };
+    let worktree = |repository: &str| v1::CreateWorktreeRequest {
+        daemon_id: daemon_id.to_owned(),
+        repository: repository.to_owned(),
+        agent_name: "alice".to_owned(),
         ..Default::default()
     };
     let list = |path: String| v1::ListDirectoryRequest {
@@ -416,7 +528,7 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         ),
         (
             "SessionService/ListSessions",
-            entry(&v1::ListSessionsRequest::default()).looks(),
+            entry(&v1::ListSessionsRequest::default()).looks().filters(),
         ),
         (
             "SessionService/SendInput",
@@ -590,6 +702,71 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             }),
         ),
         (
+            "AgentService/CreateAgent",
+            entry(&agent_request("pear", &world.own_dir))
+                .of_projects()
+                .forbidden(
+                    "in another project",
+                    &agent_request("a", &world.foreign_dir),
+                )
+                .forbidden("in no project", &agent_request("b", ""))
+                .forbidden("above the projects", &agent_request("c", &parent)),
+        ),
+        (
+            "AgentService/GetAgent",
+            entry(&v1::GetAgentRequest {
+                agent_id: world.own_agent.clone(),
+            })
+            .of_projects()
+            .looks(),
+        ),
+        (
+            "AgentService/ListAgents",
+            entry(&v1::ListAgentsRequest::default()).looks(),
+        ),
+        (
+            "AgentService/UpdateAgent",
+            entry(&update_agent(&world.own_dir))
+                .of_projects()
+                .forbidden("into another project", &update_agent(&world.foreign_dir)),
+        ),
+        (
+            "AgentService/DeleteAgent",
+            entry(&v1::DeleteAgentRequest {
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "AgentService/StartAgent",
+            entry(&start_agent(""))
+                .of_projects()
+                .forbidden("elsewhere", &start_agent(&world.foreign_dir)),
+        ),
+        (
+            "AgentService/StopAgent",
+            entry(&v1::StopAgentRequest {
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "AgentService/ResumeAgent",
+            entry(&v1::ResumeAgentRequest {
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "AgentService/GetAgentStatus",
+            entry(&v1::GetAgentStatusRequest {
+                agent_id: world.own_agent.clone(),
+                history: 0,
+            })
+            .of_projects()
+            .looks(),
+        ),
+        (
             "DaemonService/GetDaemon",
             entry(&v1::GetDaemonRequest {
                 daemon_id: daemon_id.to_owned(),
@@ -621,6 +798,91 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
                 .forbidden("by a link", &list(format!("{}/link", world.own_dir))),
         ),
         (
+            "WorktreeService/CreateWorktree",
+            entry(&v1::CreateWorktreeRequest::default())
+                .forbidden("of another project", &worktree(&world.foreign_dir))
+                .forbidden("above the projects", &worktree(&parent))
+                .forbidden("in a repository around", &worktree(&world.own_dir)),
+        ),
+        (
+            "WorktreeService/GetWorktree",
+            entry(&v1::GetWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+            }),
+        ),
+        (
+            "WorktreeService/ListWorktrees",
+            entry(&v1::ListWorktreesRequest {
+                all: true,
+                ..Default::default()
+            })
+            .looks(),
+        ),
+        (
+            "WorktreeService/MergeWorktree",
+            entry(&v1::MergeWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "WorktreeService/DeleteWorktree",
+            entry(&v1::DeleteWorktreeRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                force: true,
+                ..Default::default()
+            }),
+        ),
+        (
+            "WorktreeService/GetWorktreeDiff",
+            entry(&v1::GetWorktreeDiffRequest {
+                worktree_id: world.foreign_worktree.clone(),
+                max_bytes: 0,
+            }),
+        ),
+        (
+            "WorktreeService/PruneWorktrees",
+            entry(&v1::PruneWorktreesRequest {
+                daemon_id: daemon_id.to_owned(),
+                grace: Some(prost_types::Duration::default()),
+                ..Default::default()
+            })
+            .looks()
+            .forbidden(
+                "of another project",
+                &v1::PruneWorktreesRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                    ..Default::default()
+                },
+            ),
+        ),
+        (
+            "WorktreeService/ListRecoverable",
+            entry(&v1::ListRecoverableRequest::default()).forbidden(
+                "of another project",
+                &v1::ListRecoverableRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                },
+            ),
+        ),
+        (
+            "WorktreeService/RecoverWorktree",
+            entry(&v1::RecoverWorktreeRequest::default()).forbidden(
+                "of another project",
+                &v1::RecoverWorktreeRequest {
+                    daemon_id: daemon_id.to_owned(),
+                    repository: world.foreign_dir.clone(),
+                    recover_ref: format!(
+                        "refs/baton/recover/{}/20260101000000",
+                        world.foreign_worktree
+                    ),
+                    ..Default::default()
+                },
+            ),
+        ),
+        (
             "AccessService/CreateToken",
             entry(&v1::CreateTokenRequest::default()).admin(),
         ),
@@ -644,6 +906,98 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             // What comes of the code is looked at with the gateway.
             "AccessService/CreateSignInCode",
             entry(&v1::CreateSignInCodeRequest::default()),
+        ),
+        (
+            "TaskService/CreateTask",
+            entry(&new_task(&world.own_dir))
+                .forbidden("of nowhere", &new_task(""))
+                .forbidden("in another project", &new_task(&world.foreign_dir))
+                .forbidden("above the projects", &new_task(&parent)),
+        ),
+        (
+            "TaskService/GetTask",
+            entry(&v1::GetTaskRequest {
+                task_id: task_id.clone(),
+            }),
+        ),
+        (
+            "TaskService/ListTasks",
+            entry(&v1::ListTasksRequest::default()).looks().filters(),
+        ),
+        (
+            "TaskService/ListReadyTasks",
+            entry(&v1::ListReadyTasksRequest::default())
+                .looks()
+                .filters(),
+        ),
+        (
+            "TaskService/UpdateTask",
+            entry(&v1::UpdateTaskRequest {
+                task_id: task_id.clone(),
+                title: "changed".to_owned(),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: vec!["title".to_owned()],
+                }),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/AddDependency",
+            entry(&v1::AddDependencyRequest {
+                task_id: task_id.clone(),
+                on: Some(on_own.clone()),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/RemoveDependency",
+            entry(&v1::RemoveDependencyRequest {
+                task_id: task_id.clone(),
+                on: Some(on_own),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/AssignTask",
+            entry(&v1::AssignTaskRequest {
+                task_id: task_id.clone(),
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/HandOffTask",
+            entry(&v1::HandOffTaskRequest {
+                task_id: task_id.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/CompleteTask",
+            entry(&v1::CompleteTaskRequest {
+                task_id: task_id.clone(),
+                outcome: v1::CompleteOutcome::Closed.into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/ReopenTask",
+            entry(&v1::ReopenTaskRequest {
+                task_id: task_id.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/DeleteTask",
+            entry(&v1::DeleteTaskRequest {
+                task_id: task_id.clone(),
+                force: true,
+                ..Default::default()
+            }),
+        ),
+        (
+            "TaskService/ExplainTask",
+            entry(&v1::ExplainTaskRequest { task_id }),
         ),
         (
             "SystemService/GetServerInfo",
@@ -832,6 +1186,9 @@ async fn to_a_narrowed_token_what_is_not_its_own_is_not_there() {
                 if let Some(needle) = leak(&world, &request, &said) {
                     wrong.push(format!("{name} [{who}] {label}: shows {needle}: {said}"));
                 }
+            }
+            if entry.of_projects && who == "session" {
+                continue;
             }
             for (label, request) in &entry.forbidden {
                 count += 1;

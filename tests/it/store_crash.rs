@@ -14,13 +14,14 @@ use baton::store::conformance::{read_all, rounds, stream};
 use baton::store::local::compact::Compaction;
 use baton::store::local::{LocalStore, Options, check};
 use baton::store::{
-    Append, Commit, Durability, Error, Expect, Journal as _, RecordOp, Records as _, SharedStore,
-    Trim,
+    Append, Commit, Contents as _, Durability, Error, Expect, Journal as _, RecordOp, Records as _,
+    SharedStore, Trim,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use sha2::{Digest as _, Sha256};
 
 const ROLE: &str = "BATON_TEST_STORE_ROLE";
 const DIR: &str = "BATON_TEST_STORE_DIR";
@@ -73,7 +74,7 @@ fn say(line: &str) {
         .expect("the parent listens");
 }
 
-/// Commits as fast as it can, with a reader, trims and compaction at once.
+/// Commits as fast as it can, with content beside it, a reader, trims and compaction at once.
 async fn load(options: Options) {
     die_at_point();
     let store = Arc::new(LocalStore::open(options).expect("opened"));
@@ -91,7 +92,9 @@ async fn load(options: Options) {
         }
     });
     let reader = tokio::spawn(read(store.clone()));
+    let keeping = tokio::spawn(keep(store.clone()));
     join_all((0..WRITERS).map(|writer| write(&store, writer))).await;
+    keeping.await.expect("never ends");
     reader.await.expect("never ends");
 }
 
@@ -106,8 +109,21 @@ fn die_at_point() {
         .ok()
         .and_then(|passes| passes.parse().ok())
         .unwrap_or(0);
-    let passed = AtomicU32::new(0);
-    fail::cfg_callback(point, move || {
+    let passed = Arc::new(AtomicU32::new(0));
+    // A point that the load never comes to is a hole in this test, and must not be one that hangs.
+    let watched = (point.clone(), passed.clone());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread of its own, in a process that is about to be killed"
+    )]
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(120));
+        let (point, passed) = watched;
+        let times = passed.load(Ordering::Relaxed);
+        eprintln!("panicked: {point} was passed {times} times in two minutes, not {passes}");
+        std::process::exit(1);
+    });
+    fail::cfg_callback(&point, move || {
         if passed.fetch_add(1, Ordering::Relaxed) == passes {
             let me = nix::unistd::Pid::this();
             let _ = nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL);
@@ -178,6 +194,51 @@ async fn write(store: &LocalStore, writer: usize) {
         say(&format!("ack {writer} {next} {}", done.revision));
         last = next;
         revision = Some(done.revision);
+    }
+}
+
+/// The stream that refers to content.
+const KEPT: &str = "load/kept";
+
+/// Content number `number`, which no other has, and its hash.
+fn content(number: u64) -> (Bytes, String) {
+    let text = format!("{number} ").repeat(200 + (number % 7) as usize * 300);
+    let digest = Sha256::digest(&text);
+    let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    (text.into(), sha256)
+}
+
+/// Stages content in pieces, refers to it, and says what was promised.
+async fn keep(store: Arc<LocalStore>) {
+    const PIECE: usize = 1_000;
+    let stream = stream(KEPT);
+    let head = store.head(&stream).await.expect("readable");
+    let mut last = head.map_or(0, |head| head.last_seq);
+    loop {
+        let (text, sha256) = content(last + 1);
+        let mut is_whole = false;
+        for (index, piece) in text.chunks(PIECE).enumerate() {
+            let offset = (index * PIECE) as u64;
+            let piece = Bytes::copy_from_slice(piece);
+            let staged = store.stage(&sha256, text.len() as u64, offset, piece);
+            is_whole = staged.await.expect("staged");
+        }
+        assert!(is_whole);
+        let commit = Commit {
+            appends: vec![Append {
+                stream: stream.clone(),
+                expected_last: last,
+                fence: 0,
+                entries: vec![Bytes::from(sha256.clone())],
+                origin: None,
+                time: baton::base::Timestamp::EPOCH,
+            }],
+            ops: vec![store.refer_op(&stream, &sha256)],
+            ..Commit::default()
+        };
+        store.commit(commit).await.expect("committed");
+        last += 1;
+        say(&format!("kept {last}"));
     }
 }
 
@@ -307,6 +368,8 @@ struct Promises {
     acked: HashMap<usize, (u64, u64)>,
     /// The newest entry that a reader saw.
     seen: u64,
+    /// The newest content that was referred to.
+    kept: u64,
     lines: usize,
 }
 
@@ -319,6 +382,7 @@ impl Promises {
                 let writer = number(writer) as usize;
                 self.acked.insert(writer, (number(seq), number(revision)));
             }
+            ["kept", number] => self.kept = number.parse().expect("a number"),
             ["saw", _, seq] => self.seen = seq.parse().expect("a number"),
             _ => return,
         }
@@ -394,6 +458,18 @@ async fn verify(dir: &Path, promises: &Promises) {
         assert_eq!(count, head.last_seq, "stream and record of writer {writer}");
         assert!(record.revision >= acked_revision);
         assert_eq!(record.revision == acked_revision, count == acked);
+    }
+    let kept = store.head(&stream(KEPT)).await.expect("readable");
+    let kept = kept.map_or(0, |head| head.last_seq);
+    assert!(
+        kept >= promises.kept,
+        "content {} was promised, {kept} is stored",
+        promises.kept
+    );
+    for number in 1..=kept {
+        let (text, sha256) = content(number);
+        let found = store.read_content(&sha256, 0, 1 << 20).await;
+        assert_eq!(found.expect("there"), text, "content {number}");
     }
     drop(shared);
     store.close_blocking().expect("closed");

@@ -2,7 +2,7 @@
 
 use crate::base::id::{DaemonId, TokenId};
 use crate::base::{Code, Error, Result, Timestamp};
-use crate::domain::{Actor, ActorKind, Narrowing, Scope, Session, Token, TokenKind};
+use crate::domain::{Actor, ActorKind, Agent, Narrowing, Scope, Session, Token, TokenKind};
 
 /// Who calls, as the server's own record of the token says. An extension of every request that was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +62,35 @@ impl Caller {
             .is_none_or(|narrowing| narrowing.sees(session))
     }
 
+    /// Whether the caller sees the tasks of a directory. A task is on no machine, so a narrowed one needs a
+    /// project on every daemon.
+    pub fn sees_tasks_of(&self, directory: &str) -> bool {
+        self.narrowing
+            .as_ref()
+            .is_none_or(|narrowing| narrowing.covers(directory))
+    }
+
     /// Whether the caller may start a session in a directory of a daemon's machine.
     pub fn may_start(&self, daemon: DaemonId, cwd: &str) -> bool {
         self.narrowing
             .as_ref()
             .is_none_or(|narrowing| narrowing.has_place(daemon, cwd))
+    }
+
+    /// Whether the caller sees what is kept for a directory, on one daemon or on every one that fits. An agent
+    /// without a directory is nobody's project.
+    pub fn sees_place(&self, daemon: Option<DaemonId>, directory: &str) -> bool {
+        self.narrowing
+            .as_ref()
+            .is_none_or(|narrowing| match daemon {
+                Some(daemon) => narrowing.has_place(daemon, directory),
+                None => narrowing.covers(directory),
+            })
+    }
+
+    /// Whether the caller sees an agent.
+    pub fn sees_agent(&self, agent: &Agent) -> bool {
+        self.sees_place(agent.settings.daemon_id, &agent.settings.directory)
     }
 
     /// [`Code::Forbidden`] for a narrowed caller: `what` tells of all sessions at once.

@@ -9,20 +9,25 @@ use super::Open;
 use super::reader::PROGRESS_EVERY;
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::agents::ShownAgent;
 use crate::app::daemons::ShownDaemon;
 use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::Shown;
-use crate::base::id::DaemonId;
+use crate::app::tasks::{GoneTask, ShownTask};
+use crate::base::id::{AgentId, DaemonId, TaskId};
 use crate::base::{Code, Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Daemon, Prompt, Session};
+use crate::domain::{Agent, Daemon, Prompt, Session, Task};
 use crate::store;
 
 /// How many changes one message holds at most.
 const BATCH: usize = 200;
 /// How long changes are gathered: a busy session's record changes with every event.
 const GATHER_FOR: Duration = Duration::from_millis(100);
+
+/// What the tables of tasks begin with: the tasks, which were closed or opened, which are gone.
+const TASK_TABLES: &str = "task";
 
 /// Which records a reader follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub enum Tables {
     Prompts,
     /// One daemon.
     Daemon(DaemonId),
+    /// Tasks, or one of them.
+    Tasks(Option<TaskId>),
 }
 
 /// One record that changed.
@@ -53,6 +60,10 @@ pub enum Changed {
     Prompt(Box<Prompt>),
     /// A daemon.
     Daemon(Box<ShownDaemon>),
+    /// An agent.
+    Agent(Box<ShownAgent>),
+    /// A task.
+    Task(Box<ShownTask>),
     /// The id of one that is gone.
     Deleted(String),
 }
@@ -92,7 +103,7 @@ enum Phase {
 
 impl App {
     /// Follows the records that the caller sees after a revision; 0 gives what there is first (of prompts:
-    /// what waits).
+    /// what waits; of tasks: what is not closed).
     pub async fn follow_changes(
         &self,
         caller: &Caller,
@@ -101,6 +112,9 @@ impl App {
     ) -> Result<ChangesReader> {
         if let Tables::Daemon(id) = tables {
             self.get_daemon(id).await?;
+        }
+        if let Tables::Tasks(Some(id)) = tables {
+            self.get_task(caller, id).await?;
         }
         let wake = self.store().watch_revision();
         let newest = *wake.borrow();
@@ -169,11 +183,14 @@ impl ChangesReader {
         match self.tables {
             Tables::All => vec![
                 records::DAEMONS.to_owned(),
+                records::AGENTS.to_owned(),
                 records::SESSIONS.to_owned(),
                 records::PENDING_PROMPTS.to_owned(),
             ],
             Tables::Prompts => vec![records::PENDING_PROMPTS.to_owned()],
             Tables::Daemon(id) => vec![records::daemon_key(id)],
+            Tables::Tasks(Some(id)) => vec![records::task_key(id)],
+            Tables::Tasks(None) => vec![records::TASKS.to_owned()],
         }
     }
 
@@ -187,12 +204,16 @@ impl ChangesReader {
             self.phase = Phase::Follow;
             return Ok(Some(ChangeBatch::Progress(self.through)));
         };
-        let page = self
-            .app
-            .store()
-            .scan(prefix, after.as_deref(), BATCH)
-            .await
-            .map_err(failure::from_store)?;
+        let page = match self.tables {
+            // Most tasks are closed: those that are not are known without reading the others.
+            Tables::Tasks(None) => self.app.open_tasks(after.as_deref(), BATCH).await?,
+            _ => self
+                .app
+                .store()
+                .scan(prefix, after.as_deref(), BATCH)
+                .await
+                .map_err(failure::from_store)?,
+        };
         self.phase = match page.last() {
             Some(last) if page.len() == BATCH => Phase::Snapshot {
                 table,
@@ -234,6 +255,7 @@ impl ChangesReader {
             Tables::Prompts if self.caller.narrowing.is_some() => String::new(),
             Tables::Prompts => records::PROMPTS.to_owned(),
             Tables::Daemon(id) => records::daemon_key(id),
+            Tables::Tasks(_) => TASK_TABLES.to_owned(),
         };
         let newest = *self.wake.borrow();
         let page = match self.app.store().changes(&prefix, self.through, BATCH).await {
@@ -280,17 +302,33 @@ impl ChangesReader {
         };
         let narrowed = self.caller.narrowing.as_ref();
         let followed = match self.tables {
-            Tables::All => matches!(table, "session" | "prompt" | "daemon" | "gone"),
+            Tables::All => matches!(
+                table,
+                "session" | "prompt" | "daemon" | "gone" | "agent" | "agent-run"
+            ),
             Tables::Prompts => matches!(table, "prompt" | "gone"),
             Tables::Daemon(daemon) => key == records::daemon_key(daemon),
+            Tables::Tasks(_) => matches!(table, "task" | "task-turned" | "task-gone"),
         };
         if !followed {
             return Ok(());
         }
+        if let Tables::Tasks(only) = self.tables {
+            let id: TaskId = id.parse().map_err(Error::internal)?;
+            return self
+                .task_change(table, id, only, revision, record, changes)
+                .await;
+        }
         let mut push = |changed| changes.push(Change { revision, changed });
         let Some(record) = record else {
             // That a record is gone does not say whose it was; what is remembered of its session does.
-            if table == "daemon" || table != "gone" && narrowed.is_none() {
+            let is_told = match table {
+                "daemon" => true,
+                // Gone with its agent.
+                "gone" | "agent-run" => false,
+                _ => narrowed.is_none(),
+            };
+            if is_told {
                 push(Changed::Deleted(id.to_owned()));
             }
             return Ok(());
@@ -301,6 +339,20 @@ impl ChangesReader {
                 if self.caller.sees(&session) {
                     let shown = self.app.shown(session, revision).await?;
                     push(Changed::Session(Box::new(shown)));
+                }
+            }
+            "agent" => {
+                let agent: Agent = records::decode(record)?;
+                if self.caller.sees_agent(&agent) {
+                    let shown = self.app.show_agent(agent, revision).await?;
+                    push(Changed::Agent(Box::new(shown)));
+                }
+            }
+            // That it started a session is shown with the agent.
+            "agent-run" => {
+                let id: AgentId = id.parse().map_err(Error::internal)?;
+                if let Ok(shown) = self.app.get_agent(&self.caller, id).await {
+                    push(Changed::Agent(Box::new(shown)));
                 }
             }
             "prompt" => {
@@ -328,6 +380,63 @@ impl ChangesReader {
                     .await?;
                 push(Changed::Daemon(Box::new(shown)));
             }
+        }
+        Ok(())
+    }
+
+    /// Adds what a change in one of the tables of tasks says.
+    async fn task_change(
+        &self,
+        table: &str,
+        id: TaskId,
+        only: Option<TaskId>,
+        revision: u64,
+        record: Option<&store::Record>,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let wanted = |id| only.is_none_or(|only| only == id);
+        let narrowed = self.caller.narrowing.is_some();
+        if record.is_some() && table != "task-gone" {
+            self.app.tasks().applied(id, revision).await;
+        }
+        match (table, record) {
+            ("task", Some(record)) if wanted(id) => {
+                let task: Task = records::decode(record)?;
+                if self.caller.sees_tasks_of(&task.directory) {
+                    let shown = self.app.shown_task(&self.caller, task, record.revision);
+                    let changed = Changed::Task(Box::new(shown));
+                    changes.push(Change { revision, changed });
+                }
+            }
+            // That a record is gone does not say whose it was; what is remembered of it does.
+            ("task", None) if wanted(id) && !narrowed => {
+                let changed = Changed::Deleted(id.to_string());
+                changes.push(Change { revision, changed });
+            }
+            ("task-gone", Some(record)) if wanted(id) && narrowed => {
+                let gone: GoneTask = records::decode(record)?;
+                if self.caller.sees_tasks_of(&gone.directory) {
+                    let changed = Changed::Deleted(gone.id.to_string());
+                    changes.push(Change { revision, changed });
+                }
+            }
+            // It was closed or opened again: what waits for it may be blocked no longer, or is again.
+            ("task-turned", Some(_)) => {
+                for waiter in self
+                    .app
+                    .tasks()
+                    .waiters(id)
+                    .into_iter()
+                    .filter(|id| wanted(*id))
+                {
+                    let Ok(shown) = self.app.get_task(&self.caller, waiter).await else {
+                        continue;
+                    };
+                    let changed = Changed::Task(Box::new(shown));
+                    changes.push(Change { revision, changed });
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

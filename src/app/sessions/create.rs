@@ -10,7 +10,7 @@ use crate::app::access::Caller;
 use crate::app::idempotency::{Begin, Fresh, digest};
 use crate::app::records;
 use crate::app::sight::beyond;
-use crate::base::id::{CommandId, DaemonId, InputId, SessionId};
+use crate::base::id::{AgentId, CommandId, DaemonId, InputId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::command::StartCommand;
 use crate::domain::event::Origin as EventOrigin;
@@ -59,8 +59,23 @@ pub struct NewSession {
     pub screen: Screen,
 }
 
+/// Who asks for a new session, as what, and for which agent.
+#[derive(Clone, Debug)]
+pub(in crate::app) struct Ask<'a> {
+    /// Who.
+    pub(in crate::app) caller: &'a Caller,
+    /// The method.
+    pub(in crate::app) method: &'static str,
+    /// The caller's name for this request.
+    pub(in crate::app) request_id: &'a str,
+    /// What tells this request from another of the same name.
+    pub(in crate::app) detail: String,
+    /// The agent that is to run the session.
+    pub(in crate::app) agent: Option<AgentId>,
+}
+
 /// How a request to make a session begins.
-enum Begun {
+pub(in crate::app) enum Begun {
     /// It was made before.
     Repeat(Box<Session>),
     /// It is to be made; the mark belongs in its commit, and it has a place among the living.
@@ -80,8 +95,25 @@ impl App {
         &self,
         caller: &Caller,
         request_id: &str,
+        new: NewSession,
+    ) -> Result<Session> {
+        let ask = Ask {
+            caller,
+            method: "CreateSession",
+            request_id,
+            detail: format!("{new:?}"),
+            agent: None,
+        };
+        self.make_session(ask, new).await
+    }
+
+    /// Makes a session, of an agent or of none.
+    pub(in crate::app) async fn make_session(
+        &self,
+        ask: Ask<'_>,
         mut new: NewSession,
     ) -> Result<Session> {
+        let caller = ask.caller;
         fields::input("input", &new.input, true)?;
         field::path("cwd", &new.cwd)?;
         field::word("model", &new.model)?;
@@ -113,16 +145,20 @@ impl App {
             interactive(&mut new)?;
         }
         confine(caller, &mut new)?;
-        let limits = fields::limits(new.limits.clone(), &self.sessions().options().limits)?;
+        let limits = fields::limits(
+            "limits",
+            new.limits.clone(),
+            &self.sessions().options().limits,
+        )?;
         let title = fields::title(&new.title, &new.input, &new.argv)?;
 
-        let detail = format!("{new:?}");
-        let (pending, room) = match self
-            .begin_birth(caller, "CreateSession", request_id, &detail)
-            .await?
-        {
+        let (pending, room) = match self.begin_birth(&ask).await? {
             Begun::Repeat(session) => return Ok(*session),
             Begun::Fresh(pending, room) => (pending, room),
+        };
+        let hold = match ask.agent {
+            Some(agent) => Some(self.hold_agent(agent, None).await?),
+            None => None,
         };
         let daemon = self.place(caller, &new).await?;
         let now = self.clock().now();
@@ -132,10 +168,25 @@ impl App {
         } else {
             new.cwd.clone()
         };
+        let capabilities = capabilities(&daemon, &new.harness, new.mode);
+        let mut instructions = hold
+            .as_ref()
+            .map(|hold| hold.instructions.clone())
+            .unwrap_or_default();
+        if !capabilities.instructions && !instructions.is_empty() {
+            // A plain command reads inputs and not advice, and in a terminal a person types; every other agent is told
+            // with its first input.
+            let told = std::mem::take(&mut instructions);
+            if new.harness != "command" && !is_interactive {
+                new.input = joined(told, &new.input);
+                fields::input("input", &new.input, true)?;
+            }
+        }
         let session = Session {
             title,
-            capabilities: capabilities(&daemon, &new.harness, new.mode),
+            capabilities,
             screen: is_interactive.then_some(new.screen),
+            agent: hold.as_ref().map(|hold| hold.agent.clone()),
             model: new.model,
             permission_mode: new.permission_mode.unwrap_or_default(),
             mode: new.mode,
@@ -147,7 +198,14 @@ impl App {
             labels: new.labels,
             ..Session::new(room.id(), daemon.id, new.harness, actor.clone(), now)
         };
-        let mut birth = Birth::new(self.store().as_ref(), session, "", false, None, &actor, now)?;
+        let beginning = Beginning {
+            instructions,
+            ..Beginning::default()
+        };
+        let mut birth = Birth::new(self.store().as_ref(), session, beginning, &actor, now)?;
+        if let Some(hold) = hold {
+            birth.ops.push(hold.op(birth.session.id)?);
+        }
         if !self.sessions().is_linked(daemon.id) {
             birth.detached();
         }
@@ -171,14 +229,37 @@ impl App {
         fields::input("input", &resume.input, true)?;
         field::word("model", &resume.model)?;
         self.require_session(caller, id).await?;
-        let detail = format!("{id}{resume:?}");
-        let (pending, room) = match self
-            .begin_birth(caller, "ResumeSession", request_id, &detail)
-            .await?
-        {
-            Begun::Repeat(session) => return Ok(*session),
-            Begun::Fresh(pending, room) => (pending, room),
+        let ask = Ask {
+            caller,
+            method: "ResumeSession",
+            request_id,
+            detail: format!("{id}{resume:?}"),
+            agent: None,
         };
+        let mut attempts = Attempts::default();
+        loop {
+            let (pending, room) = match self.begin_birth(&ask).await? {
+                Begun::Repeat(session) => return Ok(*session),
+                Begun::Fresh(pending, room) => (pending, room),
+            };
+            let resume = resume.clone();
+            let done = self.resume_into(caller, id, resume, pending, room).await;
+            if !attempts.once_more(&done) {
+                return done;
+            }
+        }
+    }
+
+    /// Continues a session's conversation in the session that `room` is kept for. A session of an agent is continued
+    /// as the agent's, if that is still there.
+    pub(in crate::app) async fn resume_into(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        resume: Resume,
+        pending: Fresh,
+        room: Room,
+    ) -> Result<Session> {
         let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
         may_resume(&old, resume.force)?;
@@ -188,6 +269,10 @@ impl App {
         let mode = resume.permission_mode.unwrap_or(old.permission_mode);
         // That its daemon is away is why a session is lost: the one that follows it waits for the daemon.
         self.placed_again(&old, mode, old.is_lost()).await?;
+        let hold = match &old.agent {
+            Some(agent) => self.hold_agent_still_there(agent.id, id).await?,
+            None => None,
+        };
         let actor = caller.actor();
         let new_id = room.id();
         let mark = pending.op(new_id.to_string().as_bytes());
@@ -208,18 +293,24 @@ impl App {
                     resumed_from: Some(old.id),
                     model,
                     permission_mode: resume.permission_mode.unwrap_or(old.permission_mode),
+                    agent: hold.as_ref().map(|hold| hold.agent.clone()),
                     ..successor(&old, new_id, &actor, step.now)
                 };
-                let replaces = was_lost.then_some(old.id);
-                let mut birth = Birth::new(
-                    outbox.as_ref(),
-                    session,
-                    &old.provider_session_id,
-                    false,
-                    replaces,
-                    &actor,
-                    step.now,
-                )?;
+                let beginning = Beginning {
+                    conversation: old.provider_session_id.clone(),
+                    replaces: was_lost.then_some(old.id),
+                    // What was told with the first input is part of the conversation.
+                    instructions: hold
+                        .as_ref()
+                        .filter(|_| old.capabilities.instructions)
+                        .map(|hold| hold.instructions.clone())
+                        .unwrap_or_default(),
+                    ..Beginning::default()
+                };
+                let mut birth = Birth::new(outbox.as_ref(), session, beginning, &actor, step.now)?;
+                if let Some(hold) = &hold {
+                    birth.ops.push(hold.op(new_id)?);
+                }
                 if !is_linked {
                     birth.detached();
                 }
@@ -279,11 +370,14 @@ impl App {
     ) -> Result<Session> {
         fields::input("input", &input, true)?;
         self.require_session(caller, id).await?;
-        let detail = format!("{id}{input}");
-        let (pending, room) = match self
-            .begin_birth(caller, "ForkSession", request_id, &detail)
-            .await?
-        {
+        let ask = Ask {
+            caller,
+            method: "ForkSession",
+            request_id,
+            detail: format!("{id}{input}"),
+            agent: None,
+        };
+        let (pending, room) = match self.begin_birth(&ask).await? {
             Begun::Repeat(session) => return Ok(*session),
             Begun::Fresh(pending, room) => (pending, room),
         };
@@ -317,15 +411,12 @@ impl App {
             provider_session_id: String::new(),
             ..successor(&old, room.id(), &actor, now)
         };
-        let mut birth = Birth::new(
-            self.store().as_ref(),
-            session,
-            &old.provider_session_id,
-            true,
-            None,
-            &actor,
-            now,
-        )?;
+        let beginning = Beginning {
+            conversation: old.provider_session_id.clone(),
+            fork: true,
+            ..Beginning::default()
+        };
+        let mut birth = Birth::new(self.store().as_ref(), session, beginning, &actor, now)?;
         if !self.sessions().is_linked(old.daemon_id) {
             birth.detached();
         }
@@ -340,16 +431,12 @@ impl App {
 
     /// What making a session begins with, whatever it is made from: a repeated request gets its first answer, and
     /// a new one must find room.
-    async fn begin_birth(
-        &self,
-        caller: &Caller,
-        method: &'static str,
-        request_id: &str,
-        detail: &str,
-    ) -> Result<Begun> {
+    pub(in crate::app) async fn begin_birth(&self, ask: &Ask<'_>) -> Result<Begun> {
+        let caller = ask.caller;
+        let request = digest(ask.detail.as_bytes());
         let begun = self
             .idempotency()
-            .begin(caller, method, request_id, digest(detail.as_bytes()))
+            .begin(caller, ask.method, ask.request_id, request)
             .await?;
         match begun {
             Begin::Repeat(answer) => {
@@ -462,6 +549,32 @@ pub struct Resume {
     pub model: String,
 }
 
+/// How often something was tried that another change came before, of which it must know: the start of an agent that
+/// another start came before, say.
+#[derive(Debug, Default)]
+pub(in crate::app) struct Attempts(usize);
+
+impl Attempts {
+    /// The most attempts.
+    const MOST: usize = 8;
+
+    /// Whether to try again. After a few times it is told that it was overtaken.
+    pub(in crate::app) fn once_more<T>(&mut self, outcome: &Result<T>) -> bool {
+        self.0 += 1;
+        let is_overtaken = matches!(outcome, Err(error) if error.code() == Code::Stale);
+        is_overtaken && self.0 < Self::MOST
+    }
+}
+
+/// Two texts as one, with a blank line between them if both say something.
+pub(in crate::app) fn joined(before: String, after: &str) -> String {
+    match (before.is_empty(), after.is_empty()) {
+        (true, _) => after.to_owned(),
+        (_, true) => before,
+        _ => format!("{before}\n\n{after}"),
+    }
+}
+
 /// Whether a session's conversation may be continued.
 fn may_resume(old: &Session, force: bool) -> Result<()> {
     if let Some(by) = old.resumed_by {
@@ -519,14 +632,25 @@ fn successor(old: &Session, id: SessionId, actor: &Actor, now: Timestamp) -> Ses
     }
 }
 
+/// What a harness begins with.
+#[derive(Default)]
+struct Beginning {
+    /// The conversation to continue; empty is a new one.
+    conversation: String,
+    /// Whether to branch off from that conversation.
+    fork: bool,
+    /// The session whose process must be gone first.
+    replaces: Option<SessionId>,
+    /// What the agent is told beside its inputs.
+    instructions: String,
+}
+
 impl Birth {
     /// A session with its first event and the command that starts it.
     fn new(
         outbox: &dyn Outbox,
         session: Session,
-        conversation: &str,
-        fork: bool,
-        replaces: Option<SessionId>,
+        beginning: Beginning,
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Self> {
@@ -542,10 +666,11 @@ impl Birth {
                 mode: session.mode,
                 argv: session.argv.clone(),
                 env_names: session.env_names.clone(),
-                provider_session_id: conversation.to_owned(),
-                fork,
+                provider_session_id: beginning.conversation,
+                fork: beginning.fork,
                 one_shot: session.one_shot,
-                replaces,
+                replaces: beginning.replaces,
+                instructions: beginning.instructions,
                 terminal: session.screen.map(|screen| screen.size),
             })),
         };

@@ -11,7 +11,7 @@ use crate::domain::session::Limits;
 const MAX_DURATION: Duration = Duration::from_secs(3_653 * 24 * 3_600);
 
 /// Text for an agent.
-pub(super) fn input(field: &str, text: &str, may_be_empty: bool) -> Result<()> {
+pub(in crate::app) fn input(field: &str, text: &str, may_be_empty: bool) -> Result<()> {
     if text.is_empty() && !may_be_empty {
         return Err(Error::invalid(field, "is missing"));
     }
@@ -46,15 +46,16 @@ pub(super) fn title(given: &str, input: &str, argv: &[String]) -> Result<String>
 }
 
 /// The limits of a session: what it names, where the server allows that, else the server's own.
-pub(super) fn limits(asked: Limits, server: &Limits) -> Result<Limits> {
+pub(in crate::app) fn limits(at: &str, asked: Limits, server: &Limits) -> Result<Limits> {
     fn within<T: PartialOrd + Copy>(
+        at: &str,
         field: &str,
         asked: Option<T>,
         server: Option<T>,
     ) -> Result<Option<T>> {
         match (asked, server) {
             (Some(asked), Some(server)) if asked > server => Err(Error::invalid(
-                &format!("limits.{field}"),
+                &format!("{at}.{field}"),
                 "is more than this server allows",
             )),
             (Some(asked), _) => Ok(Some(asked)),
@@ -63,25 +64,27 @@ pub(super) fn limits(asked: Limits, server: &Limits) -> Result<Limits> {
     }
     let positive = |field: &str, value: Option<Duration>| match value {
         Some(Duration::ZERO) => Err(Error::invalid(
-            &format!("limits.{field}"),
+            &format!("{at}.{field}"),
             "is zero; leave it out for the server's default",
         )),
         Some(value) if value > MAX_DURATION => Err(Error::invalid(
-            &format!("limits.{field}"),
+            &format!("{at}.{field}"),
             "is more than ten years; leave it out for no limit",
         )),
         value => Ok(value),
     };
     Ok(Limits {
         runtime: within(
+            at,
             "runtime",
             positive("runtime", asked.runtime)?,
             server.runtime,
         )?,
-        idle: within("idle", positive("idle", asked.idle)?, server.idle)?,
-        output_bytes: within("output_bytes", asked.output_bytes, server.output_bytes)?,
-        turns: within("turns", asked.turns, server.turns)?,
+        idle: within(at, "idle", positive("idle", asked.idle)?, server.idle)?,
+        output_bytes: within(at, "output_bytes", asked.output_bytes, server.output_bytes)?,
+        turns: within(at, "turns", asked.turns, server.turns)?,
         cost_micro_usd: within(
+            at,
             "cost_micro_usd",
             asked.cost_micro_usd,
             server.cost_micro_usd,

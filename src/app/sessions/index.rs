@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `session-in/<lifecycle>/<session>` | the session is in that state |
 //! | `session-of/<daemon>/<session>` | the session is, or was, that daemon's |
+//! | `session-by/<agent>/<session>` | the session is of that agent |
 //! | `open-input/<session>/<input>` | the input waits or is on its way |
 //! | `open-prompt/<session>/<prompt>` | the prompt waits, or its answer is on its way |
 //!
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parking_lot::Mutex;
 
 use crate::app::{failure, records};
-use crate::base::id::{DaemonId, InputId, PromptId, SessionId};
+use crate::base::id::{AgentId, DaemonId, InputId, PromptId, SessionId};
 use crate::base::{Error, Result};
 use crate::domain::prompt::{AnswerDelivery, PromptState};
 use crate::domain::{Input, InputState, Lifecycle, Prompt, Session};
@@ -35,6 +36,11 @@ pub(super) fn lifecycle_prefix(lifecycle: Lifecycle) -> String {
 /// What the marks of a daemon's sessions begin with.
 pub(super) fn daemon_prefix(daemon: DaemonId) -> String {
     format!("session-of/{daemon}/")
+}
+
+/// What the marks of an agent's sessions begin with.
+pub(in crate::app) fn agent_prefix(agent: AgentId) -> String {
+    format!("session-by/{agent}/")
 }
 
 /// What the marks of a session's open inputs begin with.
@@ -56,17 +62,16 @@ fn set(key: String, to: bool) -> RecordOp {
 }
 
 /// The changes for a session that is new.
-pub(super) fn born(session: &Session) -> [RecordOp; 2] {
-    [
-        set(
-            format!("{}{}", lifecycle_prefix(session.lifecycle), session.id),
-            true,
-        ),
-        set(
-            format!("{}{}", daemon_prefix(session.daemon_id), session.id),
-            true,
-        ),
-    ]
+pub(super) fn born(session: &Session) -> Vec<RecordOp> {
+    let mut prefixes = vec![
+        lifecycle_prefix(session.lifecycle),
+        daemon_prefix(session.daemon_id),
+    ];
+    prefixes.extend(session.agent.as_ref().map(|agent| agent_prefix(agent.id)));
+    prefixes
+        .into_iter()
+        .map(|prefix| set(format!("{prefix}{}", session.id), true))
+        .collect()
 }
 
 /// The changes for a session that moves.
@@ -78,8 +83,9 @@ pub(super) fn moved(id: SessionId, from: Lifecycle, to: Lifecycle) -> [RecordOp;
 }
 
 /// The changes for a session that is deleted.
-pub(super) fn gone(session: &Session) -> [RecordOp; 2] {
-    born(session).map(|op| records::remove(op.key))
+pub(super) fn gone(session: &Session) -> Vec<RecordOp> {
+    let marks = born(session).into_iter();
+    marks.map(|op| records::remove(op.key)).collect()
 }
 
 /// Whether an input waits or is on its way.
@@ -136,7 +142,7 @@ fn id_of<T: std::str::FromStr<Err = Error>>(key: &str) -> Result<T> {
 }
 
 /// The newest sessions before one that any of the prefixes has a mark of, newest first, at most `limit`.
-pub(super) async fn newest(
+pub(in crate::app) async fn newest(
     store: &dyn Store,
     prefixes: &[String],
     before: Option<SessionId>,

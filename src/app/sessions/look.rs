@@ -8,12 +8,12 @@ use crate::app::access::Caller;
 use crate::app::failure;
 use crate::app::records;
 use crate::base::Result;
-use crate::base::id::{DaemonId, SessionId};
+use crate::base::id::{AgentId, DaemonId, SessionId};
 use crate::base::page::{Page, PageRequest};
 use crate::domain::field;
 use crate::domain::policy::is_within;
 use crate::domain::session::Mode;
-use crate::domain::{Lifecycle, Session};
+use crate::domain::{AgentRole, Lifecycle, Session, SessionAgent};
 use crate::store::{Head, Record, Stream};
 
 /// How many records one call looks at before it gives back a shorter page.
@@ -38,11 +38,18 @@ pub struct SessionFilter {
     pub cwd: String,
     /// Only those of this mode.
     pub mode: Option<Mode>,
+    /// Only of this agent.
+    pub agent_id: Option<AgentId>,
+    /// Only of agents with this role.
+    pub role: Option<AgentRole>,
 }
 
 impl SessionFilter {
     /// The marks that those that fit are among; `None` if there are none that are fewer than all.
     fn marks(&self) -> Option<Vec<String>> {
+        if let Some(agent) = self.agent_id {
+            return Some(vec![index::agent_prefix(agent)]);
+        }
         // Those that ended are nearly all there are.
         let few = !self.lifecycles.is_empty() && !self.lifecycles.contains(&Lifecycle::Ended);
         if few {
@@ -64,6 +71,16 @@ impl SessionFilter {
             && (!self.resumable || session.is_resumable())
             && self.mode.is_none_or(|mode| mode == session.mode)
             && (self.cwd.is_empty() || is_within(&session.cwd, &self.cwd))
+            && self.fits_agent(session.agent.as_ref())
+    }
+}
+
+impl SessionFilter {
+    fn fits_agent(&self, agent: Option<&SessionAgent>) -> bool {
+        let id = agent.map(|agent| agent.id);
+        let role = agent.map(|agent| agent.role);
+        (self.agent_id.is_none() || self.agent_id == id)
+            && (self.role.is_none() || self.role == role)
     }
 }
 

@@ -5,8 +5,8 @@ mod apply;
 mod create;
 mod delete;
 pub mod fault;
-mod fields;
-pub(super) mod index;
+pub(in crate::app) mod fields;
+pub(in crate::app) mod index;
 mod links;
 mod live;
 mod look;
@@ -19,6 +19,7 @@ mod timers;
 mod writer;
 
 pub use apply::Stored;
+pub(in crate::app) use create::{Ask, Attempts, Begun, joined};
 pub use create::{NewSession, Resume};
 pub use live::Live;
 pub use look::{SessionFilter, Shown};
@@ -124,7 +125,7 @@ impl Shared {
 
 /// The place of a session that is being made, among the living. Given back when it is dropped, unless the
 /// session lives by then.
-pub(super) struct Room {
+pub(in crate::app) struct Room {
     id: SessionId,
     shared: Arc<Shared>,
 }

@@ -175,21 +175,12 @@ async fn daemons(findings: &mut Findings<'_>, client: &Client) -> anyhow::Result
         };
         findings.add("daemon", Some(daemon.attached), says)?;
         for harness in &daemon.harnesses {
-            let says = if harness.available {
-                let login = match harness.login() {
-                    v1::LoginState::SignedOut => ", not signed in",
-                    _ => "",
-                };
-                format!(
-                    "{} on {}: {}{login}",
-                    harness.name, daemon.name, harness.version
-                )
-            } else {
-                format!(
-                    "{} on {}: {}",
-                    harness.name, daemon.name, harness.unavailable_reason
-                )
-            };
+            let says = format!(
+                "{} on {}: {}",
+                harness.name,
+                daemon.name,
+                condition(harness)
+            );
             usable |= harness.available && daemon.attached;
             // One that is not installed is no fault as long as another can be used.
             let good = if harness.available { Some(true) } else { None };
@@ -207,11 +198,63 @@ async fn daemons(findings: &mut Findings<'_>, client: &Client) -> anyhow::Result
     }
 }
 
+/// What is known of a harness: version and login, or why it cannot be used; and what to do.
+fn condition(harness: &v1::Harness) -> String {
+    if !harness.available {
+        return harness.unavailable_reason.clone();
+    }
+    let version = match harness.version.as_str() {
+        "" => "installed",
+        version => version,
+    };
+    // What is to be done says what is wrong.
+    let login = match (harness.login(), harness.unavailable_reason.as_str()) {
+        (v1::LoginState::SignedIn, _) => "signed in",
+        (v1::LoginState::SignedOut, "") => "not signed in",
+        (v1::LoginState::SignedOut, reason) => reason,
+        (v1::LoginState::Unknown, _) => "whether somebody is signed in is not known",
+        (v1::LoginState::Unspecified, _) => return version.to_owned(),
+    };
+    format!("{version}, {login}")
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_harness_says_its_version_its_login_and_what_to_do() {
+        let harness = |version: &str, login: v1::LoginState, reason: &str| v1::Harness {
+            available: !version.is_empty() || reason.is_empty(),
+            version: version.to_owned(),
+            login: login.into(),
+            unavailable_reason: reason.to_owned(),
+            ..Default::default()
+        };
+        for (harness, says) in [
+            (
+                harness("1.2", v1::LoginState::SignedIn, ""),
+                "1.2, signed in",
+            ),
+            (
+                harness("1.2", v1::LoginState::SignedOut, "run x"),
+                "1.2, run x",
+            ),
+            (
+                harness("", v1::LoginState::Unknown, ""),
+                "installed, whether somebody is signed in is not known",
+            ),
+            (harness("1.2", v1::LoginState::Unspecified, ""), "1.2"),
+            (
+                harness("", v1::LoginState::Unknown, "install it"),
+                "install it",
+            ),
+        ] {
+            assert_eq!(condition(&harness), says);
+        }
+    }
 
     #[test]
     fn a_data_directory_is_looked_at() {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod agents;
 mod answer;
 mod console_link;
 mod content;
@@ -15,9 +16,11 @@ mod run;
 mod search;
 mod session;
 mod store;
+mod tasks;
 mod terminal;
 mod token;
 mod up;
+mod worktrees;
 
 use std::io::Read as _;
 
@@ -79,8 +82,11 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Content(args) => content::run(global, out, args).await,
         Command::Prompts(args) => prompts::run(global, out, args).await,
         Command::Answer(args) => answer::run(global, out, args).await,
+        Command::Agents(args) => agents::run(global, out, args).await,
         Command::Rules(args) => rules::run(global, out, args).await,
+        Command::Tasks(args) => tasks::run(global, out, *args).await,
         Command::Daemons(args) => daemons::run(global, out, args).await,
+        Command::Worktrees(args) => worktrees::run(global, out, args).await,
         Command::Token(args) => token::run(global, out, args).await,
         Command::ConsoleLink(args) => console_link::run(global, out, args).await,
         Command::Search(args) => search::run(global, out, args).await,

@@ -27,6 +27,10 @@ pub async fn run(global: &Global, out: &Out, args: PsArgs) -> anyhow::Result<u8>
             .map(i32::from)
             .to_vec()
     };
+    let agent_id = match &args.agent {
+        Some(typed) => super::agents::found(&client, typed).await?.id,
+        None => String::new(),
+    };
     let mut sessions: Vec<v1::Session> = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -44,6 +48,8 @@ pub async fn run(global: &Global, out: &Out, args: PsArgs) -> anyhow::Result<u8>
                 cwd: String::new(),
                 page_size: i32::try_from(left.min(500)).unwrap_or(500),
                 page_token,
+                agent_id: agent_id.clone(),
+                role: 0,
             })
             .await?;
         sessions.extend(page.sessions);

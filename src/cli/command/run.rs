@@ -129,18 +129,24 @@ async fn preferred(client: &crate::client::Client, daemon: &str) -> anyhow::Resu
             ..Default::default()
         })
         .await?;
-    let available: Vec<&str> = page
+    let available: Vec<&v1::Harness> = page
         .daemons
         .iter()
         .filter(|candidate| daemon.is_empty() || candidate.id == daemon)
         .flat_map(|candidate| &candidate.harnesses)
         .filter(|harness| harness.available)
-        .map(|harness| harness.name.as_str())
         .collect();
-    ["claude-code", "demo"]
-        .into_iter()
-        .find(|name| available.contains(name))
-        .map(str::to_owned)
+    let named = |name: &str| available.iter().find(|harness| harness.name == name);
+    let by_acp = || {
+        let signed_out = |harness: &v1::Harness| harness.login() == v1::LoginState::SignedOut;
+        let mut agents = available.iter();
+        agents.find(|harness| harness.name.starts_with("acp:") && !signed_out(harness))
+    };
+    named("claude-code")
+        .or_else(|| named("codex"))
+        .or_else(by_acp)
+        .or_else(|| named("demo"))
+        .map(|harness| harness.name.clone())
         .ok_or_else(|| {
             crate::base::Error::new(
                 Code::NoDaemon,

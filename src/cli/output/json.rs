@@ -113,6 +113,31 @@ fn capabilities(capabilities: Option<&v1::HarnessCapabilities>) -> Value {
             "question": c.question, "plan": c.plan, "resume": c.resume, "fork": c.fork,
             "model_switch": c.model_switch, "mode_switch": c.mode_switch, "usage": c.usage,
             "quota": c.quota, "interrupt": c.interrupt,
+            "instructions": c.instructions,
+        })
+    })
+}
+
+fn limits(limits: Option<&v1::Limits>) -> Value {
+    limits.map_or(Value::Null, |l| {
+        json!({
+            "runtime_s": seconds(l.runtime),
+            "idle_s": seconds(l.idle),
+            "output_bytes": if l.output_bytes == 0 { Value::Null } else { number(l.output_bytes) },
+            "turns": if l.turns == 0 { Value::Null } else { Value::from(l.turns) },
+            "cost_micro_usd": if l.cost_micro_usd == 0 { Value::Null } else { number(l.cost_micro_usd) },
+            "action": word!(LimitAction, l.action, "LIMIT_ACTION_"),
+        })
+    })
+}
+
+fn session_agent(agent: Option<&v1::SessionAgent>) -> Value {
+    agent.map_or(Value::Null, |agent| {
+        json!({
+            "id": agent.id,
+            "name": agent.name,
+            "role": word!(AgentRole, agent.role, "AGENT_ROLE_"),
+            "worker_mode": word!(WorkerMode, agent.worker_mode, "WORKER_MODE_"),
         })
     })
 }
@@ -167,18 +192,12 @@ pub fn session(s: &v1::Session) -> Value {
         "turns": s.turns,
         "pending_prompts": s.pending_prompts,
         "queued_inputs": s.queued_inputs,
-        "limits": s.limits.as_ref().map_or(Value::Null, |l| json!({
-            "runtime_s": seconds(l.runtime),
-            "idle_s": seconds(l.idle),
-            "output_bytes": if l.output_bytes == 0 { Value::Null } else { number(l.output_bytes) },
-            "turns": if l.turns == 0 { Value::Null } else { Value::from(l.turns) },
-            "cost_micro_usd": if l.cost_micro_usd == 0 { Value::Null } else { number(l.cost_micro_usd) },
-            "action": word!(LimitAction, l.action, "LIMIT_ACTION_"),
-        })),
+        "limits": limits(s.limits.as_ref()),
         "labels": labels(&s.labels),
         "created_by": actor(s.created_by.as_ref()),
         "capabilities": capabilities(s.capabilities.as_ref()),
         "etag": s.etag,
+        "agent": session_agent(s.agent.as_ref()),
     })
 }
 
@@ -257,6 +276,45 @@ pub fn prompt(p: &v1::Prompt) -> Value {
         "note": text(&p.note),
         "call_id": text(&p.call_id),
         "etag": text(&p.etag),
+    })
+}
+
+/// An agent.
+pub fn agent(a: &v1::Agent) -> Value {
+    let settings = a.settings.clone().unwrap_or_default();
+    let definition = settings.definition.clone().unwrap_or_default();
+    json!({
+        "id": a.id,
+        "name": settings.name,
+        "role": word!(AgentRole, settings.role, "AGENT_ROLE_"),
+        "worker_mode": word!(WorkerMode, settings.worker_mode, "WORKER_MODE_"),
+        "focus": word!(StewardFocus, settings.focus, "STEWARD_FOCUS_"),
+        "harness": settings.harness,
+        "model": text(&settings.model),
+        "permission_mode": word!(PermissionMode, settings.permission_mode, "PERMISSION_MODE_"),
+        "mode": word!(SessionMode, settings.mode, "SESSION_MODE_"),
+        "directory": text(&settings.directory),
+        "daemon_id": text(&settings.daemon_id),
+        "selector": labels(&settings.selector),
+        "env_names": settings.env_names,
+        "argv": settings.argv,
+        "limits": limits(settings.limits.as_ref()),
+        "definition": {
+            "instructions": text(&definition.instructions),
+            "on_startup": text(&definition.on_startup),
+            "on_task_assigned": text(&definition.on_task_assigned),
+            "on_stuck": text(&definition.on_stuck),
+            "on_handoff": text(&definition.on_handoff),
+            "on_error": text(&definition.on_error),
+        },
+        "capabilities": settings.capabilities,
+        "disabled": settings.disabled,
+        "labels": labels(&settings.labels),
+        "active_session_id": text(&a.active_session_id),
+        "created_by": actor(a.created_by.as_ref()),
+        "created_at": time(a.created_at),
+        "updated_at": time(a.updated_at),
+        "etag": text(&a.etag),
     })
 }
 

@@ -4,6 +4,7 @@ pub mod event;
 pub mod json;
 pub mod style;
 pub mod table;
+pub mod task;
 
 use std::io::{self, IsTerminal as _, Write as _};
 #[cfg(test)]

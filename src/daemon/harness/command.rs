@@ -19,7 +19,7 @@ pub struct Command {
 }
 
 impl HarnessKind for Command {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "command"
     }
 

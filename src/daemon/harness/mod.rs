@@ -1,10 +1,14 @@
 //! The kinds of agent program a daemon can run, behind one trait: how to find, probe and launch a program, and
 //! which [driver](crate::driver) reads it.
 
+pub mod acp;
 pub mod claude;
+pub mod codex;
 pub mod command;
 pub mod demo;
 pub mod registry;
+
+mod program;
 
 use crate::base::Error;
 use crate::base::id::SessionId;
@@ -30,8 +34,8 @@ pub fn terminal_env() -> Vec<(String, String)> {
 
 /// A kind of agent program.
 pub trait HarnessKind: Send + Sync {
-    /// Its name: claude-code, command, demo.
-    fn name(&self) -> &'static str;
+    /// Its name: claude-code, codex, command, demo, acp:NAME.
+    fn name(&self) -> &str;
 
     /// What it can do.
     fn capabilities(&self) -> Capabilities;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::HarnessKind;
+use super::acp::{self, AcpAgent, Machine};
 use super::claude::{ClaudeCode, ClaudeOptions, Demo};
+use super::codex::Codex;
 use super::command::Command;
 use crate::daemon::policy::Policy;
 use crate::domain::Harness;
@@ -15,20 +17,29 @@ pub struct Registry {
 
 impl Registry {
     /// The built-in kinds. `program` is this binary, which is also the scripted agent; `claude` is the
-    /// program of Claude Code where the owner names one.
-    pub fn built_in(policy: &Policy, program: &Path, claude: Option<PathBuf>) -> Self {
-        let options = ClaudeOptions::from_env(
-            claude,
-            |name| std::env::var_os(name),
-            |name| policy.passes_always(name),
-        );
-        Registry::of(vec![
+    /// program of Claude Code where the owner names one, and `acp` are agents of the owner's that speak ACP.
+    pub fn built_in(
+        policy: &Policy,
+        program: &Path,
+        claude: Option<PathBuf>,
+        acp: &[AcpAgent],
+    ) -> Self {
+        let env = |name: &str| std::env::var_os(name);
+        let passed_on = |name: &str| policy.passes_always(name);
+        let options = ClaudeOptions::from_env(claude, env, passed_on);
+        let machine = Machine::from_env(options.clone(), env, passed_on);
+        let mut kinds: Vec<Box<dyn HarnessKind>> = vec![
             Box::new(ClaudeCode::new(options)),
-            Box::new(Demo::new(program.to_owned(), None)),
-            Box::new(Command {
-                refused: policy.refuses_harness("command"),
-            }),
-        ])
+            Box::new(Codex::new(machine.clone())),
+        ];
+        for agent in acp::agents(acp, &machine) {
+            kinds.push(Box::new(agent));
+        }
+        kinds.push(Box::new(Demo::new(program.to_owned(), None)));
+        kinds.push(Box::new(Command {
+            refused: policy.refuses_harness("command"),
+        }));
+        Registry::of(kinds)
     }
 
     /// These kinds.

@@ -21,7 +21,7 @@ use crate::daemon::harness::registry::Registry;
 use crate::daemon::runner::client;
 use crate::daemon::uplink::Uplink;
 use crate::domain::command::CommandBody;
-use crate::domain::link::{Answer, Position, QueryResult, Record, SessionReport};
+use crate::domain::link::{Found, Position, QueryResult, Record, SessionReport};
 use crate::domain::live::{LiveText, Sent};
 use crate::domain::session::Mode;
 use crate::domain::terminal::Act;
@@ -685,7 +685,7 @@ impl Pump {
                     self.typing.pop_first();
                 }
             }
-            (Ok(()), None) => self.answer_query(query, Ok(Answer::Terminal)),
+            (Ok(()), None) => self.answer_query(query, Ok(Found::Terminal)),
             (Err(_), _) => {
                 let gone = Error::state("the runner has gone").maybe_done();
                 self.answer_query(query, Err(gone));
@@ -698,7 +698,7 @@ impl Pump {
             return;
         };
         let result = match typed.outcome() {
-            WriteOutcome::Done => Ok(Answer::Terminal),
+            WriteOutcome::Done => Ok(Found::Terminal),
             WriteOutcome::Failed => Err(Error::state(typed.reason)),
             WriteOutcome::Unknown | WriteOutcome::Unspecified => {
                 Err(Error::state(typed.reason).maybe_done())
@@ -707,7 +707,7 @@ impl Pump {
         self.answer_query(query, result);
     }
 
-    fn answer_query(&self, id: u64, result: Result<Answer, Error>) {
+    fn answer_query(&self, id: u64, result: Result<Found, Error>) {
         self.shared
             .uplink
             .with(|link| link.query_result(QueryResult { id, result }));

@@ -9,7 +9,7 @@ use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Error, Timestamp};
 use crate::domain::daemon::{Directory, Offer};
 use crate::domain::terminal::{Act, Output};
-use crate::domain::{Command, CommandResult, Event, Transient};
+use crate::domain::{Command, CommandResult, Event, Transient, worktree};
 
 /// A place in a session's spool. The order is that of time: a higher epoch is a younger spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,13 +216,24 @@ pub enum QueryBody {
         /// What to do.
         act: Act,
     },
+    /// Something about worktrees, to do or to look up.
+    Worktree(Box<worktree::Order>),
 }
 
-/// What a query was answered with.
+impl Query {
+    /// Whether it is for a session's process, and not for the machine.
+    pub fn is_for_a_session(&self) -> bool {
+        matches!(self.body, QueryBody::Terminal { .. })
+    }
+}
+
+/// What a query has found.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Found {
     /// A directory's entries.
     Directory(Directory),
+    /// What came of an order about worktrees.
+    Worktree(Box<worktree::Answer>),
     /// A terminal did what was asked.
     Terminal,
 }
@@ -242,7 +253,7 @@ pub struct QueryResult {
     /// The query.
     pub id: u64,
     /// What was found, or why there is no answer.
-    pub result: Result<Answer, Error>,
+    pub result: Result<Found, Error>,
 }
 
 /// A message up the link.

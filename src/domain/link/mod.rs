@@ -27,7 +27,7 @@ pub use backoff::Backoff;
 pub use credit::Credit;
 pub use daemon_link::{DaemonEvent, DaemonLink, Refused};
 pub use frame::{
-    Answer, ContentAck, ContentChunk, Down, Gap, Goodbye, Heartbeat, Hello, Position, Query,
+    ContentAck, ContentChunk, Down, Found, Gap, Goodbye, Heartbeat, Hello, Position, Query,
     QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
 };
 pub use lease::Lease;

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::line::Object;
 use super::state::OpenRequest;
 use crate::base::{Error, Result};
 use crate::domain::PromptAnswer;
 use crate::domain::prompt::{AnswerBody, Decision, PromptKind, QuestionAnswer};
+use crate::driver::line::Object;
 
 /// What the agent is told when a person denies without a word.
 const DENIED: &str = "A person denied this.";

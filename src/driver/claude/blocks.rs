@@ -3,7 +3,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::line::{Object, string};
 use super::state::Stage;
 use super::step::{Step, cut};
 use crate::base::Json;
@@ -11,6 +10,7 @@ use crate::base::id::InputId;
 use crate::domain::content::MAX_INLINE_TEXT_BYTES;
 use crate::domain::event::{PlanItem, Role};
 use crate::domain::{Block, EventBody, InputState};
+use crate::driver::line::{Object, string};
 
 /// The largest structured result of a tool that is kept beside its text, in bytes.
 const MAX_STRUCTURED_BYTES: usize = 16 * 1024;

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::line::Object;
 use super::state::{Note, Response, Stage, Waiting};
 use super::step::{Step, cut};
 use crate::base::Code;
 use crate::base::id::InputId;
 use crate::domain::{CommandOutcome, EventBody, InputState};
 use crate::driver::WriteOutcome;
+use crate::driver::line::Object;
 
 /// What the id of every `initialize` request starts with.
 pub(super) const INITIALIZE: &str = "drv-init-";

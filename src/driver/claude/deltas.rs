@@ -1,8 +1,8 @@
 //! Text while it is being written: `stream_event` lines.
 
-use super::line::Object;
 use super::step::{Step, cut};
 use crate::domain::event::TransientBody;
+use crate::driver::line::Object;
 
 impl Step<'_> {
     /// A `stream_event` line. It makes nothing that is stored: the finished block comes as a line of

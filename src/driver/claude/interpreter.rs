@@ -4,7 +4,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::line::Object;
 use super::state::{Announced, Note, OpenRequest, State};
 use super::step::Step;
 use super::turns::End;
@@ -12,13 +11,12 @@ use super::usage::Ledger;
 use super::{answer, control};
 use crate::base::{Code, Error, Result};
 use crate::domain::command::StartCommand;
-use crate::domain::content::MAX_INLINE_TEXT_BYTES;
 use crate::domain::policy::SHOWN_IN_PART;
 use crate::domain::{Command, CommandBody, EventBody, Prompt};
+use crate::driver::line::Object;
+use crate::driver::pieces::MAX_LINE_BYTES;
 use crate::driver::{Action, Driver, Output, Place, Record, RecordBody, Write};
 
-/// The longest line that is read as one, in bytes. What is longer is kept as content, piece by piece.
-pub(super) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// The form of a snapshot; a later driver reads this one and older ones.
 const SNAPSHOT_VERSION: u32 = 1;
 
@@ -28,6 +26,8 @@ pub struct ClaudeDriver {
     state: State,
     /// The start of a line whose rest has not come.
     partial: Vec<u8>,
+    /// What the agent is told beside its inputs, in its first greeting; one that goes on from a snapshot has been.
+    instructions: String,
 }
 
 /// The first line of a snapshot; the bytes of an unfinished line follow.
@@ -66,6 +66,7 @@ impl ClaudeDriver {
             place,
             state,
             partial: Vec::new(),
+            instructions: start.instructions.clone(),
         }
     }
 
@@ -85,6 +86,7 @@ impl ClaudeDriver {
             place,
             state: read.state,
             partial: snapshot[end + 1..].to_vec(),
+            instructions: String::new(),
         })
     }
 
@@ -106,10 +108,17 @@ impl ClaudeDriver {
         });
     }
 
+    fn greeting(&self) -> serde_json::Value {
+        match self.instructions.as_str() {
+            "" => json!({"subtype": "initialize"}),
+            told => json!({"subtype": "initialize", "appendSystemPrompt": told}),
+        }
+    }
+
     fn initialize(&self, generation: impl std::fmt::Display) -> Write {
         let id = format!("{}{generation}", control::INITIALIZE);
         Write {
-            data: control::request(&id, json!({"subtype": "initialize"})),
+            data: control::request(&id, self.greeting()),
             id,
             close: false,
             note: Note::Own.encode(),
@@ -136,7 +145,11 @@ impl Driver for ClaudeDriver {
             RecordBody::Stdout { data, continues } => {
                 step.stdout(&mut self.partial, data, *continues);
             }
-            RecordBody::Stderr { data, continues } => step.stderr(data, *continues),
+            RecordBody::Stderr { data, continues } => {
+                let mut tail = std::mem::take(&mut step.state.stderr_tail);
+                step.stderr(&mut tail, data, *continues);
+                step.state.stderr_tail = tail;
+            }
             RecordBody::Written {
                 id,
                 note,
@@ -304,15 +317,7 @@ impl Step<'_> {
             return;
         }
         let piece = std::mem::take(partial);
-        let reference = self.content(&piece, "application/octet-stream");
-        let body = EventBody::Notice {
-            kind: "oversize_line".to_owned(),
-            text: format!(
-                "a line of more than {MAX_LINE_BYTES} bytes was not read; this piece of {} bytes is kept as content {}",
-                reference.size_bytes, reference.sha256
-            ),
-        };
-        self.event_of(body, reference);
+        self.oversize(&piece);
     }
 
     /// A whole line of standard output.
@@ -353,31 +358,6 @@ impl Step<'_> {
         }
     }
 
-    /// A piece of standard error, as text. A character that is cut in two is put together again.
-    fn stderr(&mut self, data: &Bytes, continues: bool) {
-        let mut bytes = std::mem::take(&mut self.state.stderr_tail);
-        bytes.extend_from_slice(data);
-        if continues {
-            let keep = unfinished(&bytes);
-            self.state.stderr_tail = bytes.split_off(bytes.len() - keep);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let mut rest: &str = &text;
-        loop {
-            let end = crate::domain::content::floor_char(rest, MAX_INLINE_TEXT_BYTES);
-            let (piece, more) = rest.split_at(end);
-            rest = more;
-            let last = rest.is_empty();
-            self.event(EventBody::Stderr {
-                text: piece.to_owned(),
-                continues: continues || !last,
-            });
-            if last {
-                return;
-            }
-        }
-    }
-
     /// The harness is gone: nothing of it stays open.
     fn exited(&mut self, crashed: bool) {
         self.withdraw_all("the agent has ended");
@@ -393,16 +373,5 @@ impl Step<'_> {
         self.drop_inputs(crashed);
         self.state.streams.clear();
         self.state.exited = true;
-    }
-}
-
-/// How many bytes at the end are the start of a character.
-fn unfinished(bytes: &[u8]) -> usize {
-    match std::str::from_utf8(&bytes[bytes.len().saturating_sub(3)..]) {
-        Ok(_) => 0,
-        Err(_) => match std::str::from_utf8(bytes) {
-            Err(problem) if problem.error_len().is_none() => bytes.len() - problem.valid_up_to(),
-            _ => 0,
-        },
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::line::Object;
 use super::step::{Step, cut};
 use crate::base::Timestamp;
 use crate::domain::EventBody;
+use crate::driver::line::Object;
 
 /// The status code of a provider that refuses for now.
 const TOO_MANY: u64 = 429;

@@ -8,8 +8,6 @@ mod interpreter;
 mod state;
 mod step;
 
-mod line;
-
 mod blocks;
 mod deltas;
 mod limits;

@@ -1,23 +1,17 @@
 //! What the harness asks: control requests become prompts, or are refused. Nothing is ever allowed here.
 
-use serde_json::{Map, Value, json};
-
 use super::answer;
 use super::blocks::MAX_PLAN_BYTES;
-use super::line::Object;
 use super::state::{MAX_OPEN, OpenRequest};
 use super::step::{Step, cut};
 use super::suggestions;
 use crate::base::Json;
-use crate::domain::policy::SHOWN_IN_PART;
 use crate::domain::prompt::{AnswerDelivery, Choice, Prompt, PromptKind, PromptState, Question};
 use crate::domain::visible::{visible_line, visible_text};
 use crate::domain::{ContentRef, EventBody};
+use crate::driver::line::Object;
+use crate::driver::shown::{MAX_SHOWN_INPUT_BYTES, cut_input};
 
-/// The largest input that a prompt shows whole, in bytes. The answer always gives back the whole.
-const MAX_SHOWN_INPUT_BYTES: usize = 96 * 1024;
-/// How much a prompt shows of one long text in a larger input, in bytes.
-const MAX_SHOWN_TEXT_BYTES: usize = 8 * 1024;
 /// The most questions of a prompt, and the most options of a question.
 const MAX_QUESTIONS: usize = 50;
 /// The longest summary, in characters.
@@ -212,38 +206,6 @@ impl Step<'_> {
             command_id: None,
         }
     }
-}
-
-/// The input as a prompt shows it if it is large: every long text is cut, so that rules still see its
-/// fields; the whole is kept beside the event.
-fn cut_input(whole: &ContentRef, fields: &Object<'_>) -> Json {
-    let mut shown = Map::new();
-    let mut size = 0;
-    for (key, raw) in fields.fields() {
-        let value = match super::line::string(raw) {
-            Some(text) if text.len() > MAX_SHOWN_TEXT_BYTES => {
-                let kept = cut(&text, MAX_SHOWN_TEXT_BYTES);
-                Value::String(format!("{kept} ({}{SHOWN_IN_PART}", text.len()))
-            }
-            _ if raw.len() > MAX_SHOWN_TEXT_BYTES => {
-                Value::String(format!("({} bytes of JSON, not shown)", raw.len()))
-            }
-            Some(text) => Value::String(text),
-            None => serde_json::from_str(raw).unwrap_or_default(),
-        };
-        size += key.len() + MAX_SHOWN_TEXT_BYTES.min(raw.len());
-        if size > MAX_SHOWN_INPUT_BYTES {
-            break;
-        }
-        shown.insert(key.to_owned(), value);
-    }
-    let reference = json!({
-        "sha256": whole.sha256,
-        "size_bytes": whole.size_bytes,
-        "media_type": whole.media_type,
-    });
-    shown.insert("content".to_owned(), reference);
-    Json::from_value(&Value::Object(shown))
 }
 
 fn questions(input: &Object<'_>) -> Option<Vec<Question>> {

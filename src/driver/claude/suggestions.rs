@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::line::Object;
 use crate::base::Json;
 use crate::domain::prompt::Suggestion;
 use crate::domain::visible::visible_line;
+use crate::driver::line::Object;
 
 /// The most suggestions that are taken over.
 const MAX_SUGGESTIONS: usize = 16;

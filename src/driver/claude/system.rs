@@ -1,9 +1,9 @@
 //! `system` lines: what the harness tells of itself.
 
-use super::line::Object;
 use super::state::Announced;
 use super::step::Step;
 use crate::domain::EventBody;
+use crate::driver::line::Object;
 
 impl Step<'_> {
     /// A `system` line.

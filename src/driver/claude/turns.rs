@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use super::line::Object;
 use super::state::Stage;
 use super::step::{Step, cut};
 use crate::base::id::InputId;
 use crate::domain::{EventBody, InputState, Usage};
+use crate::driver::line::Object;
 
 /// The most of a turn's last text that its end repeats, in bytes; the message has the whole.
 const MAX_RESULT_BYTES: usize = 16 * 1024;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::line::Object;
 use crate::domain::Usage;
+use crate::driver::line::Object;
 
 /// The book of one process. The harness reports running totals that begin anew when a conversation is
 /// cleared, and that a resumed process takes over from the one before it: what that one consumed belongs

@@ -22,6 +22,16 @@ pub const RPCS: &[(&str, Need)] = &[
     // Nobody lends more than they have, and what is lent ends with it.
     ("/baton.v1.AccessService/CreateSignInCode", VIEWER),
 
+    ("/baton.v1.AgentService/CreateAgent", OPERATOR),
+    ("/baton.v1.AgentService/GetAgent", VIEWER),
+    ("/baton.v1.AgentService/ListAgents", VIEWER),
+    ("/baton.v1.AgentService/UpdateAgent", OPERATOR),
+    ("/baton.v1.AgentService/DeleteAgent", OPERATOR),
+    ("/baton.v1.AgentService/StartAgent", OPERATOR),
+    ("/baton.v1.AgentService/StopAgent", OPERATOR),
+    ("/baton.v1.AgentService/ResumeAgent", OPERATOR),
+    ("/baton.v1.AgentService/GetAgentStatus", VIEWER),
+
     ("/baton.v1.DaemonService/GetDaemon", VIEWER),
     ("/baton.v1.DaemonService/ListDaemons", VIEWER),
     ("/baton.v1.DaemonService/DrainDaemon", ADMIN),
@@ -57,6 +67,16 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/baton.v1.SessionService/SetSessionOptions", OPERATOR),
     ("/baton.v1.SessionService/DeleteSession", OPERATOR),
 
+    ("/baton.v1.WorktreeService/CreateWorktree", OPERATOR),
+    ("/baton.v1.WorktreeService/GetWorktree", VIEWER),
+    ("/baton.v1.WorktreeService/ListWorktrees", VIEWER),
+    ("/baton.v1.WorktreeService/MergeWorktree", OPERATOR),
+    ("/baton.v1.WorktreeService/DeleteWorktree", OPERATOR),
+    ("/baton.v1.WorktreeService/GetWorktreeDiff", VIEWER),
+    ("/baton.v1.WorktreeService/PruneWorktrees", OPERATOR),
+    ("/baton.v1.WorktreeService/ListRecoverable", VIEWER),
+    ("/baton.v1.WorktreeService/RecoverWorktree", OPERATOR),
+
     ("/baton.v1.SystemService/GetServerInfo", Need::Token),
     ("/baton.v1.SystemService/GetMetrics", VIEWER),
 
@@ -69,6 +89,19 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/baton.v1.TerminalService/WatchTerminal", VIEWER),
     // Input on it is an operator's; it looks at each.
     ("/baton.v1.TerminalService/Attach", VIEWER),
+    ("/baton.v1.TaskService/CreateTask", OPERATOR),
+    ("/baton.v1.TaskService/GetTask", VIEWER),
+    ("/baton.v1.TaskService/ListTasks", VIEWER),
+    ("/baton.v1.TaskService/ListReadyTasks", VIEWER),
+    ("/baton.v1.TaskService/UpdateTask", OPERATOR),
+    ("/baton.v1.TaskService/AddDependency", OPERATOR),
+    ("/baton.v1.TaskService/RemoveDependency", OPERATOR),
+    ("/baton.v1.TaskService/AssignTask", OPERATOR),
+    ("/baton.v1.TaskService/HandOffTask", OPERATOR),
+    ("/baton.v1.TaskService/CompleteTask", OPERATOR),
+    ("/baton.v1.TaskService/ReopenTask", OPERATOR),
+    ("/baton.v1.TaskService/DeleteTask", OPERATOR),
+    ("/baton.v1.TaskService/ExplainTask", VIEWER),
 
     ("/baton.link.v1.LinkService/Enroll", Need::Scope(Scope::Join)),
     ("/baton.link.v1.LinkService/Connect", Need::Scope(Scope::Daemon)),

@@ -27,6 +27,12 @@ impl Place {
 
     /// With these settings of the CLI's own.
     pub async fn with_settings(settings: &Value) -> Place {
+        Self::with(settings, |baton, _, _| baton).await
+    }
+
+    /// With these settings, and what `more` does to Baton before it starts; it is given the directory in which the
+    /// daemon looks for programs first, and the URL of the model.
+    pub async fn with(settings: &Value, more: impl FnOnce(Baton, &Path, &str) -> Baton) -> Place {
         let api = ModelApi::start();
         let baton = Baton::new();
         // The CLI is found by its name, as on a user's machine, and nothing of this machine's own
@@ -34,7 +40,7 @@ impl Place {
         let programs = baton.dir().join("bin");
         std::fs::create_dir(&programs).unwrap();
         std::os::unix::fs::symlink(claude_program(), programs.join("claude")).unwrap();
-        let mut path = vec![programs];
+        let mut path = vec![programs.clone()];
         path.extend(std::env::split_paths(
             &std::env::var_os("PATH").unwrap_or_default(),
         ));
@@ -58,6 +64,7 @@ impl Place {
                 .daemon_env(name, value)
                 .daemon_flags(&["--pass-env", name]);
         }
+        let mut baton = more(baton, &programs, &api.base_url());
         baton.start_server().await;
         baton.start_daemon().await;
         Place { baton, api }
@@ -74,6 +81,11 @@ impl Place {
             place: self,
             id: session.id,
         }
+    }
+
+    /// A session of another harness.
+    pub async fn session_of(&self, harness: &str, input: &str) -> Talk<'_> {
+        self.talk(self.baton.session(harness, input).await)
     }
 
     /// A session of another id, made by a call.

@@ -6,6 +6,7 @@ pub mod http;
 pub mod model_api;
 pub mod model_script;
 pub mod old_daemon;
+pub mod responses_api;
 pub mod sessions;
 pub mod stdio_agent;
 pub mod tls;

@@ -1,4 +1,4 @@
-//! A stand-in for the Anthropic Messages API, so that the real agent program runs without a network.
+//! A stand-in for the Anthropic Messages API (and, for Codex, the Responses API), so that the real agent program runs without a network.
 //!
 //! It answers by script (see [`super::model_script`]), on a port of its own, from a thread of its own:
 //! it serves tests that are async and tests that are not.
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::model_script::{Step, answer};
+use super::responses_api;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -88,6 +89,7 @@ impl ModelApi {
                 let router = Router::new()
                     .route("/v1/messages", post(messages))
                     .route("/v1/messages/count_tokens", post(count_tokens))
+                    .route("/v1/responses", post(responses))
                     .fallback(not_found)
                     .with_state(state);
                 tokio::select! {
@@ -234,6 +236,41 @@ async fn messages(
     } else {
         whole(&message.whole(&blocks))
     }
+}
+
+/// The same by the Responses API.
+async fn responses(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let body = record(&shared, method, &uri, headers, &body);
+    let steps = answer(&responses_api::as_messages(&body));
+    if let Some(&Step::Fail { status, .. }) = steps.first() {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        return failure(status, error_type(status), "the stub fails", None);
+    }
+    let said = responses_api::events(steps, |prefix| shared.id(prefix));
+    let (events, body) = mpsc::channel::<Result<String, std::convert::Infallible>>(16);
+    tokio::spawn(async move {
+        for (pause, event) in said {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            let name = event["type"].as_str().unwrap_or_default();
+            // An agent that hangs up closes the channel, which ends the stream here.
+            let text = format!("event: {name}\ndata: {event}\n\n");
+            if events.send(Ok(text)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(Body::from_stream(ReceiverStream::new(body)))
+        .expect("a response")
 }
 
 /// About four bytes of a request make a token; the number only has to be plausible and repeatable.

@@ -30,6 +30,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     mode_switch: true,
     usage: true,
     quota: true,
+    instructions: true,
     interrupt: true,
     terminal: false,
 };
@@ -48,7 +49,7 @@ impl ClaudeCode {
 }
 
 impl HarnessKind for ClaudeCode {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "claude-code"
     }
 
@@ -126,7 +127,7 @@ impl Demo {
 }
 
 impl HarnessKind for Demo {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "demo"
     }
 

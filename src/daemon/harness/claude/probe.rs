@@ -1,25 +1,14 @@
 //! Whether Claude Code can be used on a machine: where it is, which version, and who is signed in.
 
 use std::ffi::OsString;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::daemon::harness::program::{self, is_program, read_small};
 use crate::domain::harness::Login;
 use crate::domain::{Capabilities, Harness};
 
-/// How long `--version` may take.
-const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a probe looks whether the program has ended.
-const POLL: Duration = Duration::from_millis(10);
-/// The most that is read of the version, in bytes.
-const MAX_VERSION_BYTES: u64 = 4 * 1024;
-/// The largest credentials file that is read, in bytes.
-const MAX_CREDENTIALS_BYTES: u64 = 1024 * 1024;
 /// Variables that sign a session in when they are passed on.
 const KEYS: [&str; 3] = [
     "ANTHROPIC_API_KEY",
@@ -82,10 +71,7 @@ impl ClaudeOptions {
                 )),
             };
         }
-        std::env::split_paths(&self.path)
-            .filter(|directory| directory.is_absolute())
-            .map(|directory| directory.join("claude"))
-            .find(|program| is_program(program))
+        program::on_path(&self.path, "claude")
             .ok_or_else(|| {
                 "there is no program `claude` on the daemon's PATH; install it with `npm install -g @anthropic-ai/claude-code`".to_owned()
             })
@@ -116,63 +102,21 @@ impl ClaudeOptions {
     }
 
     fn version(&self, program: &Path) -> Result<String, String> {
-        let problem = |what: &str| format!("{} --version {what}", program.display());
-        let mut command = Command::new(program);
-        command
-            .arg("--version")
-            .env_clear()
-            .env("PATH", &self.path)
-            .env("DISABLE_AUTOUPDATER", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        let mut env = vec![("DISABLE_AUTOUPDATER".into(), "1".into())];
         if let Some(home) = &self.home {
-            command.env("HOME", home);
+            env.push(("HOME".into(), home.clone().into_os_string()));
         }
         if let Some(directory) = &self.config_dir {
-            command.env("CLAUDE_CONFIG_DIR", directory);
+            env.push((
+                "CLAUDE_CONFIG_DIR".into(),
+                directory.clone().into_os_string(),
+            ));
         }
-        let mut child = command
-            .spawn()
-            .map_err(|error| problem(&format!("could not be started: {error}")))?;
-        let deadline = Instant::now() + VERSION_TIMEOUT;
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status,
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "a probe runs on a thread that may block, and a child's end wakes nobody"
-                )]
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
-                waited => {
-                    // It may have ended just now; then there is nothing to kill.
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(match waited {
-                        Err(error) => problem(&format!("could not be waited for: {error}")),
-                        _ => problem(&format!("took longer than {VERSION_TIMEOUT:?}")),
-                    });
-                }
-            }
-        };
-        if !status.success() {
-            return Err(problem(&format!("failed: {status}")));
-        }
-        let mut said = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            // What it started may still hold the pipe: only what is there is read.
-            read_now(stdout, &mut said);
-        }
-        let said = String::from_utf8_lossy(&said);
-        let version = said.split_whitespace().next().unwrap_or_default();
-        if !version.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(problem("did not say a version"));
-        }
-        Ok(version.chars().take(64).collect())
+        program::version(program, &self.path, env)
     }
 
     /// Who is signed in, as far as that can be told without starting a turn.
-    fn login(&self) -> Login {
+    pub(in crate::daemon::harness) fn login(&self) -> Login {
         if self.has_key {
             return Login::SignedIn;
         }
@@ -206,30 +150,10 @@ impl ClaudeOptions {
     }
 }
 
-fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-}
-
-fn read_small(path: &Path) -> Option<String> {
-    let file = std::fs::File::open(path).ok()?;
-    let mut text = String::new();
-    file.take(MAX_CREDENTIALS_BYTES)
-        .read_to_string(&mut text)
-        .ok()?;
-    Some(text)
-}
-
-fn read_now(stdout: std::process::ChildStdout, said: &mut Vec<u8>) {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    if fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
-        // An error ends the reading; what was read before it counts.
-        let _ = stdout.take(MAX_VERSION_BYTES).read_to_end(said);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn script(directory: &Path, body: &str) -> PathBuf {

@@ -23,6 +23,7 @@ fn start() -> StartCommand {
         one_shot: false,
         replaces: None,
         terminal: None,
+        instructions: String::new(),
     }
 }
 

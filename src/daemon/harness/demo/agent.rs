@@ -122,6 +122,8 @@ pub struct Agent {
     pub(super) serial: u64,
     pub(super) ended: Option<Outcome>,
     pub(super) in_turn: bool,
+    /// What it was told beside its inputs.
+    pub(super) instructions: String,
     pub(super) interrupted: bool,
     pub(super) closed: bool,
 }
@@ -172,6 +174,7 @@ impl Agent {
             serial: 0,
             ended: None,
             in_turn: false,
+            instructions: String::new(),
             interrupted: false,
             closed: false,
         };

@@ -12,7 +12,12 @@ impl Agent {
     /// Answers a request.
     pub(super) fn control(&mut self, id: &Value, request: &Value) -> Flow {
         match request["subtype"].as_str().unwrap_or_default() {
-            "initialize" => self.initialize(id),
+            "initialize" => {
+                if let Some(told) = request["appendSystemPrompt"].as_str() {
+                    told.clone_into(&mut self.instructions);
+                }
+                self.initialize(id)
+            }
             "interrupt" => self.interrupt(id),
             "set_permission_mode" => self.set_permission_mode(id, &request["mode"]),
             "set_model" => self.set_model(id, &request["model"]),

@@ -18,6 +18,8 @@ pub enum Directive {
     Say(String),
     /// Say a text piece by piece: what the agent answers to words it does not know.
     Explain,
+    /// Say what it was told beside its inputs.
+    Instructions,
     /// Think a text.
     Think(String),
     /// Say `chunks` pieces, one each `pause`.
@@ -120,7 +122,7 @@ pub fn directives(text: &str) -> Vec<Directive> {
 pub const EXPLANATION: &[&str] = &[
     "I am Baton's demo agent: ",
     "I call no model, I do what your message says, one directive a line.\n",
-    "`say: TEXT`, `think: TEXT`, `stream: N MS`, `big: BYTES` and `recall:` talk; ",
+    "`say: TEXT`, `think: TEXT`, `stream: N MS`, `big: BYTES`, `instructions:` and `recall:` talk; ",
     "`run: COMMAND`, `write: FILE TEXT`, `ask: Question?|option|option ;; Second?*|a|b`, `plan: TEXT` ",
     "and `parallel: COMMAND ;; COMMAND` ask you first; ",
     "`todo: x done|> at work|open` lists what is to be done, `show: FILE` looks at a picture; ",
@@ -134,6 +136,7 @@ fn directive(line: &str) -> Option<Directive> {
     let rest = rest.trim();
     let read = match word {
         "say" => Some(Directive::Say(rest.to_owned())),
+        "instructions" => Some(Directive::Instructions),
         "think" => Some(Directive::Think(rest.to_owned())),
         "stream" | "slow" => stream(rest),
         "run" | "write" | "ask" | "plan" | "todo" | "show" => {

@@ -191,6 +191,13 @@ impl Agent {
     fn perform(&mut self, turn: &mut Turn, directive: Directive) -> Flow {
         match directive {
             Directive::Say(text) => self.say_text(turn, [text], Duration::ZERO),
+            Directive::Instructions => {
+                let told = match self.instructions.as_str() {
+                    "" => "I was told nothing beside my inputs.".to_owned(),
+                    told => format!("I was told: {told}"),
+                };
+                self.say_text(turn, [told], Duration::ZERO)
+            }
             Directive::Explain => self.say_text(
                 turn,
                 EXPLANATION.iter().map(|piece| (*piece).to_owned()),

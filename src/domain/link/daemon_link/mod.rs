@@ -28,8 +28,8 @@ use bytes::Bytes;
 use super::backoff::Backoff;
 use super::credit::Credit;
 use super::frame::{
-    Down, Goodbye, Heartbeat, Hello, Position, QueryResult, Record, SessionReport, SessionState,
-    Up, Welcome,
+    Down, Goodbye, Heartbeat, Hello, Position, Query, QueryResult, Record, SessionReport,
+    SessionState, Up, Welcome,
 };
 use super::lease::Lease;
 use super::limits::DaemonLimits;
@@ -97,6 +97,10 @@ pub struct DaemonLink {
     /// Results to send on this link.
     results: BTreeSet<CommandId>,
     small: VecDeque<Up>,
+    /// Queries of this link that have no answer yet: our number for each, and the server's. Ours never comes
+    /// again, so that an answer that took longer than its link is not taken for another's.
+    queries: BTreeMap<u64, u64>,
+    next_query: u64,
     live: BTreeMap<SessionId, Live>,
     /// Sessions that may have something live to send.
     live_due: BTreeSet<SessionId>,
@@ -140,6 +144,8 @@ impl DaemonLink {
             commands: BTreeMap::new(),
             results: BTreeSet::new(),
             small: VecDeque::new(),
+            queries: BTreeMap::new(),
+            next_query: 0,
             live: BTreeMap::new(),
             live_due: BTreeSet::new(),
             live_served: None,
@@ -314,9 +320,13 @@ impl DaemonLink {
         self.results.insert(id);
     }
 
-    /// The answer to a query.
+    /// The answer to a query. One of an earlier link goes nowhere.
     pub fn query_result(&mut self, result: QueryResult) {
+        let Some(id) = self.queries.remove(&result.id) else {
+            return;
+        };
         if self.is_live() {
+            let result = QueryResult { id, ..result };
             self.small.push_back(Up::QueryResult(result));
         }
     }
@@ -430,7 +440,14 @@ impl DaemonLink {
                     self.busy.insert(ack.session_id);
                 }
             }
-            Down::Query(query) => self.events.push_back(DaemonEvent::Query(query)),
+            Down::Query(query) => {
+                self.next_query += 1;
+                self.queries.insert(self.next_query, query.id);
+                self.events.push_back(DaemonEvent::Query(Query {
+                    id: self.next_query,
+                    ..query
+                }));
+            }
             Down::Drain { after, reason } => {
                 if self.is_live() {
                     self.events.push_back(DaemonEvent::Draining {
@@ -752,6 +769,7 @@ impl DaemonLink {
         self.reports.clear();
         self.results.clear();
         self.small.clear();
+        self.queries.clear();
         for live in self.live.values_mut() {
             live.sent = Sent::default();
         }

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::super::interpreter::MAX_LINE_BYTES;
 use super::rig::*;
 use crate::base::Timestamp;
 use crate::base::id::InputId;
@@ -10,6 +9,7 @@ use crate::domain::content::{MAX_EVENT_BYTES, MAX_INLINE_TEXT_BYTES};
 use crate::domain::event::{Role, TransientBody};
 use crate::domain::session::Activity;
 use crate::domain::{Block, CommandBody, EventBody};
+use crate::driver::pieces::MAX_LINE_BYTES;
 use crate::driver::{Output, RecordBody, WriteOutcome};
 
 fn kinds(events: &[EventBody]) -> Vec<&'static str> {

@@ -34,6 +34,7 @@ pub(super) fn start() -> StartCommand {
         one_shot: false,
         replaces: None,
         terminal: None,
+        instructions: String::new(),
     }
 }
 

@@ -125,6 +125,7 @@ impl Agent {
             one_shot: false,
             replaces: None,
             terminal: None,
+            instructions: String::new(),
         };
         let mut agent = Agent::new(session.id, epoch, &start);
         // Without a conversation and without a turn it has had no input yet.

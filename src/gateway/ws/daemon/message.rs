@@ -253,6 +253,7 @@ fn connected(hello: Hello) -> Result<Connected> {
                 resume: true,
                 usage: true,
                 quota: true,
+                instructions: false,
                 interrupt: true,
                 terminal: false,
                 ..Capabilities::default()

@@ -216,7 +216,7 @@ export const DaemonLinkChangeSchema: GenMessage<DaemonLinkChange> = /*@__PURE__*
  */
 export type Harness = Message<"baton.v1.Harness"> & {
   /**
-   * Kind: claude-code, command, demo.
+   * Kind: claude-code, codex, acp:NAME, command, demo.
    *
    * @generated from field: string name = 1;
    */

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baton/v1/session.proto.
  */
 export const file_baton_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChZiYXRvbi92MS9zZXNzaW9uLnByb3RvEghiYXRvbi52MSKKAQoHRW5kSW5mbxIjCgZyZWFzb24YASABKA4yEy5iYXRvbi52MS5FbmRSZWFzb24SFgoJZXhpdF9jb2RlGAIgASgFSACIAQESDgoGc2lnbmFsGAMgASgFEg8KB21lc3NhZ2UYBCABKAkSEwoLc3RkZXJyX3RhaWwYBSABKAlCDAoKX2V4aXRfY29kZSLBAQoGTGltaXRzEioKB3J1bnRpbWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxvdXRwdXRfYnl0ZXMYAyABKAQSDQoFdHVybnMYBCABKA0SFgoOY29zdF9taWNyb191c2QYBSABKAQSJQoGYWN0aW9uGAYgASgOMhUuYmF0b24udjEuTGltaXRBY3Rpb24ijwkKB1Nlc3Npb24SCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSEQoJZGFlbW9uX2lkGAMgASgJEg8KB2hhcm5lc3MYBCABKAkSDQoFbW9kZWwYBSABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAYgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgHIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhAKCG9uZV9zaG90GAggASgIEgsKA2N3ZBgJIAEoCRImCglsaWZlY3ljbGUYCiABKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUSHgoDZW5kGAsgASgLMhEuYmF0b24udjEuRW5kSW5mbxIkCghhY3Rpdml0eRgMIAEoDjISLmJhdG9uLnYxLkFjdGl2aXR5EjEKD2FjdGl2aXR5X3NvdXJjZRgNIAEoDjIYLmJhdG9uLnYxLkFjdGl2aXR5U291cmNlEhsKE2FjdGl2aXR5X2NvbmZpZGVuY2UYDiABKA0SEAoIYXR0YWNoZWQYDyABKAgSMgoOZGV0YWNoZWRfc2luY2UYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE3Byb3ZpZGVyX3Nlc3Npb25faWQYESABKAkSFAoMcmVzdW1lZF9mcm9tGBIgASgJEhMKC2ZvcmtlZF9mcm9tGBMgASgJEhIKCnJlc3VtZWRfYnkYFCABKAkSEQoJcmVzdW1hYmxlGBUgASgIEhEKCWxvZ19lcG9jaBgWIAEoBBIRCglmaXJzdF9zZXEYFyABKAQSEAoIaGVhZF9zZXEYGCABKAQSLgoKY3JlYXRlZF9hdBgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYGyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfZXZlbnRfYXQYHCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBXVzYWdlGB0gASgLMg8uYmF0b24udjEuVXNhZ2USDQoFdHVybnMYHiABKA0SFwoPcGVuZGluZ19wcm9tcHRzGB8gASgNEhUKDXF1ZXVlZF9pbnB1dHMYICABKA0SIAoGbGltaXRzGCEgASgLMhAuYmF0b24udjEuTGltaXRzEi0KBmxhYmVscxgiIAMoCzIdLmJhdG9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSIwoKY3JlYXRlZF9ieRgjIAEoCzIPLmJhdG9uLnYxLkFjdG9yEgwKBGV0YWcYJCABKAkSMwoMY2FwYWJpbGl0aWVzGCUgASgLMh0uYmF0b24udjEuSGFybmVzc0NhcGFiaWxpdGllcxIMCgRhcmd2GCYgAygJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi4QEKE0hhcm5lc3NDYXBhYmlsaXRpZXMSDQoFc3RlZXIYASABKAgSDQoFcXVldWUYAiABKAgSEgoKcGVybWlzc2lvbhgDIAEoCBIQCghxdWVzdGlvbhgEIAEoCBIMCgRwbGFuGAUgASgIEg4KBnJlc3VtZRgGIAEoCBIMCgRmb3JrGAcgASgIEhQKDG1vZGVsX3N3aXRjaBgIIAEoCBITCgttb2RlX3N3aXRjaBgJIAEoCBINCgV1c2FnZRgKIAEoCBINCgVxdW90YRgLIAEoCBIRCglpbnRlcnJ1cHQYDCABKAgikQQKFENyZWF0ZVNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFaW5wdXQYAiABKAkSCwoDY3dkGAMgASgJEg8KB2hhcm5lc3MYBCABKAkSDQoFbW9kZWwYBSABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAYgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgHIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhAKCG9uZV9zaG90GAggASgIEhEKCWRhZW1vbl9pZBgJIAEoCRI+CghzZWxlY3RvchgKIAMoCzIsLmJhdG9uLnYxLkNyZWF0ZVNlc3Npb25SZXF1ZXN0LlNlbGVjdG9yRW50cnkSEQoJZW52X25hbWVzGAsgAygJEiAKBmxpbWl0cxgMIAEoCzIQLmJhdG9uLnYxLkxpbWl0cxINCgV0aXRsZRgNIAEoCRI6CgZsYWJlbHMYDiADKAsyKi5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeRIMCgRhcmd2GA8gAygJGi8KDVNlbGVjdG9yRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjsKFUNyZWF0ZVNlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiInChFHZXRTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIjgKEkdldFNlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiKTAgoTTGlzdFNlc3Npb25zUmVxdWVzdBIRCglkYWVtb25faWQYASABKAkSJwoKbGlmZWN5Y2xlcxgCIAMoDjITLmJhdG9uLnYxLkxpZmVjeWNsZRIPCgdoYXJuZXNzGAMgASgJEjkKBmxhYmVscxgEIAMoCzIpLmJhdG9uLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcmVzdW1hYmxlGAUgASgIEgsKA2N3ZBgGIAEoCRIRCglwYWdlX3NpemUYByABKAUSEgoKcGFnZV90b2tlbhgIIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlQKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEiMKCHNlc3Npb25zGAEgAygLMhEuYmF0b24udjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkigAIKBUlucHV0EgoKAmlkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDAoEdGV4dBgDIAEoCRIkCghkZWxpdmVyeRgEIAEoDjISLmJhdG9uLnYxLkRlbGl2ZXJ5EiMKBXN0YXRlGAUgASgOMhQuYmF0b24udjEuSW5wdXRTdGF0ZRIeCgVhY3RvchgGIAEoCzIPLmJhdG9uLnYxLkFjdG9yEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHBvc2l0aW9uGAggASgNEg4KBnJlYXNvbhgJIAEoCRIMCgRldGFnGAogASgJIm4KEFNlbmRJbnB1dFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEgwKBHRleHQYAyABKAkSJAoIZGVsaXZlcnkYBCABKA4yEi5iYXRvbi52MS5EZWxpdmVyeSIzChFTZW5kSW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0Ij4KFEludGVycnVwdFR1cm5SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCSI7ChVJbnRlcnJ1cHRUdXJuUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iPwoVU3VzcGVuZFNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCSI8ChZTdXNwZW5kU2Vzc2lvblJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIp4BChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDQoFaW5wdXQYAyABKAkSDQoFZm9yY2UYBCABKAgSMQoPcGVybWlzc2lvbl9tb2RlGAUgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSDQoFbW9kZWwYBiABKAkiOwoVUmVzdW1lU2Vzc2lvblJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIksKEkZvcmtTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDQoFaW5wdXQYAyABKAkiOQoTRm9ya1Nlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiJ0ChFMaXN0SW5wdXRzUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEiQKBnN0YXRlcxgCIAMoDjIULmJhdG9uLnYxLklucHV0U3RhdGUSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiTgoSTGlzdElucHV0c1Jlc3BvbnNlEh8KBmlucHV0cxgBIAMoCzIPLmJhdG9uLnYxLklucHV0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJWChJVcGRhdGVJbnB1dFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghpbnB1dF9pZBgCIAEoCRIMCgR0ZXh0GAMgASgJEgwKBGV0YWcYBCABKAkiNQoTVXBkYXRlSW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0IkoKEE1vdmVJbnB1dFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghpbnB1dF9pZBgCIAEoCRIQCghwb3NpdGlvbhgDIAEoDSI0ChFNb3ZlSW5wdXRSZXNwb25zZRIfCgZpbnB1dHMYASADKAsyDy5iYXRvbi52MS5JbnB1dCI8ChRXaXRoZHJhd0lucHV0UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCGlucHV0X2lkGAIgASgJIjcKFVdpdGhkcmF3SW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0IkoKEUVuZFNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRINCgVmb3JjZRgDIAEoCCI4ChJFbmRTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24ikwEKGFNldFNlc3Npb25PcHRpb25zUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSEgoFbW9kZWwYAyABKAlIAIgBARIxCg9wZXJtaXNzaW9uX21vZGUYBCABKA4yGC5iYXRvbi52MS5QZXJtaXNzaW9uTW9kZUIICgZfbW9kZWwiPwoZU2V0U2Vzc2lvbk9wdGlvbnNSZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiIqChREZWxldGVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIhcKFURlbGV0ZVNlc3Npb25SZXNwb25zZSqyAQoJTGlmZWN5Y2xlEhkKFUxJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhUKEUxJRkVDWUNMRV9QRU5ESU5HEAESFgoSTElGRUNZQ0xFX1NUQVJUSU5HEAISFQoRTElGRUNZQ0xFX1JVTk5JTkcQAxIWChJMSUZFQ1lDTEVfU1RPUFBJTkcQBBIXChNMSUZFQ1lDTEVfU1VTUEVOREVEEAUSEwoPTElGRUNZQ0xFX0VOREVEEAYqiwEKCEFjdGl2aXR5EhgKFEFDVElWSVRZX1VOU1BFQ0lGSUVEEAASFAoQQUNUSVZJVFlfV09SS0lORxABEhsKF0FDVElWSVRZX0FXQUlUSU5HX0lOUFVUEAISHAoYQUNUSVZJVFlfQVdBSVRJTkdfUFJPTVBUEAMSFAoQQUNUSVZJVFlfVU5LTk9XThAEKocBCg5BY3Rpdml0eVNvdXJjZRIfChtBQ1RJVklUWV9TT1VSQ0VfVU5TUEVDSUZJRUQQABIcChhBQ1RJVklUWV9TT1VSQ0VfUFJPVE9DT0wQARIYChRBQ1RJVklUWV9TT1VSQ0VfSE9PSxACEhwKGEFDVElWSVRZX1NPVVJDRV9URVJNSU5BTBADKpkCCglFbmRSZWFzb24SGgoWRU5EX1JFQVNPTl9VTlNQRUNJRklFRBAAEhgKFEVORF9SRUFTT05fQ09NUExFVEVEEAESFgoSRU5EX1JFQVNPTl9TVE9QUEVEEAISFgoSRU5EX1JFQVNPTl9SRVNVTUVEEAMSFQoRRU5EX1JFQVNPTl9GQUlMRUQQBBIWChJFTkRfUkVBU09OX0NSQVNIRUQQBRIWChJFTkRfUkVBU09OX1RJTUVPVVQQBhIUChBFTkRfUkVBU09OX0xJTUlUEAcSGwoXRU5EX1JFQVNPTl9SQVRFX0xJTUlURUQQCBITCg9FTkRfUkVBU09OX0xPU1QQCRIXChNFTkRfUkVBU09OX0NBTkNFTEVEEAoqZAoLU2Vzc2lvbk1vZGUSHAoYU0VTU0lPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGQoVU0VTU0lPTl9NT0RFX0hFQURMRVNTEAESHAoYU0VTU0lPTl9NT0RFX0lOVEVSQUNUSVZFEAIqWwoLTGltaXRBY3Rpb24SHAoYTElNSVRfQUNUSU9OX1VOU1BFQ0lGSUVEEAASFAoQTElNSVRfQUNUSU9OX0VORBABEhgKFExJTUlUX0FDVElPTl9TVVNQRU5EEAIqTAoIRGVsaXZlcnkSGAoUREVMSVZFUllfVU5TUEVDSUZJRUQQABISCg5ERUxJVkVSWV9RVUVVRRABEhIKDkRFTElWRVJZX1NURUVSEAIqyQEKCklucHV0U3RhdGUSGwoXSU5QVVRfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJJTlBVVF9TVEFURV9RVUVVRUQQARIZChVJTlBVVF9TVEFURV9ERUxJVkVSRUQQAhIXChNJTlBVVF9TVEFURV9BUFBMSUVEEAMSHQoZSU5QVVRfU1RBVEVfSU5ERVRFUk1JTkFURRAEEhkKFUlOUFVUX1NUQVRFX1dJVEhEUkFXThAFEhgKFElOUFVUX1NUQVRFX1JFSkVDVEVEEAYyqwkKDlNlc3Npb25TZXJ2aWNlElAKDUNyZWF0ZVNlc3Npb24SHi5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdBofLmJhdG9uLnYxLkNyZWF0ZVNlc3Npb25SZXNwb25zZRJHCgpHZXRTZXNzaW9uEhsuYmF0b24udjEuR2V0U2Vzc2lvblJlcXVlc3QaHC5iYXRvbi52MS5HZXRTZXNzaW9uUmVzcG9uc2USTQoMTGlzdFNlc3Npb25zEh0uYmF0b24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBoeLmJhdG9uLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlEkQKCVNlbmRJbnB1dBIaLmJhdG9uLnYxLlNlbmRJbnB1dFJlcXVlc3QaGy5iYXRvbi52MS5TZW5kSW5wdXRSZXNwb25zZRJQCg1JbnRlcnJ1cHRUdXJuEh4uYmF0b24udjEuSW50ZXJydXB0VHVyblJlcXVlc3QaHy5iYXRvbi52MS5JbnRlcnJ1cHRUdXJuUmVzcG9uc2USUwoOU3VzcGVuZFNlc3Npb24SHy5iYXRvbi52MS5TdXNwZW5kU2Vzc2lvblJlcXVlc3QaIC5iYXRvbi52MS5TdXNwZW5kU2Vzc2lvblJlc3BvbnNlElAKDVJlc3VtZVNlc3Npb24SHi5iYXRvbi52MS5SZXN1bWVTZXNzaW9uUmVxdWVzdBofLmJhdG9uLnYxLlJlc3VtZVNlc3Npb25SZXNwb25zZRJKCgtGb3JrU2Vzc2lvbhIcLmJhdG9uLnYxLkZvcmtTZXNzaW9uUmVxdWVzdBodLmJhdG9uLnYxLkZvcmtTZXNzaW9uUmVzcG9uc2USRwoKTGlzdElucHV0cxIbLmJhdG9uLnYxLkxpc3RJbnB1dHNSZXF1ZXN0GhwuYmF0b24udjEuTGlzdElucHV0c1Jlc3BvbnNlEkoKC1VwZGF0ZUlucHV0EhwuYmF0b24udjEuVXBkYXRlSW5wdXRSZXF1ZXN0Gh0uYmF0b24udjEuVXBkYXRlSW5wdXRSZXNwb25zZRJECglNb3ZlSW5wdXQSGi5iYXRvbi52MS5Nb3ZlSW5wdXRSZXF1ZXN0GhsuYmF0b24udjEuTW92ZUlucHV0UmVzcG9uc2USUAoNV2l0aGRyYXdJbnB1dBIeLmJhdG9uLnYxLldpdGhkcmF3SW5wdXRSZXF1ZXN0Gh8uYmF0b24udjEuV2l0aGRyYXdJbnB1dFJlc3BvbnNlEkcKCkVuZFNlc3Npb24SGy5iYXRvbi52MS5FbmRTZXNzaW9uUmVxdWVzdBocLmJhdG9uLnYxLkVuZFNlc3Npb25SZXNwb25zZRJcChFTZXRTZXNzaW9uT3B0aW9ucxIiLmJhdG9uLnYxLlNldFNlc3Npb25PcHRpb25zUmVxdWVzdBojLmJhdG9uLnYxLlNldFNlc3Npb25PcHRpb25zUmVzcG9uc2USUAoNRGVsZXRlU2Vzc2lvbhIeLmJhdG9uLnYxLkRlbGV0ZVNlc3Npb25SZXF1ZXN0Gh8uYmF0b24udjEuRGVsZXRlU2Vzc2lvblJlc3BvbnNlYgZwcm90bzM", [file_baton_v1_common, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZiYXRvbi92MS9zZXNzaW9uLnByb3RvEghiYXRvbi52MSKKAQoHRW5kSW5mbxIjCgZyZWFzb24YASABKA4yEy5iYXRvbi52MS5FbmRSZWFzb24SFgoJZXhpdF9jb2RlGAIgASgFSACIAQESDgoGc2lnbmFsGAMgASgFEg8KB21lc3NhZ2UYBCABKAkSEwoLc3RkZXJyX3RhaWwYBSABKAlCDAoKX2V4aXRfY29kZSLBAQoGTGltaXRzEioKB3J1bnRpbWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxvdXRwdXRfYnl0ZXMYAyABKAQSDQoFdHVybnMYBCABKA0SFgoOY29zdF9taWNyb191c2QYBSABKAQSJQoGYWN0aW9uGAYgASgOMhUuYmF0b24udjEuTGltaXRBY3Rpb24itgkKB1Nlc3Npb24SCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSEQoJZGFlbW9uX2lkGAMgASgJEg8KB2hhcm5lc3MYBCABKAkSDQoFbW9kZWwYBSABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAYgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgHIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhAKCG9uZV9zaG90GAggASgIEgsKA2N3ZBgJIAEoCRImCglsaWZlY3ljbGUYCiABKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUSHgoDZW5kGAsgASgLMhEuYmF0b24udjEuRW5kSW5mbxIkCghhY3Rpdml0eRgMIAEoDjISLmJhdG9uLnYxLkFjdGl2aXR5EjEKD2FjdGl2aXR5X3NvdXJjZRgNIAEoDjIYLmJhdG9uLnYxLkFjdGl2aXR5U291cmNlEhsKE2FjdGl2aXR5X2NvbmZpZGVuY2UYDiABKA0SEAoIYXR0YWNoZWQYDyABKAgSMgoOZGV0YWNoZWRfc2luY2UYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE3Byb3ZpZGVyX3Nlc3Npb25faWQYESABKAkSFAoMcmVzdW1lZF9mcm9tGBIgASgJEhMKC2ZvcmtlZF9mcm9tGBMgASgJEhIKCnJlc3VtZWRfYnkYFCABKAkSEQoJcmVzdW1hYmxlGBUgASgIEhEKCWxvZ19lcG9jaBgWIAEoBBIRCglmaXJzdF9zZXEYFyABKAQSEAoIaGVhZF9zZXEYGCABKAQSLgoKY3JlYXRlZF9hdBgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYGyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfZXZlbnRfYXQYHCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBXVzYWdlGB0gASgLMg8uYmF0b24udjEuVXNhZ2USDQoFdHVybnMYHiABKA0SFwoPcGVuZGluZ19wcm9tcHRzGB8gASgNEhUKDXF1ZXVlZF9pbnB1dHMYICABKA0SIAoGbGltaXRzGCEgASgLMhAuYmF0b24udjEuTGltaXRzEi0KBmxhYmVscxgiIAMoCzIdLmJhdG9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSIwoKY3JlYXRlZF9ieRgjIAEoCzIPLmJhdG9uLnYxLkFjdG9yEgwKBGV0YWcYJCABKAkSMwoMY2FwYWJpbGl0aWVzGCUgASgLMh0uYmF0b24udjEuSGFybmVzc0NhcGFiaWxpdGllcxIMCgRhcmd2GCYgAygJEiUKBWFnZW50GCcgASgLMhYuYmF0b24udjEuU2Vzc2lvbkFnZW50Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEidgoMU2Vzc2lvbkFnZW50EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSIQoEcm9sZRgDIAEoDjITLmJhdG9uLnYxLkFnZW50Um9sZRIpCgt3b3JrZXJfbW9kZRgEIAEoDjIULmJhdG9uLnYxLldvcmtlck1vZGUi9wEKE0hhcm5lc3NDYXBhYmlsaXRpZXMSDQoFc3RlZXIYASABKAgSDQoFcXVldWUYAiABKAgSEgoKcGVybWlzc2lvbhgDIAEoCBIQCghxdWVzdGlvbhgEIAEoCBIMCgRwbGFuGAUgASgIEg4KBnJlc3VtZRgGIAEoCBIMCgRmb3JrGAcgASgIEhQKDG1vZGVsX3N3aXRjaBgIIAEoCBITCgttb2RlX3N3aXRjaBgJIAEoCBINCgV1c2FnZRgKIAEoCBINCgVxdW90YRgLIAEoCBIRCglpbnRlcnJ1cHQYDCABKAgSFAoMaW5zdHJ1Y3Rpb25zGA0gASgIIpEEChRDcmVhdGVTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBWlucHV0GAIgASgJEgsKA2N3ZBgDIAEoCRIPCgdoYXJuZXNzGAQgASgJEg0KBW1vZGVsGAUgASgJEjEKD3Blcm1pc3Npb25fbW9kZRgGIAEoDjIYLmJhdG9uLnYxLlBlcm1pc3Npb25Nb2RlEiMKBG1vZGUYByABKA4yFS5iYXRvbi52MS5TZXNzaW9uTW9kZRIQCghvbmVfc2hvdBgIIAEoCBIRCglkYWVtb25faWQYCSABKAkSPgoIc2VsZWN0b3IYCiADKAsyLC5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5TZWxlY3RvckVudHJ5EhEKCWVudl9uYW1lcxgLIAMoCRIgCgZsaW1pdHMYDCABKAsyEC5iYXRvbi52MS5MaW1pdHMSDQoFdGl0bGUYDSABKAkSOgoGbGFiZWxzGA4gAygLMiouYmF0b24udjEuQ3JlYXRlU2Vzc2lvblJlcXVlc3QuTGFiZWxzRW50cnkSDAoEYXJndhgPIAMoCRovCg1TZWxlY3RvckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI7ChVDcmVhdGVTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iJwoRR2V0U2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCSI4ChJHZXRTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iyAIKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJZGFlbW9uX2lkGAEgASgJEicKCmxpZmVjeWNsZXMYAiADKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUSDwoHaGFybmVzcxgDIAEoCRI5CgZsYWJlbHMYBCADKAsyKS5iYXRvbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0LkxhYmVsc0VudHJ5EhEKCXJlc3VtYWJsZRgFIAEoCBILCgNjd2QYBiABKAkSEQoJcGFnZV9zaXplGAcgASgFEhIKCnBhZ2VfdG9rZW4YCCABKAkSEAoIYWdlbnRfaWQYCSABKAkSIQoEcm9sZRgKIAEoDjITLmJhdG9uLnYxLkFnZW50Um9sZRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlQKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEiMKCHNlc3Npb25zGAEgAygLMhEuYmF0b24udjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkigAIKBUlucHV0EgoKAmlkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDAoEdGV4dBgDIAEoCRIkCghkZWxpdmVyeRgEIAEoDjISLmJhdG9uLnYxLkRlbGl2ZXJ5EiMKBXN0YXRlGAUgASgOMhQuYmF0b24udjEuSW5wdXRTdGF0ZRIeCgVhY3RvchgGIAEoCzIPLmJhdG9uLnYxLkFjdG9yEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHBvc2l0aW9uGAggASgNEg4KBnJlYXNvbhgJIAEoCRIMCgRldGFnGAogASgJIm4KEFNlbmRJbnB1dFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEgwKBHRleHQYAyABKAkSJAoIZGVsaXZlcnkYBCABKA4yEi5iYXRvbi52MS5EZWxpdmVyeSIzChFTZW5kSW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0Ij4KFEludGVycnVwdFR1cm5SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCSI7ChVJbnRlcnJ1cHRUdXJuUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iPwoVU3VzcGVuZFNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCSI8ChZTdXNwZW5kU2Vzc2lvblJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIp4BChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDQoFaW5wdXQYAyABKAkSDQoFZm9yY2UYBCABKAgSMQoPcGVybWlzc2lvbl9tb2RlGAUgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSDQoFbW9kZWwYBiABKAkiOwoVUmVzdW1lU2Vzc2lvblJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIksKEkZvcmtTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDQoFaW5wdXQYAyABKAkiOQoTRm9ya1Nlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiJ0ChFMaXN0SW5wdXRzUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEiQKBnN0YXRlcxgCIAMoDjIULmJhdG9uLnYxLklucHV0U3RhdGUSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiTgoSTGlzdElucHV0c1Jlc3BvbnNlEh8KBmlucHV0cxgBIAMoCzIPLmJhdG9uLnYxLklucHV0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJWChJVcGRhdGVJbnB1dFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghpbnB1dF9pZBgCIAEoCRIMCgR0ZXh0GAMgASgJEgwKBGV0YWcYBCABKAkiNQoTVXBkYXRlSW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0IkoKEE1vdmVJbnB1dFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghpbnB1dF9pZBgCIAEoCRIQCghwb3NpdGlvbhgDIAEoDSI0ChFNb3ZlSW5wdXRSZXNwb25zZRIfCgZpbnB1dHMYASADKAsyDy5iYXRvbi52MS5JbnB1dCI8ChRXaXRoZHJhd0lucHV0UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCGlucHV0X2lkGAIgASgJIjcKFVdpdGhkcmF3SW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0IkoKEUVuZFNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRINCgVmb3JjZRgDIAEoCCI4ChJFbmRTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24ikwEKGFNldFNlc3Npb25PcHRpb25zUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSEgoFbW9kZWwYAyABKAlIAIgBARIxCg9wZXJtaXNzaW9uX21vZGUYBCABKA4yGC5iYXRvbi52MS5QZXJtaXNzaW9uTW9kZUIICgZfbW9kZWwiPwoZU2V0U2Vzc2lvbk9wdGlvbnNSZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiIqChREZWxldGVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIhcKFURlbGV0ZVNlc3Npb25SZXNwb25zZSqyAQoJTGlmZWN5Y2xlEhkKFUxJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhUKEUxJRkVDWUNMRV9QRU5ESU5HEAESFgoSTElGRUNZQ0xFX1NUQVJUSU5HEAISFQoRTElGRUNZQ0xFX1JVTk5JTkcQAxIWChJMSUZFQ1lDTEVfU1RPUFBJTkcQBBIXChNMSUZFQ1lDTEVfU1VTUEVOREVEEAUSEwoPTElGRUNZQ0xFX0VOREVEEAYqiwEKCEFjdGl2aXR5EhgKFEFDVElWSVRZX1VOU1BFQ0lGSUVEEAASFAoQQUNUSVZJVFlfV09SS0lORxABEhsKF0FDVElWSVRZX0FXQUlUSU5HX0lOUFVUEAISHAoYQUNUSVZJVFlfQVdBSVRJTkdfUFJPTVBUEAMSFAoQQUNUSVZJVFlfVU5LTk9XThAEKocBCg5BY3Rpdml0eVNvdXJjZRIfChtBQ1RJVklUWV9TT1VSQ0VfVU5TUEVDSUZJRUQQABIcChhBQ1RJVklUWV9TT1VSQ0VfUFJPVE9DT0wQARIYChRBQ1RJVklUWV9TT1VSQ0VfSE9PSxACEhwKGEFDVElWSVRZX1NPVVJDRV9URVJNSU5BTBADKpkCCglFbmRSZWFzb24SGgoWRU5EX1JFQVNPTl9VTlNQRUNJRklFRBAAEhgKFEVORF9SRUFTT05fQ09NUExFVEVEEAESFgoSRU5EX1JFQVNPTl9TVE9QUEVEEAISFgoSRU5EX1JFQVNPTl9SRVNVTUVEEAMSFQoRRU5EX1JFQVNPTl9GQUlMRUQQBBIWChJFTkRfUkVBU09OX0NSQVNIRUQQBRIWChJFTkRfUkVBU09OX1RJTUVPVVQQBhIUChBFTkRfUkVBU09OX0xJTUlUEAcSGwoXRU5EX1JFQVNPTl9SQVRFX0xJTUlURUQQCBITCg9FTkRfUkVBU09OX0xPU1QQCRIXChNFTkRfUkVBU09OX0NBTkNFTEVEEAoqZAoLU2Vzc2lvbk1vZGUSHAoYU0VTU0lPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGQoVU0VTU0lPTl9NT0RFX0hFQURMRVNTEAESHAoYU0VTU0lPTl9NT0RFX0lOVEVSQUNUSVZFEAIqWwoLTGltaXRBY3Rpb24SHAoYTElNSVRfQUNUSU9OX1VOU1BFQ0lGSUVEEAASFAoQTElNSVRfQUNUSU9OX0VORBABEhgKFExJTUlUX0FDVElPTl9TVVNQRU5EEAIqbwoJQWdlbnRSb2xlEhoKFkFHRU5UX1JPTEVfVU5TUEVDSUZJRUQQABIXChNBR0VOVF9ST0xFX0RJUkVDVE9SEAESFQoRQUdFTlRfUk9MRV9XT1JLRVIQAhIWChJBR0VOVF9ST0xFX1NURVdBUkQQAypgCgpXb3JrZXJNb2RlEhsKF1dPUktFUl9NT0RFX1VOU1BFQ0lGSUVEEAASGQoVV09SS0VSX01PREVfRVBIRU1FUkFMEAESGgoWV09SS0VSX01PREVfUEVSU0lTVEVOVBACKkwKCERlbGl2ZXJ5EhgKFERFTElWRVJZX1VOU1BFQ0lGSUVEEAASEgoOREVMSVZFUllfUVVFVUUQARISCg5ERUxJVkVSWV9TVEVFUhACKskBCgpJbnB1dFN0YXRlEhsKF0lOUFVUX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSSU5QVVRfU1RBVEVfUVVFVUVEEAESGQoVSU5QVVRfU1RBVEVfREVMSVZFUkVEEAISFwoTSU5QVVRfU1RBVEVfQVBQTElFRBADEh0KGUlOUFVUX1NUQVRFX0lOREVURVJNSU5BVEUQBBIZChVJTlBVVF9TVEFURV9XSVRIRFJBV04QBRIYChRJTlBVVF9TVEFURV9SRUpFQ1RFRBAGMqsJCg5TZXNzaW9uU2VydmljZRJQCg1DcmVhdGVTZXNzaW9uEh4uYmF0b24udjEuQ3JlYXRlU2Vzc2lvblJlcXVlc3QaHy5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVzcG9uc2USRwoKR2V0U2Vzc2lvbhIbLmJhdG9uLnYxLkdldFNlc3Npb25SZXF1ZXN0GhwuYmF0b24udjEuR2V0U2Vzc2lvblJlc3BvbnNlEk0KDExpc3RTZXNzaW9ucxIdLmJhdG9uLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaHi5iYXRvbi52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJECglTZW5kSW5wdXQSGi5iYXRvbi52MS5TZW5kSW5wdXRSZXF1ZXN0GhsuYmF0b24udjEuU2VuZElucHV0UmVzcG9uc2USUAoNSW50ZXJydXB0VHVybhIeLmJhdG9uLnYxLkludGVycnVwdFR1cm5SZXF1ZXN0Gh8uYmF0b24udjEuSW50ZXJydXB0VHVyblJlc3BvbnNlElMKDlN1c3BlbmRTZXNzaW9uEh8uYmF0b24udjEuU3VzcGVuZFNlc3Npb25SZXF1ZXN0GiAuYmF0b24udjEuU3VzcGVuZFNlc3Npb25SZXNwb25zZRJQCg1SZXN1bWVTZXNzaW9uEh4uYmF0b24udjEuUmVzdW1lU2Vzc2lvblJlcXVlc3QaHy5iYXRvbi52MS5SZXN1bWVTZXNzaW9uUmVzcG9uc2USSgoLRm9ya1Nlc3Npb24SHC5iYXRvbi52MS5Gb3JrU2Vzc2lvblJlcXVlc3QaHS5iYXRvbi52MS5Gb3JrU2Vzc2lvblJlc3BvbnNlEkcKCkxpc3RJbnB1dHMSGy5iYXRvbi52MS5MaXN0SW5wdXRzUmVxdWVzdBocLmJhdG9uLnYxLkxpc3RJbnB1dHNSZXNwb25zZRJKCgtVcGRhdGVJbnB1dBIcLmJhdG9uLnYxLlVwZGF0ZUlucHV0UmVxdWVzdBodLmJhdG9uLnYxLlVwZGF0ZUlucHV0UmVzcG9uc2USRAoJTW92ZUlucHV0EhouYmF0b24udjEuTW92ZUlucHV0UmVxdWVzdBobLmJhdG9uLnYxLk1vdmVJbnB1dFJlc3BvbnNlElAKDVdpdGhkcmF3SW5wdXQSHi5iYXRvbi52MS5XaXRoZHJhd0lucHV0UmVxdWVzdBofLmJhdG9uLnYxLldpdGhkcmF3SW5wdXRSZXNwb25zZRJHCgpFbmRTZXNzaW9uEhsuYmF0b24udjEuRW5kU2Vzc2lvblJlcXVlc3QaHC5iYXRvbi52MS5FbmRTZXNzaW9uUmVzcG9uc2USXAoRU2V0U2Vzc2lvbk9wdGlvbnMSIi5iYXRvbi52MS5TZXRTZXNzaW9uT3B0aW9uc1JlcXVlc3QaIy5iYXRvbi52MS5TZXRTZXNzaW9uT3B0aW9uc1Jlc3BvbnNlElAKDURlbGV0ZVNlc3Npb24SHi5iYXRvbi52MS5EZWxldGVTZXNzaW9uUmVxdWVzdBofLmJhdG9uLnYxLkRlbGV0ZVNlc3Npb25SZXNwb25zZWIGcHJvdG8z", [file_baton_v1_common, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * How a session ended.
@@ -394,6 +394,13 @@ export type Session = Message<"baton.v1.Session"> & {
    * @generated from field: repeated string argv = 38;
    */
   argv: string[];
+
+  /**
+   * The agent it is of; absent if it is of none.
+   *
+   * @generated from field: baton.v1.SessionAgent agent = 39;
+   */
+  agent?: SessionAgent | undefined;
 };
 
 /**
@@ -402,6 +409,48 @@ export type Session = Message<"baton.v1.Session"> & {
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
   messageDesc(file_baton_v1_session, 2);
+
+/**
+ * Which agent a session is of, as it was when the session was made.
+ *
+ * @generated from message baton.v1.SessionAgent
+ */
+export type SessionAgent = Message<"baton.v1.SessionAgent"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Its role.
+   *
+   * @generated from field: baton.v1.AgentRole role = 3;
+   */
+  role: AgentRole;
+
+  /**
+   * How it is used, if it is a worker.
+   *
+   * @generated from field: baton.v1.WorkerMode worker_mode = 4;
+   */
+  workerMode: WorkerMode;
+};
+
+/**
+ * Describes the message baton.v1.SessionAgent.
+ * Use `create(SessionAgentSchema)` to create a new message.
+ */
+export const SessionAgentSchema: GenMessage<SessionAgent> = /*@__PURE__*/
+  messageDesc(file_baton_v1_session, 3);
 
 /**
  * What a harness can do.
@@ -492,6 +541,13 @@ export type HarnessCapabilities = Message<"baton.v1.HarnessCapabilities"> & {
    * @generated from field: bool interrupt = 12;
    */
   interrupt: boolean;
+
+  /**
+   * Takes instructions beside its inputs (a system prompt).
+   *
+   * @generated from field: bool instructions = 13;
+   */
+  instructions: boolean;
 };
 
 /**
@@ -499,7 +555,7 @@ export type HarnessCapabilities = Message<"baton.v1.HarnessCapabilities"> & {
  * Use `create(HarnessCapabilitiesSchema)` to create a new message.
  */
 export const HarnessCapabilitiesSchema: GenMessage<HarnessCapabilities> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 3);
+  messageDesc(file_baton_v1_session, 4);
 
 /**
  * Asks for a new session.
@@ -530,7 +586,7 @@ export type CreateSessionRequest = Message<"baton.v1.CreateSessionRequest"> & {
   cwd: string;
 
   /**
-   * Kind of agent program: claude-code, command, demo.
+   * Kind of agent program: claude-code, codex, acp:NAME, command, demo.
    *
    * @generated from field: string harness = 4;
    */
@@ -619,7 +675,7 @@ export type CreateSessionRequest = Message<"baton.v1.CreateSessionRequest"> & {
  * Use `create(CreateSessionRequestSchema)` to create a new message.
  */
 export const CreateSessionRequestSchema: GenMessage<CreateSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 4);
+  messageDesc(file_baton_v1_session, 5);
 
 /**
  * The new session.
@@ -640,7 +696,7 @@ export type CreateSessionResponse = Message<"baton.v1.CreateSessionResponse"> & 
  * Use `create(CreateSessionResponseSchema)` to create a new message.
  */
 export const CreateSessionResponseSchema: GenMessage<CreateSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 5);
+  messageDesc(file_baton_v1_session, 6);
 
 /**
  * Asks for one session.
@@ -661,7 +717,7 @@ export type GetSessionRequest = Message<"baton.v1.GetSessionRequest"> & {
  * Use `create(GetSessionRequestSchema)` to create a new message.
  */
 export const GetSessionRequestSchema: GenMessage<GetSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 6);
+  messageDesc(file_baton_v1_session, 7);
 
 /**
  * One session.
@@ -682,7 +738,7 @@ export type GetSessionResponse = Message<"baton.v1.GetSessionResponse"> & {
  * Use `create(GetSessionResponseSchema)` to create a new message.
  */
 export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 7);
+  messageDesc(file_baton_v1_session, 8);
 
 /**
  * Asks for sessions.
@@ -745,6 +801,20 @@ export type ListSessionsRequest = Message<"baton.v1.ListSessionsRequest"> & {
    * @generated from field: string page_token = 8;
    */
   pageToken: string;
+
+  /**
+   * Only of this agent; empty means all.
+   *
+   * @generated from field: string agent_id = 9;
+   */
+  agentId: string;
+
+  /**
+   * Only of agents with this role; unspecified means all, also those of no agent.
+   *
+   * @generated from field: baton.v1.AgentRole role = 10;
+   */
+  role: AgentRole;
 };
 
 /**
@@ -752,7 +822,7 @@ export type ListSessionsRequest = Message<"baton.v1.ListSessionsRequest"> & {
  * Use `create(ListSessionsRequestSchema)` to create a new message.
  */
 export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 8);
+  messageDesc(file_baton_v1_session, 9);
 
 /**
  * Sessions, newest first.
@@ -780,7 +850,7 @@ export type ListSessionsResponse = Message<"baton.v1.ListSessionsResponse"> & {
  * Use `create(ListSessionsResponseSchema)` to create a new message.
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 9);
+  messageDesc(file_baton_v1_session, 10);
 
 /**
  * Text sent to an agent.
@@ -864,7 +934,7 @@ export type Input = Message<"baton.v1.Input"> & {
  * Use `create(InputSchema)` to create a new message.
  */
 export const InputSchema: GenMessage<Input> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 10);
+  messageDesc(file_baton_v1_session, 11);
 
 /**
  * Sends text to an agent.
@@ -906,7 +976,7 @@ export type SendInputRequest = Message<"baton.v1.SendInputRequest"> & {
  * Use `create(SendInputRequestSchema)` to create a new message.
  */
 export const SendInputRequestSchema: GenMessage<SendInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 11);
+  messageDesc(file_baton_v1_session, 12);
 
 /**
  * The accepted input.
@@ -927,7 +997,7 @@ export type SendInputResponse = Message<"baton.v1.SendInputResponse"> & {
  * Use `create(SendInputResponseSchema)` to create a new message.
  */
 export const SendInputResponseSchema: GenMessage<SendInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 12);
+  messageDesc(file_baton_v1_session, 13);
 
 /**
  * Interrupts the running turn.
@@ -955,7 +1025,7 @@ export type InterruptTurnRequest = Message<"baton.v1.InterruptTurnRequest"> & {
  * Use `create(InterruptTurnRequestSchema)` to create a new message.
  */
 export const InterruptTurnRequestSchema: GenMessage<InterruptTurnRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 13);
+  messageDesc(file_baton_v1_session, 14);
 
 /**
  * The session after the interrupt was sent.
@@ -976,7 +1046,7 @@ export type InterruptTurnResponse = Message<"baton.v1.InterruptTurnResponse"> & 
  * Use `create(InterruptTurnResponseSchema)` to create a new message.
  */
 export const InterruptTurnResponseSchema: GenMessage<InterruptTurnResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 14);
+  messageDesc(file_baton_v1_session, 15);
 
 /**
  * Stops the process, to be resumed later.
@@ -1004,7 +1074,7 @@ export type SuspendSessionRequest = Message<"baton.v1.SuspendSessionRequest"> & 
  * Use `create(SuspendSessionRequestSchema)` to create a new message.
  */
 export const SuspendSessionRequestSchema: GenMessage<SuspendSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 15);
+  messageDesc(file_baton_v1_session, 16);
 
 /**
  * The session after the command was sent.
@@ -1025,7 +1095,7 @@ export type SuspendSessionResponse = Message<"baton.v1.SuspendSessionResponse"> 
  * Use `create(SuspendSessionResponseSchema)` to create a new message.
  */
 export const SuspendSessionResponseSchema: GenMessage<SuspendSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 16);
+  messageDesc(file_baton_v1_session, 17);
 
 /**
  * Continues a conversation in a new session.
@@ -1081,7 +1151,7 @@ export type ResumeSessionRequest = Message<"baton.v1.ResumeSessionRequest"> & {
  * Use `create(ResumeSessionRequestSchema)` to create a new message.
  */
 export const ResumeSessionRequestSchema: GenMessage<ResumeSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 17);
+  messageDesc(file_baton_v1_session, 18);
 
 /**
  * The new session.
@@ -1102,7 +1172,7 @@ export type ResumeSessionResponse = Message<"baton.v1.ResumeSessionResponse"> & 
  * Use `create(ResumeSessionResponseSchema)` to create a new message.
  */
 export const ResumeSessionResponseSchema: GenMessage<ResumeSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 18);
+  messageDesc(file_baton_v1_session, 19);
 
 /**
  * Branches a conversation off.
@@ -1137,7 +1207,7 @@ export type ForkSessionRequest = Message<"baton.v1.ForkSessionRequest"> & {
  * Use `create(ForkSessionRequestSchema)` to create a new message.
  */
 export const ForkSessionRequestSchema: GenMessage<ForkSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 19);
+  messageDesc(file_baton_v1_session, 20);
 
 /**
  * The new session.
@@ -1158,7 +1228,7 @@ export type ForkSessionResponse = Message<"baton.v1.ForkSessionResponse"> & {
  * Use `create(ForkSessionResponseSchema)` to create a new message.
  */
 export const ForkSessionResponseSchema: GenMessage<ForkSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 20);
+  messageDesc(file_baton_v1_session, 21);
 
 /**
  * Asks for the inputs of a session.
@@ -1200,7 +1270,7 @@ export type ListInputsRequest = Message<"baton.v1.ListInputsRequest"> & {
  * Use `create(ListInputsRequestSchema)` to create a new message.
  */
 export const ListInputsRequestSchema: GenMessage<ListInputsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 21);
+  messageDesc(file_baton_v1_session, 22);
 
 /**
  * Inputs of a session.
@@ -1228,7 +1298,7 @@ export type ListInputsResponse = Message<"baton.v1.ListInputsResponse"> & {
  * Use `create(ListInputsResponseSchema)` to create a new message.
  */
 export const ListInputsResponseSchema: GenMessage<ListInputsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 22);
+  messageDesc(file_baton_v1_session, 23);
 
 /**
  * Changes a queued input.
@@ -1270,7 +1340,7 @@ export type UpdateInputRequest = Message<"baton.v1.UpdateInputRequest"> & {
  * Use `create(UpdateInputRequestSchema)` to create a new message.
  */
 export const UpdateInputRequestSchema: GenMessage<UpdateInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 23);
+  messageDesc(file_baton_v1_session, 24);
 
 /**
  * The changed input.
@@ -1291,7 +1361,7 @@ export type UpdateInputResponse = Message<"baton.v1.UpdateInputResponse"> & {
  * Use `create(UpdateInputResponseSchema)` to create a new message.
  */
 export const UpdateInputResponseSchema: GenMessage<UpdateInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 24);
+  messageDesc(file_baton_v1_session, 25);
 
 /**
  * Moves a queued input.
@@ -1326,7 +1396,7 @@ export type MoveInputRequest = Message<"baton.v1.MoveInputRequest"> & {
  * Use `create(MoveInputRequestSchema)` to create a new message.
  */
 export const MoveInputRequestSchema: GenMessage<MoveInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 25);
+  messageDesc(file_baton_v1_session, 26);
 
 /**
  * The queue after the move.
@@ -1347,7 +1417,7 @@ export type MoveInputResponse = Message<"baton.v1.MoveInputResponse"> & {
  * Use `create(MoveInputResponseSchema)` to create a new message.
  */
 export const MoveInputResponseSchema: GenMessage<MoveInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 26);
+  messageDesc(file_baton_v1_session, 27);
 
 /**
  * Takes a queued input back.
@@ -1375,7 +1445,7 @@ export type WithdrawInputRequest = Message<"baton.v1.WithdrawInputRequest"> & {
  * Use `create(WithdrawInputRequestSchema)` to create a new message.
  */
 export const WithdrawInputRequestSchema: GenMessage<WithdrawInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 27);
+  messageDesc(file_baton_v1_session, 28);
 
 /**
  * The withdrawn input.
@@ -1396,7 +1466,7 @@ export type WithdrawInputResponse = Message<"baton.v1.WithdrawInputResponse"> & 
  * Use `create(WithdrawInputResponseSchema)` to create a new message.
  */
 export const WithdrawInputResponseSchema: GenMessage<WithdrawInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 28);
+  messageDesc(file_baton_v1_session, 29);
 
 /**
  * Ends a session.
@@ -1431,7 +1501,7 @@ export type EndSessionRequest = Message<"baton.v1.EndSessionRequest"> & {
  * Use `create(EndSessionRequestSchema)` to create a new message.
  */
 export const EndSessionRequestSchema: GenMessage<EndSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 29);
+  messageDesc(file_baton_v1_session, 30);
 
 /**
  * The session after the command was sent.
@@ -1452,7 +1522,7 @@ export type EndSessionResponse = Message<"baton.v1.EndSessionResponse"> & {
  * Use `create(EndSessionResponseSchema)` to create a new message.
  */
 export const EndSessionResponseSchema: GenMessage<EndSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 30);
+  messageDesc(file_baton_v1_session, 31);
 
 /**
  * Changes model or permission mode.
@@ -1494,7 +1564,7 @@ export type SetSessionOptionsRequest = Message<"baton.v1.SetSessionOptionsReques
  * Use `create(SetSessionOptionsRequestSchema)` to create a new message.
  */
 export const SetSessionOptionsRequestSchema: GenMessage<SetSessionOptionsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 31);
+  messageDesc(file_baton_v1_session, 32);
 
 /**
  * The session after the command was sent.
@@ -1515,7 +1585,7 @@ export type SetSessionOptionsResponse = Message<"baton.v1.SetSessionOptionsRespo
  * Use `create(SetSessionOptionsResponseSchema)` to create a new message.
  */
 export const SetSessionOptionsResponseSchema: GenMessage<SetSessionOptionsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 32);
+  messageDesc(file_baton_v1_session, 33);
 
 /**
  * Deletes an ended session.
@@ -1536,7 +1606,7 @@ export type DeleteSessionRequest = Message<"baton.v1.DeleteSessionRequest"> & {
  * Use `create(DeleteSessionRequestSchema)` to create a new message.
  */
 export const DeleteSessionRequestSchema: GenMessage<DeleteSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 33);
+  messageDesc(file_baton_v1_session, 34);
 
 /**
  * The session is gone.
@@ -1551,7 +1621,7 @@ export type DeleteSessionResponse = Message<"baton.v1.DeleteSessionResponse"> & 
  * Use `create(DeleteSessionResponseSchema)` to create a new message.
  */
 export const DeleteSessionResponseSchema: GenMessage<DeleteSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 34);
+  messageDesc(file_baton_v1_session, 35);
 
 /**
  * Where a session is between its start and its end.
@@ -1863,6 +1933,81 @@ export const LimitActionSchema: GenEnum<LimitAction> = /*@__PURE__*/
   enumDesc(file_baton_v1_session, 5);
 
 /**
+ * What an agent is for.
+ *
+ * @generated from enum baton.v1.AgentRole
+ */
+export enum AgentRole {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: AGENT_ROLE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It talks with a person, plans and makes tasks.
+   *
+   * @generated from enum value: AGENT_ROLE_DIRECTOR = 1;
+   */
+  DIRECTOR = 1,
+
+  /**
+   * It does tasks.
+   *
+   * @generated from enum value: AGENT_ROLE_WORKER = 2;
+   */
+  WORKER = 2,
+
+  /**
+   * It looks after things from time to time.
+   *
+   * @generated from enum value: AGENT_ROLE_STEWARD = 3;
+   */
+  STEWARD = 3,
+}
+
+/**
+ * Describes the enum baton.v1.AgentRole.
+ */
+export const AgentRoleSchema: GenEnum<AgentRole> = /*@__PURE__*/
+  enumDesc(file_baton_v1_session, 6);
+
+/**
+ * How a worker is used.
+ *
+ * @generated from enum baton.v1.WorkerMode
+ */
+export enum WorkerMode {
+  /**
+   * Not a worker; for a new worker, the default: ephemeral.
+   *
+   * @generated from enum value: WORKER_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * One task, one session, then the next.
+   *
+   * @generated from enum value: WORKER_MODE_EPHEMERAL = 1;
+   */
+  EPHEMERAL = 1,
+
+  /**
+   * It works with a person and is never given tasks by the scheduler.
+   *
+   * @generated from enum value: WORKER_MODE_PERSISTENT = 2;
+   */
+  PERSISTENT = 2,
+}
+
+/**
+ * Describes the enum baton.v1.WorkerMode.
+ */
+export const WorkerModeSchema: GenEnum<WorkerMode> = /*@__PURE__*/
+  enumDesc(file_baton_v1_session, 7);
+
+/**
  * How an input is to be delivered.
  *
  * @generated from enum baton.v1.Delivery
@@ -1894,7 +2039,7 @@ export enum Delivery {
  * Describes the enum baton.v1.Delivery.
  */
 export const DeliverySchema: GenEnum<Delivery> = /*@__PURE__*/
-  enumDesc(file_baton_v1_session, 6);
+  enumDesc(file_baton_v1_session, 8);
 
 /**
  * Where an input is on its way.
@@ -1956,7 +2101,7 @@ export enum InputState {
  * Describes the enum baton.v1.InputState.
  */
 export const InputStateSchema: GenEnum<InputState> = /*@__PURE__*/
-  enumDesc(file_baton_v1_session, 7);
+  enumDesc(file_baton_v1_session, 9);
 
 /**
  * Creates, steers and ends sessions. Mutations take a request_id: a repeat within 24 h returns the first

@@ -1,4 +1,4 @@
-//! A line of the harness's standard output, read field by field and with patience.
+//! A line of JSON that a harness wrote, read field by field and with patience.
 //!
 //! Fields are kept as the text they came as until somebody asks for one, so a line with odd, missing or
 //! additional fields still gives what it has, and a tool's input can be handed on byte for byte.
@@ -102,6 +102,14 @@ pub(super) fn string(text: &str) -> Option<String> {
         Ok(string) => Some(string),
         Err(_) => serde_json::from_str(&without_lone_surrogates(text)).ok(),
     }
+}
+
+/// Reads a value, of whatever type. Halves of surrogate pairs become U+FFFD.
+pub(super) fn value<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text).or_else(|problem| match without_lone_surrogates(text) {
+        Cow::Borrowed(_) => Err(problem),
+        Cow::Owned(clean) => serde_json::from_str(&clean),
+    })
 }
 
 fn without_lone_surrogates(text: &str) -> Cow<'_, str> {

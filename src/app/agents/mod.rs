@@ -1,0 +1,10 @@
+//! Agents: lasting identities with a role. What runs is a session; an agent has one at a time.
+
+mod hold;
+mod keep;
+mod look;
+mod run;
+
+pub use keep::MAX_AGENTS;
+pub use look::{AgentFilter, AgentStatus, Agents, ShownAgent};
+pub use run::{ResumeAgent, StartAgent};

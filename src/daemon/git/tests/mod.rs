@@ -1,0 +1,6 @@
+//! The room with real git in real repositories.
+
+mod hostile;
+mod life;
+mod property;
+mod rig;

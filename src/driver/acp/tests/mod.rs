@@ -1,0 +1,5 @@
+mod rig;
+
+mod lines;
+mod odd;
+mod recordings;
