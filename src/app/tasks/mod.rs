@@ -1,7 +1,7 @@
 //! Tasks: what is to be done, which of it is ready, and who has it.
 //!
 //! A task is a record, changed by compare-and-set; what its commit says is the truth. What is asked of all tasks at
-//! once (which are ready, what is blocked, who would wait in a circle) is answered by an [`index`] in memory that
+//! once (which are ready, what is blocked, who would wait in a circle) is answered by an index in memory that
 //! follows every commit. A commit and its entry in the index belong together: they are one job, which is finished
 //! though its caller has gone. What a commit under way will change of the graph is reserved in the index before, so
 //! that two that are each right cannot be wrong together.

@@ -2,7 +2,7 @@
 //!
 //! A change is an operation: its id and all that the daemon is asked are stored with the record before the
 //! daemon is asked, so that it can be asked again, by a repeat of the request or by whoever looks next
-//! ([`operate`]). The daemon does each operation once.
+//! (`operate`). The daemon does each operation once.
 
 mod create;
 mod look;

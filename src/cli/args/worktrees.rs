@@ -108,7 +108,7 @@ pub struct CreateArgs {
     /// The daemon; default the one that allows the directory
     #[arg(long, value_name = "ID")]
     pub daemon: Option<String>,
-    /// The branch; default agent/<agent>/<task>-<title>
+    /// The branch; default agent/{agent}/{task}-{title}
     #[arg(long, value_name = "NAME")]
     pub branch: Option<String>,
     /// The directory's name

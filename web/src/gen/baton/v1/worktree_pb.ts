@@ -368,21 +368,21 @@ export type CreateWorktreeRequest = Message<"baton.v1.CreateWorktreeRequest"> & 
   title: string;
 
   /**
-   * The branch. Empty makes agent/<agent>/<task>-<title>. One that exists is used if it is checked out nowhere.
+   * The branch. Empty makes agent/{agent}/{task}-{title}. One that exists is used if it is checked out nowhere.
    *
    * @generated from field: string branch = 7;
    */
   branch: string;
 
   /**
-   * The directory's name beneath the root for worktrees. Empty makes <agent>-<task>-<title>.
+   * The directory's name beneath the root for worktrees. Empty makes {agent}-{task}-{title}.
    *
    * @generated from field: string directory = 8;
    */
   directory: string;
 
   /**
-   * The branch to begin at, here or as origin/<name>. Empty is the target.
+   * The branch to begin at, here or as origin/{name}. Empty is the target.
    *
    * @generated from field: string base = 9;
    */
@@ -613,7 +613,7 @@ export type MergeWorktreeRequest = Message<"baton.v1.MergeWorktreeRequest"> & {
   target: string;
 
   /**
-   * The commit's subject; empty makes "<title> (<task>)".
+   * The commit's subject; empty makes "{title} ({task})".
    *
    * @generated from field: string subject = 6;
    */
@@ -1209,7 +1209,7 @@ export type RecoverWorktreeRequest = Message<"baton.v1.RecoverWorktreeRequest"> 
   recoverRef: string;
 
   /**
-   * The branch to make; empty makes recover/<time>.
+   * The branch to make; empty makes recover/{time}.
    *
    * @generated from field: string branch = 5;
    */
