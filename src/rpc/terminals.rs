@@ -417,7 +417,7 @@ fn new_terminal(request: v1::OpenTerminalRequest) -> BaseResult<NewSession> {
         env_names: request.env_names,
         title: request.title,
         labels: request.labels.into_iter().collect(),
-        limits: limits_from_pb(request.limits)?,
+        limits: limits_from_pb(request.limits, "limits")?,
         ..NewSession::default()
     })
 }
