@@ -14,6 +14,7 @@ use crate::base::{Code, Error, Result};
 use crate::domain::daemon::{Directory, DirectoryEntry};
 use crate::domain::harness::PermissionMode;
 use crate::domain::policy::is_within;
+use crate::domain::session::Mode;
 use crate::domain::{Daemon, EndInfo, EndReason, Narrowing, Session};
 use crate::store::{Commit, Expect};
 
@@ -386,6 +387,12 @@ impl App {
                         "{} cannot be used there: {}",
                         harness.name, harness.unavailable_reason
                     ),
+                ));
+            }
+            Some(harness) if new.mode == Mode::Interactive && !harness.capabilities.terminal => {
+                return Err(Error::new(
+                    Code::NotInteractive,
+                    format!("{} does not run in a terminal there", harness.name),
                 ));
             }
             Some(_) => {}

@@ -101,19 +101,38 @@ impl App {
 
     /// Stores records of a session, and says how far its spool is stored now.
     async fn store_link_records(&self, daemon: DaemonId, records: Records) -> Result<Origin> {
+        let id = records.session_id;
+        let shown: u64 = records
+            .records
+            .iter()
+            .filter_map(|record| Some(record.output.as_ref()?.data.len() as u64))
+            .sum();
+        let is_end = records
+            .records
+            .iter()
+            .flat_map(|record| &record.events)
+            .any(|event| matches!(event.body, EventBody::Ended { .. }));
         let mut stored = Vec::with_capacity(records.records.len());
         for record in records.records {
             stored.push(self.prepare(records.session_id, record).await?);
         }
-        self.sessions()
+        let origin = self
+            .sessions()
             .store_records(
                 daemon,
-                records.session_id,
+                id,
                 records.origin_epoch,
                 stored,
                 self.rules().current(),
             )
-            .await
+            .await?;
+        if shown > 0 {
+            self.tidy_terminal(id, shown).await;
+        }
+        if is_end {
+            self.terminals().over(id);
+        }
+        Ok(origin)
     }
 
     /// Checks a record, and that the content it refers to is stored.
@@ -146,6 +165,7 @@ impl App {
         Ok(Stored {
             origin_seq: record.origin_seq,
             events,
+            output: record.output,
             bytes: record.size_bytes,
             contents,
         })

@@ -20,6 +20,7 @@ pub mod sessions;
 pub mod sight;
 pub mod system;
 pub mod tasks;
+pub mod terminals;
 pub mod worktrees;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ use prompts::Rules;
 use search::Search;
 use sessions::{Nudge, Sessions};
 use tasks::Tasks;
+use terminals::Terminals;
 use worktrees::Worktrees;
 
 /// All capabilities of a server, sharing one store.
@@ -58,6 +60,7 @@ struct Parts {
     rules: Rules,
     search: Search,
     sessions: Sessions,
+    terminals: Arc<Terminals>,
     tasks: Tasks,
     transients: Arc<Transients>,
     worktrees: Worktrees,
@@ -106,6 +109,7 @@ impl App {
                 rules,
                 search,
                 sessions,
+                terminals: Arc::default(),
                 tasks,
                 transients,
                 worktrees: Worktrees::default(),
@@ -165,6 +169,11 @@ impl App {
     /// The sessions.
     pub fn sessions(&self) -> &Sessions {
         &self.parts.sessions
+    }
+
+    /// Who looks at which terminal.
+    pub(crate) fn terminals(&self) -> &Arc<Terminals> {
+        &self.parts.terminals
     }
 
     /// The tasks.

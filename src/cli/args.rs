@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::terminal_view::DetachKey;
 use super::value;
 use crate::daemon::harness::acp::AcpAgent;
 use crate::domain::{EventKind, PermissionMode};
@@ -69,8 +70,10 @@ pub enum Command {
     Ps(PsArgs),
     /// Show a session's log
     Logs(LogsArgs),
-    /// Follow a session, answer its prompts, type inputs
-    Attach(SessionArg),
+    /// Follow a session, answer its prompts, type inputs; or sit at its terminal
+    Attach(AttachArgs),
+    /// Programs in terminals: shells, and agents as people use them
+    Terminal(TerminalArgs),
     /// Send text to an agent
     Send(SendArgs),
     /// List and change the inputs that wait
@@ -142,6 +145,91 @@ pub struct SessionArg {
     /// The session; its id may be shortened
     #[arg(value_name = "ID")]
     pub session: String,
+}
+
+/// `baton attach`
+#[derive(Debug, ClapArgs)]
+pub struct AttachArgs {
+    /// The session or the terminal; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub session: String,
+    /// At a terminal: the key that detaches (ctrl-\\, ctrl-], ctrl-a to ctrl-z, or none)
+    #[arg(long, value_name = "KEY", default_value = "ctrl-\\", value_parser = DetachKey::parse)]
+    pub detach_key: DetachKey,
+    /// At a terminal: show at most this much of what it showed before (like 64KiB)
+    #[arg(long, value_name = "SIZE", value_parser = crate::base::quantity::bytes)]
+    pub tail: Option<u64>,
+}
+
+/// `baton terminal`
+#[derive(Debug, ClapArgs)]
+pub struct TerminalArgs {
+    /// What to do; default list
+    #[command(subcommand)]
+    pub action: Option<TerminalAction>,
+}
+
+/// What to do with terminals.
+#[derive(Debug, Subcommand)]
+pub enum TerminalAction {
+    /// Open one and attach to it: a shell, a program, or an agent as people use it
+    Open(Box<OpenTerminalArgs>),
+    /// List those whose program runs
+    List {
+        /// Also those whose program has ended
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// Hang up, and end the program if it stays
+    Close {
+        /// The terminal or its session; its id may be shortened
+        #[arg(value_name = "ID")]
+        terminal: String,
+        /// Kill it at once
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `baton terminal open`
+#[derive(Debug, ClapArgs)]
+pub struct OpenTerminalArgs {
+    /// Kind of agent program, such as claude-code; default command
+    #[arg(long, value_name = "NAME")]
+    pub harness: Option<String>,
+    /// Working directory on the daemon's machine; default this one
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Print the terminal's id and end
+    #[arg(long, short)]
+    pub detached: bool,
+    /// The key that detaches (ctrl-\\, ctrl-], ctrl-a to ctrl-z, or none)
+    #[arg(long, value_name = "KEY", default_value = "ctrl-\\", value_parser = DetachKey::parse)]
+    pub detach_key: DetachKey,
+    /// The model
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// deny, ask, auto-safe or auto; default ask
+    #[arg(long, value_name = "MODE", value_parser = value::mode)]
+    pub permission_mode: Option<PermissionMode>,
+    /// The daemon, by id or name; default any that fits
+    #[arg(long, value_name = "ID")]
+    pub daemon: Option<String>,
+    /// Label that the daemon must have; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = value::pair)]
+    pub select: Vec<(String, String)>,
+    /// Name of an environment variable of the daemon to pass on; may be repeated
+    #[arg(long = "env", value_name = "NAME")]
+    pub env_names: Vec<String>,
+    /// A short title
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Label of the session; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
+    pub labels: Vec<(String, String)>,
+    /// Program and arguments; default the daemon's shell
+    #[arg(last = true, value_name = "ARGV")]
+    pub argv: Vec<String>,
 }
 
 /// `baton up`

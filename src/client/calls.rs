@@ -202,6 +202,21 @@ calls! {
     get_metrics system(GetMetricsRequest) -> GetMetricsResponse;
 }
 
+calls! {
+    /// Opens a terminal.
+    open_terminal terminals(OpenTerminalRequest) -> OpenTerminalResponse;
+    /// One terminal.
+    get_terminal terminals(GetTerminalRequest) -> GetTerminalResponse;
+    /// A page of terminals.
+    list_terminals terminals(ListTerminalsRequest) -> ListTerminalsResponse;
+    /// Types into a terminal.
+    write_terminal terminals(WriteTerminalRequest) -> WriteTerminalResponse;
+    /// Changes a terminal's size.
+    resize_terminal terminals(ResizeTerminalRequest) -> ResizeTerminalResponse;
+    /// Ends a terminal.
+    close_terminal terminals(CloseTerminalRequest) -> CloseTerminalResponse;
+}
+
 macro_rules! services {
     ($($name:ident $module:ident $client:ident;)*) => {
         impl Client {
@@ -221,6 +236,7 @@ services! {
     sessions session_service_client SessionServiceClient;
     events event_service_client EventServiceClient;
     prompts prompt_service_client PromptServiceClient;
+    terminals terminal_service_client TerminalServiceClient;
     agents agent_service_client AgentServiceClient;
     daemons daemon_service_client DaemonServiceClient;
     tasks task_service_client TaskServiceClient;

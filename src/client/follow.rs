@@ -303,7 +303,7 @@ fn unavailable(problem: &str) -> Error {
 }
 
 /// Full jitter: anything between nothing and a bound that doubles with every failure. `random` is 0 to 1.
-fn pause(failures: u32, random: f64) -> Duration {
+pub(super) fn pause(failures: u32, random: f64) -> Duration {
     FIRST_PAUSE
         .saturating_mul(2_u32.saturating_pow(failures.min(16)))
         .min(LONGEST_PAUSE)

@@ -5,11 +5,13 @@
 //! by design: retries of calls that change something; whoever makes them knows the `request_id`.
 
 mod address;
+mod attach;
 mod calls;
 mod failure;
 mod follow;
 
 pub use address::{DEFAULT_URL, ServerAddress};
+pub use attach::{Attached, Attachment};
 pub use calls::{Client, Transport};
 pub use failure::is_lasting;
 pub use follow::{Cursor, Follow, FollowOptions, Followed};

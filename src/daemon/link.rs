@@ -367,7 +367,10 @@ impl LinkJob {
                 DaemonEvent::Draining { after, reason } => {
                     tracing::info!(?after, reason, "the server goes away for a while");
                 }
-                DaemonEvent::Query(query) => self.query(query, queries),
+                // A terminal is its session's, which the supervisor knows.
+                DaemonEvent::Query(query) if !query.is_for_a_session() => {
+                    self.query(query, queries);
+                }
                 other => {
                     if self.events.send(other).await.is_err() {
                         return Err(Error::internal("the supervisor has ended"));
@@ -398,7 +401,7 @@ impl LinkJob {
         let (uplink, policy) = (self.uplink.clone(), self.policy.clone());
         // What takes minutes does not keep what takes moments from being done.
         let queries = match &query.body {
-            QueryBody::ListDirectory { .. } => &mut queries.lookups,
+            QueryBody::ListDirectory { .. } | QueryBody::Terminal { .. } => &mut queries.lookups,
             QueryBody::Worktree(_) => &mut queries.orders,
         };
         if queries.len() >= MAX_QUERIES {
@@ -423,6 +426,9 @@ impl LinkJob {
                 }
                 QueryBody::Worktree(order) => {
                     Ok(Found::Worktree(Box::new(worktrees.handle(order))))
+                }
+                QueryBody::Terminal { .. } => {
+                    Err(Error::internal("a terminal is asked within its session"))
                 }
             };
             let result = QueryResult {

@@ -256,6 +256,7 @@ mod tests {
             fork: false,
             one_shot: false,
             replaces: None,
+            terminal: None,
             instructions: String::new(),
         }
     }

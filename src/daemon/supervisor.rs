@@ -12,16 +12,20 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::paths::{StateDir, broken, make_private};
 use super::policy::Policy;
 use super::runner::ledger::LEDGER_FILE;
+use super::runner::spec::Window;
 use super::runner::{Spec, client};
 use super::session::pump::{Home, Message, Pump, Shared, applied, rejected};
 use super::session::state::{DONE_FILE, Meta};
 use crate::base::id::{CommandId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::command::{CommandBody, StartCommand};
-use crate::domain::link::DaemonEvent;
+use crate::domain::link::{DaemonEvent, Query, QueryBody, QueryResult};
 use crate::domain::session::Mode;
+use crate::domain::terminal::Act;
 use crate::domain::{Command, CommandResult};
 
+/// The most that waits in the spool of a session in a terminal, in bytes.
+const TERMINAL_SPOOL_BYTES: u64 = 16 << 20;
 /// Most messages that wait for one session; the server has fewer commands of a session under way.
 const MAILBOX: usize = 256;
 /// How long the process that a new one replaces may take to be gone.
@@ -133,6 +137,10 @@ impl Supervisor {
             DaemonEvent::Behind { session_id, stored } => {
                 self.tell(session_id, Message::Behind(stored));
             }
+            DaemonEvent::Query(Query {
+                id,
+                body: QueryBody::Terminal { session_id, act },
+            }) => self.ask_terminal(id, session_id, act),
             DaemonEvent::EndForeign { session_id, reason } => {
                 self.tell(session_id, Message::Foreign(reason));
             }
@@ -177,6 +185,31 @@ impl Supervisor {
         self.result(rejected(session_id, command_id, &refused));
     }
 
+    /// Hands what is for a terminal to its session, in the order in which it came.
+    fn ask_terminal(&self, query: u64, id: SessionId, act: Act) {
+        let refused = match self.sessions.get(&id) {
+            None => Error::new(
+                Code::NoSession,
+                "this machine has no process of the session",
+            ),
+            Some(handle) => match handle.mailbox.try_send(Message::Terminal(query, act)) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full(_)) => Error::new(
+                    Code::AtCapacity,
+                    "too much waits for this session on its machine",
+                ),
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    Error::state("the session's process has ended")
+                }
+            },
+        };
+        let result = QueryResult {
+            id: query,
+            result: Err(refused),
+        };
+        self.shared.uplink.with(|link| link.query_result(result));
+    }
+
     fn tell(&self, id: SessionId, message: Message) {
         if let Some(handle) = self.sessions.get(&id)
             && handle.mailbox.try_send(message).is_err()
@@ -209,10 +242,10 @@ impl Supervisor {
                 format!("this daemon does not know the harness {}", start.harness),
             )
         })?;
-        if start.mode != Mode::Headless {
+        if start.mode == Mode::Interactive && !kind.capabilities().terminal {
             return Err(Error::new(
-                Code::HarnessUnavailable,
-                "this daemon runs headless sessions only",
+                Code::NotInteractive,
+                format!("the harness {} does not run in a terminal", start.harness),
             ));
         }
         self.check_writer(id, &start)?;
@@ -230,6 +263,15 @@ impl Supervisor {
             .map_err(|_| Error::invalid("cwd", "is not UTF-8"))?;
         let mut spec = Spec::new(id.to_string(), launch.argv, cwd, env);
         spec.spool_bytes = self.runner.spool_bytes;
+        if start.mode == Mode::Interactive {
+            let size = start.terminal.unwrap_or_default();
+            spec.window = Some(Window {
+                cols: size.cols,
+                rows: size.rows,
+            });
+            // What waits in the spool is what a person waits for before they see the answer to their keys.
+            spec.spool_bytes = spec.spool_bytes.min(TERMINAL_SPOOL_BYTES);
+        }
         spec.orphan_ms = u64::try_from(self.runner.orphan_after.as_millis()).unwrap_or(u64::MAX);
 
         let provider = match start.fork {

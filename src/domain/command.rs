@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::harness::PermissionMode;
 use super::prompt::PromptAnswer;
 use super::session::{EndReason, Mode};
+use super::terminal::Size;
 use crate::base::Timestamp;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 
@@ -33,6 +34,9 @@ pub struct StartCommand {
     pub one_shot: bool,
     /// The session whose process must be gone first.
     pub replaces: Option<SessionId>,
+    /// The size that the terminal of an interactive session begins with.
+    #[serde(default)]
+    pub terminal: Option<Size>,
     /// What the agent is told beside its inputs, for a harness that takes it.
     #[serde(default)]
     pub instructions: String,

@@ -70,6 +70,8 @@ pub struct Capabilities {
     pub quota: bool,
     /// Interrupts a turn and lives on.
     pub interrupt: bool,
+    /// Runs in a terminal.
+    pub terminal: bool,
     /// Takes instructions beside its inputs (a system prompt).
     pub instructions: bool,
 }

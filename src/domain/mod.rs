@@ -31,6 +31,7 @@ pub mod daemon;
 pub mod link;
 
 pub mod task;
+pub mod terminal;
 
 pub mod narrowing;
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::actor::Actor;
 use super::agent::SessionAgent;
 use super::harness::{Capabilities, PermissionMode};
+use super::terminal::Screen;
 use super::usage::Usage;
 use crate::base::id::{DaemonId, PromptId, SessionId};
 use crate::base::{Error, Result, Timestamp};
@@ -323,6 +324,9 @@ pub struct Session {
     /// Bytes of output so far.
     #[serde(default)]
     pub output_bytes: u64,
+    /// Its terminal, if it is interactive.
+    #[serde(default)]
+    pub screen: Option<Screen>,
     /// How many prompts wait.
     pub pending_prompts: u32,
     /// How many inputs wait.
@@ -382,6 +386,7 @@ impl Session {
             in_turn: false,
             held_idle: false,
             output_bytes: 0,
+            screen: None,
             pending_prompts: 0,
             queued_inputs: 0,
             limits: Limits::default(),

@@ -111,7 +111,7 @@ impl Driver for CommandDriver {
                 self.state = State::default();
                 Vec::new()
             }
-            RecordBody::Exited { .. } => Vec::new(),
+            RecordBody::Exited { .. } | RecordBody::Shown => Vec::new(),
         };
         bodies
             .into_iter()

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Output, Write};
+use super::{Output as Made, Write};
 use crate::base::Timestamp;
 use crate::base::id::SessionId;
 use crate::domain::event::{Origin, Transient};
 use crate::domain::link::{Gap, Record};
+use crate::domain::terminal::Output;
 use crate::domain::{CommandResult, Event, EventBody};
 use crate::wire::event::event_to_pb;
 
@@ -30,12 +31,7 @@ pub struct Gathered {
 
 impl Gathered {
     /// Sorts the outputs of a record that was read at `time`; `origin` is who made the record.
-    pub fn of(
-        session_id: SessionId,
-        origin: Origin,
-        time: Timestamp,
-        outputs: Vec<Output>,
-    ) -> Self {
+    pub fn of(session_id: SessionId, origin: Origin, time: Timestamp, outputs: Vec<Made>) -> Self {
         let mut gathered = Gathered {
             session_id,
             time,
@@ -47,19 +43,19 @@ impl Gathered {
         };
         for output in outputs {
             match output {
-                Output::Event(draft) => {
+                Made::Event(draft) => {
                     gathered.add(origin, draft.body);
                     if let Some(event) = gathered.events.last_mut() {
                         (event.raw, event.actor) = (draft.raw, draft.actor);
                         event.raw_content = draft.raw_content;
                     }
                 }
-                Output::Transient(body) => {
+                Made::Transient(body) => {
                     gathered.transients.push(Transient { session_id, body });
                 }
-                Output::Content(reference, data) => gathered.content.push((reference.sha256, data)),
-                Output::Write(write) => gathered.writes.push(write),
-                Output::Done(result) => gathered.done.push(result),
+                Made::Content(reference, data) => gathered.content.push((reference.sha256, data)),
+                Made::Write(write) => gathered.writes.push(write),
+                Made::Done(result) => gathered.done.push(result),
             }
         }
         gathered
@@ -73,22 +69,25 @@ impl Gathered {
     }
 }
 
-/// Events as the record that goes up the link under `origin_seq`.
+/// Events, and what a terminal was to show, as the record that goes up the link under `origin_seq`.
 pub fn link_record(
     origin_seq: u64,
     events: Vec<Event>,
+    output: Option<Output>,
     gap: Option<Gap>,
     time: Timestamp,
 ) -> Record {
     let size_bytes = events
         .iter()
         .map(|event| event_to_pb(event).encoded_len() as u64)
+        .chain(output.iter().map(|output| output.data.len() as u64))
         .sum();
     Record {
         origin_seq,
         events,
         gap,
         time,
+        output,
         size_bytes,
     }
 }

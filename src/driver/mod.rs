@@ -9,6 +9,7 @@ pub mod acp;
 pub mod claude;
 pub mod codex;
 pub mod command;
+pub mod terminal;
 
 mod gathered;
 mod line;

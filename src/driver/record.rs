@@ -38,6 +38,8 @@ pub enum RecordBody {
         /// Whether the line goes on in the next stderr record.
         continues: bool,
     },
+    /// Something that a terminal was to show; it goes up beside the log.
+    Shown,
     /// Something was written to the harness's standard input, or a stop was begun.
     Written {
         /// The id it was written under: a command's, or one that a driver made.

@@ -404,7 +404,8 @@ impl LinkJob {
                     let _ = answer.send(Err(Error::new(
                         Code::Timeout,
                         "the daemon did not answer in time",
-                    )));
+                    )
+                    .maybe_done()));
                 }
             }
             Done::Nothing => {

@@ -12,10 +12,11 @@ use tokio_util::task::TaskTracker;
 
 use super::handler::Handler;
 use super::link::{Endpoint, LinkJob};
-use crate::base::id::DaemonId;
+use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::daemon::Directory;
 use crate::domain::link::{Found, QueryBody, ServerLimits};
+use crate::domain::terminal::Act;
 use crate::domain::worktree::{Answer, Order};
 use crate::store::SharedStore;
 
@@ -181,7 +182,25 @@ impl Relay {
         let body = QueryBody::ListDirectory { path, hidden };
         match self.ask(daemon, body, deadline).await? {
             Found::Directory(directory) => Ok(directory),
-            Found::Worktree(_) => Err(Error::internal("the daemon answered something else")),
+            _ => Err(Error::internal("the daemon answered something else")),
+        }
+    }
+
+    /// Has a session's terminal do something. What one caller asks one after the other is done in that order.
+    /// [`Code::DaemonDisconnected`]: the daemon is not linked, or its link was lost meanwhile, which the error's
+    /// effect tells apart. [`Code::Timeout`]: it did not answer in time. [`Code::AtCapacity`]: too many questions
+    /// are open. All else is the daemon's own answer.
+    pub async fn ask_terminal(
+        &self,
+        daemon: DaemonId,
+        session_id: SessionId,
+        act: Act,
+        deadline: Duration,
+    ) -> Result<()> {
+        let body = QueryBody::Terminal { session_id, act };
+        match self.ask(daemon, body, deadline).await? {
+            Found::Terminal => Ok(()),
+            _ => Err(Error::internal("the daemon answered another question")),
         }
     }
 
@@ -196,7 +215,7 @@ impl Relay {
         let body = QueryBody::Worktree(Box::new(order));
         match self.ask(daemon, body, deadline).await? {
             Found::Worktree(answer) => Ok(*answer),
-            Found::Directory(_) => Err(Error::internal("the daemon answered something else")),
+            _ => Err(Error::internal("the daemon answered something else")),
         }
     }
 
@@ -216,7 +235,10 @@ impl Relay {
             mpsc::error::TrySendError::Full(_) => at_capacity(),
             mpsc::error::TrySendError::Closed(_) => disconnected(),
         })?;
-        answered.await.unwrap_or_else(|_| Err(disconnected()))
+        // It was sent, or was about to be.
+        answered
+            .await
+            .unwrap_or_else(|_| Err(disconnected().maybe_done()))
     }
 
     /// The server goes away: every daemon is asked to come back after `after`, and what is left of the

@@ -15,6 +15,8 @@ pub mod events;
 
 pub mod prompts;
 
+pub mod terminals;
+
 pub mod daemons;
 
 pub mod tasks;

@@ -63,6 +63,7 @@ fn new_session(request: v1::CreateSessionRequest) -> Result<NewSession, Error> {
         title: request.title,
         labels: request.labels.into_iter().collect(),
         argv: request.argv,
+        screen: Default::default(),
     })
 }
 
@@ -111,6 +112,7 @@ impl SessionService for Service {
             labels: request.labels.into_iter().collect(),
             resumable: request.resumable,
             cwd: request.cwd,
+            mode: None,
             agent_id: field::optional_id(&request.agent_id, "agent_id", AgentId::parse)
                 .map_err(status)?,
             role: role_filter(request.role).map_err(status)?,

@@ -37,6 +37,7 @@ pub async fn compose(
         limits: options.limits.clone(),
         prompt_expiry: options.prompt_expiry,
         max_living: options.max_sessions,
+        scrollback_bytes: options.scrollback_bytes,
     };
     let retention = Retention {
         max_age: options.retention.max_age,
@@ -52,6 +53,7 @@ pub async fn compose(
             "daemons",
             "worktrees",
             "search",
+            "terminals",
             "access",
             "narrowing",
             "tasks",
@@ -101,6 +103,7 @@ pub async fn compose(
         .add_service(rpc::sessions::service(app.clone()))
         .add_service(rpc::events::service(app.clone()))
         .add_service(rpc::prompts::service(app.clone()))
+        .add_service(rpc::terminals::service(app.clone()))
         .add_service(rpc::daemons::service(app.clone()))
         .add_service(rpc::agents::service(app.clone()))
         .add_service(rpc::tasks::service(app.clone()))

@@ -35,6 +35,8 @@ pub struct Options {
     pub origins: Vec<String>,
     /// Most living sessions.
     pub max_sessions: u32,
+    /// About how many of the newest bytes are kept of what a terminal showed.
+    pub scrollback_bytes: u64,
     /// Longest time a shutdown takes.
     pub drain_deadline: Duration,
     /// What is kept.
@@ -160,6 +162,7 @@ impl Options {
             hosts: read.with("hosts", hosts)?,
             origins: read.with("origins", origins)?,
             max_sessions: read.number("max_sessions", 1, 1_000_000)? as u32,
+            scrollback_bytes: read.with("terminals.scrollback", scrollback)?,
             drain_deadline: read.with("drain_deadline", value::duration)?,
             retention: Retention {
                 max_age: read.with("retention.max_age", value::optional_duration)?,
@@ -277,6 +280,13 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
             Err(format!("is {text:?}; it must be 100ms or more"))
         }
         every => Ok(every),
+    }
+}
+
+fn scrollback(text: &str) -> std::result::Result<u64, String> {
+    match value::bytes(text)? {
+        kept if (4 << 10..=1 << 30).contains(&kept) => Ok(kept),
+        _ => Err(format!("is {text:?}; it must be 4KiB to 1GiB")),
     }
 }
 

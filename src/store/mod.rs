@@ -48,6 +48,11 @@ impl Stream {
         Stream(Arc::from(id.to_string()))
     }
 
+    /// The stream of what a session's terminal shows.
+    pub fn terminal(id: crate::base::id::SessionId) -> Self {
+        Stream(Arc::from(format!("term/{id}")))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -102,7 +107,7 @@ pub struct Append {
     pub expected_last: u64,
     /// At least the highest fence the stream has seen, or the commit is refused.
     pub fence: u64,
-    /// The entries, each an encoded `baton.v1.Event`; may be empty when only `origin` moves.
+    /// The entries, each an encoded `baton.v1.Event` (of a terminal: `baton.v1.TerminalOutput`); may be empty when only `origin` moves.
     pub entries: Vec<Bytes>,
     /// How far the spool is stored with this append; `None` leaves it.
     pub origin: Option<Origin>,

@@ -10,12 +10,14 @@ use prost::Message as _;
 use super::daemon::{directory_from_pb, directory_to_pb, harness_from_pb, harness_to_pb};
 use super::event::{event_from_pb, event_to_pb};
 use super::field::{required, text};
+use super::terminal::{output_from_pb, output_to_pb, size_from_pb, size_to_pb};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
 use super::transient::{transient_from_pb, transient_to_pb};
 use super::worktree::{
     answer_from_pb, answer_to_pb, order_from_pb, order_to_pb, support_from_pb, support_to_pb,
 };
 use super::{enums, link_command, link_v1 as pb, v1};
+use crate::base::error::Effect;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::content::{CONTENT_CHUNK_BYTES, MAX_CONTENT_BYTES, is_sha256};
@@ -27,6 +29,7 @@ use crate::domain::link::frame::{
     ContentAck, ContentChunk, Down, Found, Gap, Goodbye, Heartbeat, Hello, Position, Query,
     QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
 };
+use crate::domain::terminal::{Act, MAX_INPUT_BYTES};
 use crate::domain::{CommandResult, Event};
 
 /// The largest message on the link, in bytes; set on both sides, both ways. The largest record (its
@@ -157,6 +160,9 @@ pub fn down_to_pb(frame: &Down) -> pb::ConnectResponse {
                         hidden: *hidden,
                     })
                 }
+                QueryBody::Terminal { session_id, act } => {
+                    pb::query::Body::Terminal(terminal_to_pb(*session_id, act))
+                }
                 QueryBody::Worktree(order) => pb::query::Body::Worktree(order_to_pb(order)),
             }),
         }),
@@ -209,6 +215,7 @@ pub fn down_from_pb(frame: pb::ConnectResponse) -> Result<Down> {
                     path: text(request.path, "query.path", field::MAX_PATH_BYTES)?,
                     hidden: request.hidden,
                 },
+                pb::query::Body::Terminal(query) => terminal_from_pb(query)?,
                 pb::query::Body::Worktree(order) => {
                     QueryBody::Worktree(Box::new(order_from_pb(order)?))
                 }
@@ -377,6 +384,7 @@ fn record_to_pb(record: &Record) -> pb::Record {
             reason: gap.reason.clone(),
         }),
         time: Some(time_to_pb(record.time)),
+        terminal_output: record.output.as_ref().map(output_to_pb),
     }
 }
 
@@ -430,6 +438,10 @@ fn record_from_pb(session_id: SessionId, record: pb::Record) -> Result<Record> {
             None => None,
         },
         time: required_time(record.time, "record.time")?,
+        output: record
+            .terminal_output
+            .map(|output| output_from_pb(output, "record.terminal_output"))
+            .transpose()?,
         size_bytes,
     })
 }
@@ -530,6 +542,34 @@ fn sha256(text: String, field: &str) -> Result<String> {
     }
 }
 
+fn terminal_to_pb(session_id: SessionId, act: &Act) -> pb::TerminalQuery {
+    use pb::terminal_query::Body;
+    pb::TerminalQuery {
+        session_id: session_id.to_string(),
+        body: Some(match act {
+            Act::Type(data) => Body::Data(data.clone()),
+            Act::Resize(size) => Body::Size(size_to_pb(*size)),
+        }),
+    }
+}
+
+fn terminal_from_pb(query: pb::TerminalQuery) -> Result<QueryBody> {
+    use pb::terminal_query::Body;
+    Ok(QueryBody::Terminal {
+        session_id: SessionId::parse("query.terminal.session_id", &query.session_id)?,
+        act: match required(query.body, "query.terminal.body")? {
+            Body::Data(data) if data.len() > MAX_INPUT_BYTES => {
+                return Err(Error::invalid(
+                    "query.terminal.data",
+                    format!("has more than {MAX_INPUT_BYTES} bytes"),
+                ));
+            }
+            Body::Data(data) => Act::Type(data),
+            Body::Size(size) => Act::Resize(size_from_pb(size, "query.terminal.size")?),
+        },
+    })
+}
+
 fn query_result_to_pb(result: &QueryResult) -> pb::QueryResult {
     use pb::query_result::Body;
     pb::QueryResult {
@@ -539,9 +579,11 @@ fn query_result_to_pb(result: &QueryResult) -> pb::QueryResult {
                 Body::ListDirectory(directory_to_pb(directory.clone()))
             }
             Ok(Found::Worktree(answer)) => Body::Worktree(answer_to_pb(answer)),
+            Ok(Found::Terminal) => Body::Terminal(pb::TerminalDone {}),
             Err(error) => Body::Error(pb::QueryError {
                 code: error.code().to_string(),
                 message: error.message().to_owned(),
+                maybe_done: error.effect() == Effect::MaybeDone,
             }),
         }),
     }
@@ -554,11 +596,18 @@ fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
         result: match required(result.body, "query_result.body")? {
             Body::ListDirectory(directory) => Ok(Found::Directory(directory_from_pb(directory))),
             Body::Worktree(answer) => Ok(Found::Worktree(Box::new(answer_from_pb(answer)?))),
-            Body::Error(error) => Err(Error::new(
-                // A code of a newer daemon is still an error.
-                Code::parse(&error.code).unwrap_or(Code::InternalError),
-                text(error.message, "query_result.error", MAX_REASON_BYTES)?,
-            )),
+            Body::Terminal(_) => Ok(Found::Terminal),
+            Body::Error(error) => {
+                let refused = Error::new(
+                    // A code of a newer daemon is still an error.
+                    Code::parse(&error.code).unwrap_or(Code::InternalError),
+                    text(error.message, "query_result.error", MAX_REASON_BYTES)?,
+                );
+                Err(match error.maybe_done {
+                    true => refused.maybe_done(),
+                    false => refused,
+                })
+            }
         },
     })
 }
@@ -653,6 +702,7 @@ mod tests {
                     reason: "damaged".to_owned(),
                 }),
                 time: Timestamp::from_millis(5),
+                output: None,
                 size_bytes: 0,
             }],
         };
@@ -685,6 +735,7 @@ mod tests {
                     events,
                     gap: None,
                     time: Timestamp::EPOCH,
+                    output: None,
                     size_bytes: 0,
                 }],
             })
@@ -707,6 +758,7 @@ mod tests {
                 events: vec![broken],
                 gap: None,
                 time: Some(time_to_pb(Timestamp::EPOCH)),
+                terminal_output: None,
             },
         )
         .unwrap();

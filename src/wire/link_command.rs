@@ -2,6 +2,7 @@
 
 use super::field::{optional_id, required, text};
 use super::prompt::{prompt_answer_from_pb, prompt_answer_to_pb};
+use super::terminal::{optional_size_from_pb, size_to_pb};
 use super::time::{time_from_pb, time_to_pb};
 use super::{enums, link_v1 as pb};
 use crate::base::Result;
@@ -130,6 +131,7 @@ fn start_to_pb(start: &StartCommand) -> pb::StartCommand {
         fork: start.fork,
         one_shot: start.one_shot,
         replaces_session_id: start.replaces.map(|id| id.to_string()).unwrap_or_default(),
+        terminal_size: start.terminal.map(size_to_pb),
         instructions: start.instructions.clone(),
     }
 }
@@ -160,6 +162,7 @@ fn start_from_pb(start: pb::StartCommand) -> Result<StartCommand> {
             "start.replaces_session_id",
             SessionId::parse,
         )?,
+        terminal: optional_size_from_pb(start.terminal_size, "start.terminal_size")?,
         instructions: text(start.instructions, "start.instructions", MAX_STANDING_BYTES)?,
     })
 }

@@ -32,6 +32,7 @@ pub mod daemon;
 pub mod token;
 
 pub mod task;
+pub mod terminal;
 pub mod worktree;
 
 pub mod link;

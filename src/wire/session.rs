@@ -9,8 +9,8 @@ use super::enums::{self, required as required_enum};
 use super::field::{self, optional_id, percent, required};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
 use crate::base::Result;
-use crate::base::id::{DaemonId, SessionId};
-use crate::domain::session::{Activity, EndInfo, Limits, Session};
+use crate::base::id::{DaemonId, SessionId, TerminalId};
+use crate::domain::session::{Activity, EndInfo, Limits, Mode, Session};
 use crate::domain::{Capabilities, Lifecycle};
 use crate::wire::v1;
 
@@ -71,12 +71,16 @@ pub fn session_to_pb(
         etag: field::etag_of(revision),
         capabilities: Some(capabilities_to_pb(session.capabilities)),
         argv: session.argv.clone(),
+        terminal_id: match session.mode {
+            Mode::Interactive => TerminalId::of(session.id).to_string(),
+            Mode::Headless => String::new(),
+        },
         agent: session.agent.as_ref().map(session_agent_to_pb),
     }
 }
 
 /// A session from the wire: what a client sees. What only the server keeps (`stopping`, `env_names`,
-/// `output_bytes`, and the activity of a session that does not run) is empty.
+/// `output_bytes`, `screen`, and the activity of a session that does not run) is empty.
 pub fn session_from_pb(session: v1::Session) -> Result<Session> {
     Ok(Session {
         id: SessionId::parse("session.id", &session.id)?,
@@ -133,6 +137,7 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         in_turn: false,
         held_idle: false,
         output_bytes: 0,
+        screen: None,
         pending_prompts: session.pending_prompts,
         queued_inputs: session.queued_inputs,
         limits: limits_from_pb(session.limits, "session.limits")?,
@@ -213,6 +218,7 @@ pub fn capabilities_to_pb(capabilities: Capabilities) -> v1::HarnessCapabilities
         usage: capabilities.usage,
         quota: capabilities.quota,
         interrupt: capabilities.interrupt,
+        terminal: capabilities.terminal,
         instructions: capabilities.instructions,
     }
 }
@@ -233,6 +239,7 @@ pub fn capabilities_from_pb(capabilities: Option<v1::HarnessCapabilities>) -> Ca
         usage: capabilities.usage,
         quota: capabilities.quota,
         interrupt: capabilities.interrupt,
+        terminal: capabilities.terminal,
         instructions: capabilities.instructions,
     }
 }

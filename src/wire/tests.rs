@@ -444,6 +444,7 @@ impl Gen {
             in_turn: false,
             held_idle: false,
             output_bytes: 0,
+            screen: None,
             pending_prompts: self.u32(),
             queued_inputs: self.u32(),
             limits: Limits {
@@ -478,6 +479,7 @@ impl Gen {
             usage: self.yes(),
             quota: self.yes(),
             interrupt: self.yes(),
+            terminal: self.yes(),
             instructions: self.yes(),
         }
     }

@@ -443,6 +443,8 @@ pub fn answer_to_pb(answer: &Answer) -> pb::WorktreeAnswer {
         Err(error) => Body::Error(pb::QueryError {
             code: error.code().to_string(),
             message: error.message().chars().take(MAX_REASON_BYTES / 4).collect(),
+            // What is said of an order is certain.
+            maybe_done: false,
         }),
     };
     pb::WorktreeAnswer { body: Some(body) }

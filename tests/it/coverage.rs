@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use baton::base::id::{
-    AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
+    AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TerminalId, TokenId,
+    WorktreeId,
 };
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::domain::EventBody;
@@ -148,6 +149,8 @@ struct World {
     offline: String,
     token: String,
     rule: String,
+    terminal: String,
+    closed: String,
     agent: String,
     running_agent: String,
     agent_session: String,
@@ -266,6 +269,14 @@ async fn world(baton: &Baton) -> (World, Secret) {
         .unwrap()
         .inputs
         .remove(0);
+    let closed = baton.terminal(Some("true")).await;
+    eventually("its program ends", || async {
+        let ended = baton.shown(&closed).await.session.unwrap().ended_at;
+        ended.map(|_| ())
+    })
+    .await;
+    let terminal = baton.terminal(Some("sleep 1000000")).await;
+    baton.terminal_runs(&terminal).await;
     let rule = client
         .create_prompt_rule(v1::CreatePromptRuleRequest {
             pattern: "Bash(never-called:*)".to_owned(),
@@ -342,6 +353,8 @@ async fn world(baton: &Baton) -> (World, Secret) {
         offline: enrolled.daemon_id,
         token: token.id,
         rule: rule.id,
+        terminal,
+        closed,
         agent,
         running_agent,
         agent_session,
@@ -585,6 +598,8 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
                     "on a terminal",
                     &v1::CreateSessionRequest {
                         mode: v1::SessionMode::Interactive.into(),
+                        input: String::new(),
+                        daemon_id: world.daemon.clone(),
                         ..create
                     },
                     &[Code::NotInteractive],
@@ -1615,6 +1630,165 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
             .stateless(),
         ),
         ("baton.link.v1.LinkService/Connect", link_entry(world)),
+        (
+            "baton.v1.TerminalService/OpenTerminal",
+            entry(
+                &v1::OpenTerminalRequest {
+                    cwd: world.cwd.clone(),
+                    ..Default::default()
+                },
+                &[],
+            )
+            .extra(
+                Malformed,
+                "a size of nothing",
+                &v1::OpenTerminalRequest {
+                    size: Some(v1::TerminalSize { cols: 80, rows: 0 }),
+                    ..Default::default()
+                },
+                "size",
+            )
+            .extra(
+                Malformed,
+                "a program for another harness",
+                &v1::OpenTerminalRequest {
+                    harness: "claude-code".to_owned(),
+                    argv: vec!["sh".to_owned()],
+                    ..Default::default()
+                },
+                "argv",
+            )
+            .state(
+                "a harness without a terminal",
+                &v1::OpenTerminalRequest {
+                    harness: "demo".to_owned(),
+                    daemon_id: world.daemon.clone(),
+                    ..Default::default()
+                },
+                &[Code::NotInteractive],
+            ),
+        ),
+        (
+            "baton.v1.TerminalService/GetTerminal",
+            entry(
+                &v1::GetTerminalRequest {
+                    terminal_id: world.terminal.clone(),
+                },
+                &["terminal_id"],
+            )
+            .state(
+                "of a session without one",
+                &v1::GetTerminalRequest {
+                    terminal_id: world.idle.clone(),
+                },
+                GONE,
+            ),
+        ),
+        (
+            "baton.v1.TerminalService/ListTerminals",
+            entry(&v1::ListTerminalsRequest::default(), &[]).stateless(),
+        ),
+        (
+            "baton.v1.TerminalService/WriteTerminal",
+            entry(
+                &v1::WriteTerminalRequest {
+                    terminal_id: world.terminal.clone(),
+                    data: Bytes::from_static(b"x"),
+                    ..Default::default()
+                },
+                &["terminal_id", "data"],
+            )
+            .state(
+                "ended",
+                &v1::WriteTerminalRequest {
+                    terminal_id: world.closed.clone(),
+                    data: Bytes::from_static(b"x"),
+                    ..Default::default()
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.TerminalService/ResizeTerminal",
+            entry(
+                &v1::ResizeTerminalRequest {
+                    terminal_id: world.terminal.clone(),
+                    size: Some(v1::TerminalSize { cols: 80, rows: 24 }),
+                    ..Default::default()
+                },
+                &["terminal_id"],
+            )
+            .extra(
+                Malformed,
+                "a side too long",
+                &v1::ResizeTerminalRequest {
+                    terminal_id: world.terminal.clone(),
+                    size: Some(v1::TerminalSize {
+                        cols: 100_000,
+                        rows: 24,
+                    }),
+                    ..Default::default()
+                },
+                "size",
+            )
+            .state(
+                "ended",
+                &v1::ResizeTerminalRequest {
+                    terminal_id: world.closed.clone(),
+                    size: Some(v1::TerminalSize { cols: 80, rows: 24 }),
+                    ..Default::default()
+                },
+                STATE,
+            ),
+        ),
+        (
+            "baton.v1.TerminalService/CloseTerminal",
+            entry(
+                &v1::CloseTerminalRequest {
+                    terminal_id: world.terminal.clone(),
+                    ..Default::default()
+                },
+                &["terminal_id"],
+            ),
+        ),
+        (
+            "baton.v1.TerminalService/WatchTerminal",
+            entry(
+                &v1::WatchTerminalRequest {
+                    view: Some(view(&world.terminal)),
+                },
+                &["view"],
+            )
+            .extra(
+                Malformed,
+                "a size of nothing",
+                &v1::WatchTerminalRequest {
+                    view: Some(v1::TerminalView {
+                        size: Some(v1::TerminalSize { cols: 0, rows: 24 }),
+                        ..view(&world.terminal)
+                    }),
+                },
+                "view",
+            )
+            .state(
+                "of no terminal",
+                &v1::WatchTerminalRequest {
+                    view: Some(view(&unknown("terminal_id"))),
+                },
+                GONE,
+            )
+            .state(
+                "in the future",
+                &v1::WatchTerminalRequest {
+                    view: Some(v1::TerminalView {
+                        offset: 1 << 40,
+                        ..view(&world.terminal)
+                    }),
+                },
+                &[Code::OutOfRange],
+            ),
+        ),
+        ("baton.v1.TerminalService/Attach", attach_entry(world)),
     ])
     .into_iter()
     .chain(task_table(&world.tasks))
@@ -2032,6 +2206,57 @@ fn task_table(tasks: &Tasks) -> BTreeMap<&'static str, Entry> {
     ])
 }
 
+fn view(terminal: &str) -> v1::TerminalView {
+    v1::TerminalView {
+        terminal_id: terminal.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// An attachment: what the first message may not be.
+fn attach_entry(world: &World) -> Entry {
+    use v1::attach_request::Body;
+    let first = |body| v1::AttachRequest { body: Some(body) };
+    let open = |view, window_bytes| first(Body::Open(v1::AttachOpen { view, window_bytes }));
+    entry(&open(Some(view(&world.terminal)), 0), &[])
+        .extra(
+            Kinds::Missing,
+            "nothing in it",
+            &v1::AttachRequest::default(),
+            "open",
+        )
+        .extra(Kinds::Missing, "no view", &open(None, 0), "view")
+        .extra(
+            Kinds::Malformed,
+            "a junk terminal",
+            &open(Some(view("x\u{1}")), 0),
+            "view",
+        )
+        .extra(
+            Kinds::Oversize,
+            "a terminal of 2 MiB",
+            &open(Some(view(&"t".repeat(BIG))), 0),
+            "view",
+        )
+        .extra(
+            Kinds::Oversize,
+            "a window without bound",
+            &open(Some(view(&world.terminal)), u32::MAX),
+            "open.window_bytes",
+        )
+        .extra(
+            Kinds::Malformed,
+            "input first",
+            &first(Body::Input(Bytes::from_static(b"x"))),
+            "open",
+        )
+        .state(
+            "of no terminal",
+            &open(Some(view(&unknown("terminal_id"))), 0),
+            GONE,
+        )
+}
+
 /// The link's stream: what the first message may not be.
 fn link_entry(world: &World) -> Entry {
     use link_v1::connect_request::Body;
@@ -2100,6 +2325,7 @@ fn unknown(field: &str) -> String {
         "rule_id" => RuleId::generate(now).to_string(),
         "agent_id" => AgentId::generate(now).to_string(),
         "token_id" => TokenId::generate(now).to_string(),
+        "terminal_id" => TerminalId::generate(now).to_string(),
         "task_id" => TaskId::generate(now).to_string(),
         "worktree_id" => WorktreeId::generate(now).to_string(),
         other => panic!("which kind of id is {other}?"),
@@ -2283,7 +2509,7 @@ fn cases(path: &str, input: &MessageDescriptor, entry: &Entry) -> Vec<Case> {
             field: None,
         });
     }
-    if path.ends_with("/Connect") {
+    if path.ends_with("/Connect") || path.ends_with("/Attach") {
         return cases;
     }
     let base = DynamicMessage::decode(input.clone(), &*entry.base).unwrap();

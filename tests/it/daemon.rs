@@ -112,6 +112,7 @@ impl World {
             fork: false,
             one_shot: false,
             replaces: None,
+            terminal: None,
             instructions: String::new(),
         };
         change(&mut start);
@@ -413,6 +414,7 @@ async fn a_start_that_comes_again_starts_nothing() {
             fork: false,
             one_shot: false,
             replaces: None,
+            terminal: None,
             instructions: String::new(),
         })),
         id: start,

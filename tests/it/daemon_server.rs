@@ -294,7 +294,7 @@ fn act(link: &mut ServerLink, event: ServerEvent, log: &Mutex<Log>) -> Option<Er
         },
         ServerEvent::QueryResult(result) => match result.result.unwrap() {
             Found::Directory(directory) => log.directories.push(directory),
-            Found::Worktree(answer) => panic!("nobody asked: {answer:?}"),
+            other => panic!("nobody asked: {other:?}"),
         },
         ServerEvent::Goodbye(goodbye) => log.goodbyes.push(goodbye),
         ServerEvent::Close(error) => return Some(error),

@@ -40,5 +40,6 @@ mod sim;
 mod steering;
 mod store_crash;
 mod tasks;
+mod terminals;
 mod tls;
 mod worktrees;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use baton::base::id::{AgentId, InputId, PromptId, RuleId, SessionId, TaskId, WorktreeId};
+use baton::base::id::{
+    AgentId, InputId, PromptId, RuleId, SessionId, TaskId, TerminalId, WorktreeId,
+};
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
 use baton::domain::EventBody;
@@ -32,6 +34,7 @@ struct World {
     own_prompt: String,
     own_input: String,
     own_rule: String,
+    own_terminal: v1::Terminal,
     own_task: String,
     /// Another's: it asks, has an input in its queue, and content beside its log.
     foreign: String,
@@ -40,6 +43,7 @@ struct World {
     foreign_input: String,
     foreign_rule: String,
     foreign_content: String,
+    foreign_terminal: v1::Terminal,
     own_agent: String,
     foreign_agent: String,
     foreign_task: String,
@@ -100,6 +104,24 @@ async fn ended_in(baton: &Baton, dir: &str, word: &str) -> v1::Session {
         })
         .await;
     session
+}
+
+/// A terminal in which a word was shown.
+async fn terminal_in(baton: &Baton, dir: &str, word: &str) -> v1::Terminal {
+    let request = v1::OpenTerminalRequest {
+        cwd: dir.to_owned(),
+        argv: ["sh", "-c", &format!("echo {word}; exec sleep 1000000")]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Default::default()
+    };
+    let made = baton.client().open_terminal(request).await.unwrap();
+    let id = made.terminal.unwrap().id;
+    eventually("the word was shown", || async {
+        let shown = baton.shown(&id).await;
+        (shown.next_offset > 0).then_some(shown)
+    })
+    .await
 }
 
 async fn turn_ends(baton: &Baton, id: &str) {
@@ -185,6 +207,8 @@ async fn world() -> World {
         .worktree
         .unwrap();
     World {
+        own_terminal: v1::Terminal::default(),
+        foreign_terminal: v1::Terminal::default(),
         own_agent,
         foreign_agent,
         own_task,
@@ -209,7 +233,7 @@ async fn world() -> World {
 impl World {
     /// What a narrowed token must never be shown.
     fn needles(&self) -> Vec<&str> {
-        vec![
+        let needles = vec![
             FOREIGN_WORD,
             &self.foreign_dir,
             &self.foreign,
@@ -221,7 +245,12 @@ impl World {
             &self.foreign_agent,
             &self.foreign_task,
             &self.foreign_worktree,
-        ]
+            &self.foreign_terminal.id,
+        ];
+        needles
+            .into_iter()
+            .filter(|needle| !needle.is_empty())
+            .collect()
     }
 
     /// The foreign id that a field could be given, and one of that kind that nothing has.
@@ -236,6 +265,10 @@ impl World {
             "input_id" => (
                 self.foreign_input.clone(),
                 InputId::generate(now).to_string(),
+            ),
+            "terminal_id" => (
+                self.foreign_terminal.id.clone(),
+                TerminalId::generate(now).to_string(),
             ),
             "agent_id" => (
                 self.foreign_agent.clone(),
@@ -253,7 +286,8 @@ impl World {
             // A harness's id, looked for among the sessions of an agent that the caller sees.
             "provider_session_id" => return None,
             // Of these, everybody sees all, or only an admin any; the first is the caller's own.
-            "request_id" | "daemon_id" | "token_id" => return None,
+            // A viewer is named within its terminal only.
+            "request_id" | "daemon_id" | "token_id" | "viewer_id" => return None,
             other if other.ends_with("_id") || other.ends_with("_ids") => {
                 panic!("may a narrowed token see every {other}? say so here")
             }
@@ -370,6 +404,15 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         cwd: cwd.to_owned(),
         ..Default::default()
     };
+    let terminal_id = world.own_terminal.id.clone();
+    let view = v1::TerminalView {
+        terminal_id: terminal_id.clone(),
+        ..Default::default()
+    };
+    let open = |cwd: &str| v1::OpenTerminalRequest {
+        cwd: cwd.to_owned(),
+        ..Default::default()
+    };
     let parent = world.baton.project().to_string_lossy().into_owned();
     let rule = |directory: &str| v1::CreatePromptRuleRequest {
         pattern: "Bash(ls:*)".to_owned(),
@@ -418,6 +461,63 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
                     "in a directory that begins alike",
                     &create(&format!("{}2", world.own_dir)),
                 ),
+        ),
+        (
+            "TerminalService/OpenTerminal",
+            entry(&open(&world.own_dir))
+                .forbidden("in another project", &open(&world.foreign_dir))
+                .forbidden("above the projects", &open(&parent)),
+        ),
+        (
+            "TerminalService/GetTerminal",
+            entry(&v1::GetTerminalRequest {
+                terminal_id: terminal_id.clone(),
+            })
+            .looks(),
+        ),
+        (
+            "TerminalService/ListTerminals",
+            entry(&v1::ListTerminalsRequest::default()).looks(),
+        ),
+        (
+            "TerminalService/WriteTerminal",
+            entry(&v1::WriteTerminalRequest {
+                terminal_id: terminal_id.clone(),
+                data: Bytes::from_static(b"x"),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TerminalService/ResizeTerminal",
+            entry(&v1::ResizeTerminalRequest {
+                terminal_id: terminal_id.clone(),
+                size: Some(v1::TerminalSize { cols: 9, rows: 9 }),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TerminalService/CloseTerminal",
+            entry(&v1::CloseTerminalRequest {
+                terminal_id: terminal_id.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "TerminalService/WatchTerminal",
+            entry(&v1::WatchTerminalRequest {
+                view: Some(view.clone()),
+            })
+            .looks(),
+        ),
+        (
+            "TerminalService/Attach",
+            entry(&v1::AttachRequest {
+                body: Some(v1::attach_request::Body::Open(v1::AttachOpen {
+                    view: Some(view),
+                    window_bytes: 0,
+                })),
+            })
+            .looks(),
         ),
         (
             "SessionService/GetSession",
@@ -985,14 +1085,23 @@ fn leak<'a>(world: &'a World, request: &[u8], told: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn to_a_narrowed_token_what_is_not_its_own_is_not_there() {
-    let world = world().await;
+    let mut world = world().await;
+    world.own_terminal = terminal_in(&world.baton, &world.own_dir, "plum").await;
+    world.foreign_terminal = terminal_in(&world.baton, &world.foreign_dir, FOREIGN_WORD).await;
+    let world = world;
     let baton = &world.baton;
     std::os::unix::fs::symlink(&world.foreign_dir, format!("{}/link", world.own_dir)).unwrap();
     let daemons = baton.client().list_daemons(Default::default()).await;
     let daemon_id = daemons.unwrap().daemons.remove(0).id;
+    let own_terminal_session = world.own_terminal.session.as_ref().unwrap().id.clone();
     let tokens = [
         token(baton, "project", to_project(&world.own_dir)).await,
-        token(baton, "session", to_sessions(&[&world.own])).await,
+        token(
+            baton,
+            "session",
+            to_sessions(&[&world.own, &own_terminal_session]),
+        )
+        .await,
     ];
     let before = eventually("nothing changes by itself", || async {
         let before = picture(baton).await;

@@ -117,6 +117,7 @@ impl Bare {
             text: text.to_owned(),
         };
         let record = Record {
+            output: None,
             origin_seq: 1,
             events: vec![Event::new(session_id, Origin::Harness, now, body)],
             gap: None,

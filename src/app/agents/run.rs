@@ -9,6 +9,7 @@ use crate::base::id::{AgentId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::field;
 use crate::domain::session::Mode;
+use crate::domain::terminal::Screen;
 use crate::domain::{Agent, Session};
 use crate::store::Commit;
 
@@ -243,13 +244,20 @@ fn new_session(agent: &Agent, start: StartAgent) -> NewSession {
         true => settings.directory.clone(),
         false => start.cwd,
     };
+    let mode = start.mode.unwrap_or(settings.mode);
+    let first = match mode {
+        Mode::Headless => settings.definition.on_startup.clone(),
+        // A person types there.
+        Mode::Interactive => String::new(),
+    };
     NewSession {
-        input: joined(settings.definition.on_startup.clone(), &start.input),
+        input: joined(first, &start.input),
         cwd,
         harness: settings.harness.clone(),
         model: settings.model.clone(),
         permission_mode: Some(settings.permission_mode),
-        mode: start.mode.unwrap_or(settings.mode),
+        mode,
+        screen: Screen::default(),
         one_shot: false,
         daemon_id: settings.daemon_id,
         selector: settings.selector.clone(),

@@ -107,7 +107,10 @@ fn is_due(shared: &Shared, live: &Live) -> bool {
 
 async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Result<()> {
     let now = shared.clock.now();
-    let expected_last = live.last_seq;
+    let expected = Expected {
+        log: live.last_seq,
+        terminal: live.terminal.unwrap_or_default().last_seq,
+    };
     let mut working = live.clone();
     let mut changes = Changes::default();
     let mut finishes = Vec::new();
@@ -134,7 +137,7 @@ async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Resu
             finishes.push(finish);
         }
     }
-    let outcome = store(shared, &working, changes, expected_last).await;
+    let outcome = store(shared, &working, changes, expected).await;
     for finish in finishes {
         finish(&outcome);
     }
@@ -144,13 +147,20 @@ async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Resu
     outcome
 }
 
-async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u64) -> Result<()> {
+/// The newest entries of a session's streams before a commit.
+struct Expected {
+    log: u64,
+    terminal: u64,
+}
+
+async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expected) -> Result<()> {
     let id = live.session.id;
     let mut commit = Commit {
         ops: changes.ops.into_values().collect(),
         ..Commit::default()
     };
     commit.trims.extend(changes.trim);
+    commit.trims.extend(changes.terminal_trim);
     if !live.deleted {
         if changes.session_changed {
             commit.ops.push(records::put(
@@ -167,13 +177,23 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected_last: u6
                 .collect();
             commit.appends.push(Append {
                 stream: Stream::session(id),
-                expected_last,
+                expected_last: expected.log,
                 fence: 0,
                 entries,
                 origin: changes.origin,
                 time: shared.clock.now(),
             });
         }
+    }
+    if !live.deleted && !changes.shown.is_empty() {
+        commit.appends.push(Append {
+            stream: Stream::terminal(id),
+            expected_last: expected.terminal,
+            fence: 0,
+            entries: changes.shown,
+            origin: None,
+            time: shared.clock.now(),
+        });
     }
     commit.appends.extend(changes.also);
     if commit.ops.is_empty() && commit.appends.is_empty() && commit.trims.is_empty() {

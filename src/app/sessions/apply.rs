@@ -6,6 +6,7 @@ use crate::app::prompts;
 use crate::base::{Error, Result};
 use crate::domain::event::Origin as EventOrigin;
 use crate::domain::prompt::{PromptRule, PromptState};
+use crate::domain::terminal::Output;
 use crate::domain::{EndInfo, EndReason, Event, EventBody, InputState, Lifecycle, Session};
 use crate::store::Origin;
 
@@ -16,6 +17,8 @@ pub struct Stored {
     pub origin_seq: u64,
     /// What the driver made of it.
     pub events: Vec<Event>,
+    /// What it brought for the session's terminal.
+    pub output: Option<Output>,
     /// How many bytes it counts as output.
     pub bytes: u64,
     /// Hashes of the content its events refer to; all of it is stored.
@@ -36,6 +39,9 @@ pub(super) fn records(
             step.live.session.output_bytes.saturating_add(record.bytes);
         for sha256 in &record.contents {
             step.refer(sha256);
+        }
+        if let Some(output) = record.output {
+            step.show(output)?;
         }
         let mut turn = None;
         for event in record.events {

@@ -17,9 +17,10 @@ use crate::domain::event::Origin as EventOrigin;
 use crate::domain::field;
 use crate::domain::harness::PermissionMode;
 use crate::domain::session::{Limits, Mode};
+use crate::domain::terminal::Screen;
 use crate::domain::{
-    Actor, Command, CommandBody, Delivery, EndInfo, EndReason, Event, EventBody, Input, InputState,
-    Lifecycle, Session,
+    Actor, Capabilities, Command, CommandBody, Daemon, Delivery, EndInfo, EndReason, Event,
+    EventBody, Input, InputState, Lifecycle, Session,
 };
 use crate::store::{Append, Commit, Expect, Outbox, RecordOp, Stream};
 
@@ -54,6 +55,8 @@ pub struct NewSession {
     pub labels: BTreeMap<String, String>,
     /// Program and arguments, for `command`.
     pub argv: Vec<String>,
+    /// How large the terminal of an interactive session is, and whose size holds.
+    pub screen: Screen,
 }
 
 /// Who asks for a new session, as what, and for which agent.
@@ -126,7 +129,9 @@ impl App {
         }
         field::word("harness", &new.harness)?;
         let takes_argv = new.harness == "command";
-        if takes_argv == new.argv.is_empty() {
+        let is_interactive = new.mode == Mode::Interactive;
+        let is_shell = takes_argv && is_interactive && new.argv.is_empty();
+        if takes_argv == new.argv.is_empty() && !is_shell {
             return Err(Error::invalid(
                 "argv",
                 if takes_argv {
@@ -136,11 +141,8 @@ impl App {
                 },
             ));
         }
-        if new.mode == Mode::Interactive {
-            return Err(Error::new(
-                Code::NotInteractive,
-                "this server has no interactive terminals; use the headless mode",
-            ));
+        if is_interactive {
+            interactive(&mut new)?;
         }
         confine(caller, &mut new)?;
         let limits = fields::limits(
@@ -166,21 +168,16 @@ impl App {
         } else {
             new.cwd.clone()
         };
-        let capabilities = daemon
-            .offer
-            .harnesses
-            .iter()
-            .find(|harness| harness.name == new.harness)
-            .map(|harness| harness.capabilities)
-            .unwrap_or_default();
+        let capabilities = capabilities(&daemon, &new.harness, new.mode);
         let mut instructions = hold
             .as_ref()
             .map(|hold| hold.instructions.clone())
             .unwrap_or_default();
         if !capabilities.instructions && !instructions.is_empty() {
-            // A plain command reads inputs and not advice; every other agent is told with its first input.
+            // A plain command reads inputs and not advice, and in a terminal a person types; every other agent is told
+            // with its first input.
             let told = std::mem::take(&mut instructions);
-            if new.harness != "command" {
+            if new.harness != "command" && !is_interactive {
                 new.input = joined(told, &new.input);
                 fields::input("input", &new.input, true)?;
             }
@@ -188,6 +185,7 @@ impl App {
         let session = Session {
             title,
             capabilities,
+            screen: is_interactive.then_some(new.screen),
             agent: hold.as_ref().map(|hold| hold.agent.clone()),
             model: new.model,
             permission_mode: new.permission_mode.unwrap_or_default(),
@@ -265,6 +263,9 @@ impl App {
         let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
         may_resume(&old, resume.force)?;
+        if old.mode == Mode::Interactive && !resume.input.is_empty() {
+            return Err(typed_only("input"));
+        }
         let mode = resume.permission_mode.unwrap_or(old.permission_mode);
         // That its daemon is away is why a session is lost: the one that follows it waits for the daemon.
         self.placed_again(&old, mode, old.is_lost()).await?;
@@ -390,7 +391,12 @@ impl App {
                 ),
             ));
         }
-        if old.provider_session_id.is_empty() || old.turns == 0 {
+        if old.mode == Mode::Interactive && !input.is_empty() {
+            return Err(typed_only("input"));
+        }
+        // How many turns a conversation in a terminal has had, nobody knows.
+        let is_empty = old.turns == 0 && old.mode == Mode::Headless;
+        if old.provider_session_id.is_empty() || is_empty {
             return Err(Error::new(
                 Code::NoResumableSession,
                 "the session has no finished turn to branch off from",
@@ -460,6 +466,53 @@ impl App {
         self.relay().nudge(session.daemon_id);
         self.sessions().born(session.id).await?;
         Ok(session)
+    }
+}
+
+/// What an interactive session cannot have, and the title of one that says nothing of itself.
+fn interactive(new: &mut NewSession) -> Result<()> {
+    if !new.input.is_empty() {
+        return Err(typed_only("input"));
+    }
+    if new.one_shot {
+        return Err(Error::invalid(
+            "one_shot",
+            "is for headless sessions: nobody tells where a turn ends in a terminal",
+        ));
+    }
+    if new.title.is_empty() && new.argv.is_empty() {
+        new.title = match new.harness.as_str() {
+            "command" => "shell".to_owned(),
+            harness => harness.to_owned(),
+        };
+    }
+    Ok(())
+}
+
+/// Text for a program that takes what is typed into its terminal and nothing else.
+fn typed_only(field: &str) -> Error {
+    Error::invalid(
+        field,
+        "is for headless sessions: write to the terminal of an interactive one",
+    )
+}
+
+/// What a harness can do in a session. In a terminal it is its user who steers it, so little is left.
+fn capabilities(daemon: &Daemon, harness: &str, mode: Mode) -> Capabilities {
+    let harnesses = &daemon.offer.harnesses;
+    let found = harnesses.iter().find(|known| known.name == harness);
+    let all = found.map(|known| known.capabilities).unwrap_or_default();
+    match mode {
+        Mode::Headless => Capabilities {
+            terminal: false,
+            ..all
+        },
+        Mode::Interactive => Capabilities {
+            terminal: true,
+            resume: all.resume,
+            fork: all.fork,
+            ..Capabilities::default()
+        },
     }
 }
 
@@ -566,6 +619,7 @@ fn successor(old: &Session, id: SessionId, actor: &Actor, now: Timestamp) -> Ses
         model: old.model.clone(),
         permission_mode: old.permission_mode,
         mode: old.mode,
+        screen: old.screen,
         one_shot: old.one_shot,
         cwd: old.cwd.clone(),
         argv: old.argv.clone(),
@@ -617,6 +671,7 @@ impl Birth {
                 one_shot: session.one_shot,
                 replaces: beginning.replaces,
                 instructions: beginning.instructions,
+                terminal: session.screen.map(|screen| screen.size),
             })),
         };
         let created = EventBody::SessionCreated {

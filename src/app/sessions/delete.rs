@@ -58,6 +58,8 @@ impl App {
                 session.lifecycle.as_str()
             )));
         }
+        let has_shown = self.store().head(&Stream::terminal(id)).await;
+        let has_shown = has_shown.map_err(failure::from_store)?.is_some();
         let lot = self.lot(id).await?;
         let is_whole = lot.is_last && !self.has_long_log(id).await?;
         self.sessions()
@@ -74,6 +76,9 @@ impl App {
                 step.op(records::put(records::gone_key(id), &gone, Expect::Any)?);
                 for op in lot.ops() {
                     step.op(op);
+                }
+                if has_shown {
+                    step.drop_terminal();
                 }
                 if is_whole {
                     step.drop_log();

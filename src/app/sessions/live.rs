@@ -33,15 +33,27 @@ pub struct Live {
     pub commands: BTreeMap<CommandId, Command>,
     /// How long a prompt of this session waits before it expires; `None` is for ever.
     pub prompt_expiry: Option<std::time::Duration>,
+    /// How far its terminal's stream goes; `None` for a session without a terminal.
+    pub terminal: Option<Shown>,
     /// Whether the session was deleted.
     pub deleted: bool,
     last_command: Option<CommandId>,
+}
+
+/// How far a terminal's stream goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Seq of its newest entry.
+    pub last_seq: u64,
+    /// How many bytes were shown.
+    pub end: u64,
 }
 
 impl Live {
     /// The live state of a session that is being made.
     pub fn new(session: Session) -> Self {
         Live {
+            terminal: session.screen.map(|_| Shown::default()),
             session,
             last_seq: 0,
             origin: Origin::default(),
@@ -71,6 +83,16 @@ impl Live {
         {
             live.last_seq = last_seq;
             live.origin = origin;
+        }
+        if live.session.screen.is_some() {
+            let extent = crate::app::terminals::extent(store, id).await?;
+            let end = extent.next_offset;
+            live.terminal = Some(Shown {
+                last_seq: extent.last_seq,
+                end,
+            });
+            // What it shows is counted with the next change of its record.
+            live.session.output_bytes = live.session.output_bytes.max(end);
         }
         // A session that is over for good has let go of everything.
         if live.session.lifecycle != Lifecycle::Ended || live.session.is_lost() {

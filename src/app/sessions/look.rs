@@ -12,6 +12,7 @@ use crate::base::id::{AgentId, DaemonId, SessionId};
 use crate::base::page::{Page, PageRequest};
 use crate::domain::field;
 use crate::domain::policy::is_within;
+use crate::domain::session::Mode;
 use crate::domain::{AgentRole, Lifecycle, Session, SessionAgent};
 use crate::store::{Head, Record, Stream};
 
@@ -35,6 +36,8 @@ pub struct SessionFilter {
     pub resumable: bool,
     /// Only in this directory or beneath it; empty is all.
     pub cwd: String,
+    /// Only those of this mode.
+    pub mode: Option<Mode>,
     /// Only of this agent.
     pub agent_id: Option<AgentId>,
     /// Only of agents with this role.
@@ -66,6 +69,7 @@ impl SessionFilter {
                 .iter()
                 .all(|(key, value)| session.labels.get(key) == Some(value))
             && (!self.resumable || session.is_resumable())
+            && self.mode.is_none_or(|mode| mode == session.mode)
             && (self.cwd.is_empty() || is_within(&session.cwd, &self.cwd))
             && self.fits_agent(session.agent.as_ref())
     }

@@ -55,6 +55,8 @@ pub struct Options {
     pub prompt_expiry: Option<Duration>,
     /// The most living sessions; beyond it new ones are refused.
     pub max_living: u32,
+    /// At least as many of the newest bytes are kept of what a terminal showed, and about twice as many at most.
+    pub scrollback_bytes: u64,
 }
 
 impl Default for Options {
@@ -64,6 +66,7 @@ impl Default for Options {
             limits: Limits::default(),
             prompt_expiry: None,
             max_living: 1_000,
+            scrollback_bytes: 1 << 20,
         }
     }
 }

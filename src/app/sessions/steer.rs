@@ -8,6 +8,7 @@ use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
 use crate::domain::field;
 use crate::domain::harness::PermissionMode;
+use crate::domain::session::Mode;
 use crate::domain::{CommandBody, EndInfo, EndReason, EventBody, Lifecycle};
 
 /// What is to change of a living session.
@@ -185,6 +186,11 @@ impl App {
             move |step| {
                 alive(step)?;
                 let session = &step.live.session;
+                if session.mode == Mode::Interactive {
+                    return Err(Error::state(
+                        "what runs in a terminal is told its options there",
+                    ));
+                }
                 if new.model.is_some() && !session.capabilities.model_switch {
                     return Err(Error::state(format!(
                         "the harness {} cannot change its model while it runs",

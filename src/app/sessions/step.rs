@@ -15,11 +15,13 @@ use crate::base::{Error, Result, Timestamp};
 use crate::domain::event::Origin as EventOrigin;
 use crate::domain::prompt::{AnswerDelivery, PromptState};
 use crate::domain::session::LimitAction;
+use crate::domain::terminal::Output;
 use crate::domain::{
     Activity, Actor, Command, CommandBody, EndInfo, EndReason, Event, EventBody, Input, InputState,
     Lifecycle, Prompt,
 };
 use crate::store::{Append, Expect, Origin, RecordOp, Store, Stream, Trim};
+use crate::wire::terminal::output_entry;
 
 /// A change under way.
 pub struct Step<'a> {
@@ -46,6 +48,10 @@ pub struct Changes {
     pub nudge: bool,
     /// Whether the session's own record changed.
     pub session_changed: bool,
+    /// Entries for the stream of the session's terminal.
+    pub shown: Vec<Bytes>,
+    /// Whether the beginning of that stream goes, or all of it.
+    pub terminal_trim: Option<Trim>,
     /// What is appended to another, new session's log in the same commit.
     pub also: Vec<Append>,
 }
@@ -59,6 +65,8 @@ impl Changes {
         self.trim = later.trim.or(self.trim.take());
         self.nudge |= later.nudge;
         self.session_changed |= later.session_changed;
+        self.shown.extend(later.shown);
+        self.terminal_trim = later.terminal_trim.or(self.terminal_trim.take());
         self.also.extend(later.also);
     }
 }
@@ -139,6 +147,40 @@ impl<'a> Step<'a> {
     /// Takes the beginning of the session's log away.
     pub fn trim(&mut self, trim: Trim) {
         self.changes.trim = Some(trim);
+    }
+
+    /// Adds what the session's terminal is to show. What was shown before is not shown again.
+    pub fn show(&mut self, output: Output) -> Result<()> {
+        let Some(shown) = &mut self.live.terminal else {
+            return Err(Error::invalid(
+                "terminal_output",
+                "is of a session without a terminal",
+            ));
+        };
+        if let Some(output) = output.from(shown.end) {
+            shown.end = output.end();
+            shown.last_seq += 1;
+            self.changes.shown.push(output_entry(&output));
+        }
+        Ok(())
+    }
+
+    /// Takes the beginning of what the terminal showed away.
+    pub fn trim_terminal(&mut self, first_seq: u64) {
+        self.changes.terminal_trim = Some(Trim {
+            stream: Stream::terminal(self.id()),
+            first_seq,
+            drop: false,
+        });
+    }
+
+    /// Drops what the terminal showed.
+    pub fn drop_terminal(&mut self) {
+        self.changes.terminal_trim = Some(Trim {
+            stream: Stream::terminal(self.id()),
+            first_seq: 0,
+            drop: true,
+        });
     }
 
     /// Drops the session's log.

@@ -76,6 +76,7 @@ impl Rig {
             .into_iter()
             .map(|body| Event::new(id, Origin::Harness, NOW, body));
         let record = Stored {
+            output: None,
             origin_seq: seq,
             events: events.collect(),
             bytes: 0,

@@ -17,6 +17,7 @@ mod search;
 mod session;
 mod store;
 mod tasks;
+mod terminal;
 mod token;
 mod up;
 mod worktrees;
@@ -67,7 +68,8 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Run(args) => run::run(global, out, *args).await,
         Command::Ps(args) => ps::run(global, out, args).await,
         Command::Logs(args) => logs::run(global, out, args).await,
-        Command::Attach(args) => session::attach(global, out, &args.session).await,
+        Command::Attach(args) => session::attach(global, out, args).await,
+        Command::Terminal(args) => terminal::run(global, out, args).await,
         Command::Send(args) => session::send(global, out, args).await,
         Command::Queue(args) => queue::run(global, out, args).await,
         Command::Interrupt(args) => session::interrupt(global, out, &args.session).await,

@@ -3,13 +3,15 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use super::{request_id, text};
-use crate::cli::args::{DeleteArgs, EndArgs, ForkArgs, Global, ResumeArgs, SendArgs, SetArgs};
+use crate::cli::args::{
+    AttachArgs, DeleteArgs, EndArgs, ForkArgs, Global, ResumeArgs, SendArgs, SetArgs,
+};
 use crate::cli::connection::connect;
 use crate::cli::exit::{DONE, FAILED, usage};
 use crate::cli::output::style::visible_line;
 use crate::cli::output::{Out, json};
-use crate::cli::resolve;
 use crate::cli::session_view::{Settings, has_person, watch};
+use crate::cli::{resolve, terminal_view};
 use crate::client::Client;
 use crate::wire::enums::permission_mode_to_pb;
 use crate::wire::v1;
@@ -51,9 +53,9 @@ fn shown(out: &Out, session: Option<&v1::Session>) -> anyhow::Result<u8> {
 }
 
 /// `baton attach`
-pub async fn attach(global: &Global, out: &Out, typed: &str) -> anyhow::Result<u8> {
+pub async fn attach(global: &Global, out: &Out, args: AttachArgs) -> anyhow::Result<u8> {
     let client = connect(global).await?;
-    let id = resolve::session(&client, typed).await?;
+    let id = super::terminal::session_id(&client, &args.session).await?;
     let session = client
         .get_session(v1::GetSessionRequest {
             session_id: id.to_string(),
@@ -62,9 +64,11 @@ pub async fn attach(global: &Global, out: &Out, typed: &str) -> anyhow::Result<u
         .session
         .unwrap_or_default();
     if session.mode() == v1::SessionMode::Interactive {
-        out.note(
-            "note: this session runs in a terminal; attach shows its log, terminals come later",
-        );
+        let settings = terminal_view::Settings {
+            key: args.detach_key,
+            tail: args.tail,
+        };
+        return terminal_view::attach(&client, out, &session.terminal_id, settings).await;
     }
     out.note(&format!(
         "{} {} in {}",

@@ -142,6 +142,20 @@ fn session_agent(agent: Option<&v1::SessionAgent>) -> Value {
     })
 }
 
+/// A terminal.
+pub fn terminal(t: &v1::Terminal) -> Value {
+    json!({
+        "id": t.id,
+        "session": t.session.as_ref().map(session),
+        "cols": t.size.map(|size| size.cols),
+        "rows": t.size.map(|size| size.rows),
+        "size_policy": word!(TerminalSizePolicy, t.size_policy, "TERMINAL_SIZE_POLICY_"),
+        "oldest_offset": t.oldest_offset,
+        "next_offset": t.next_offset,
+        "viewers": t.viewers,
+    })
+}
+
 /// A session.
 pub fn session(s: &v1::Session) -> Value {
     json!({

@@ -32,6 +32,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     quota: true,
     interrupt: true,
     instructions: false,
+    terminal: false,
 };
 
 /// Codex as it is installed on this machine.

@@ -25,6 +25,13 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
 }
 
+/// What tells a program which terminal it has: one that xterm, and whatever calls itself so, understands.
+pub fn terminal_env() -> Vec<(String, String)> {
+    [("TERM", "xterm-256color"), ("COLORTERM", "truecolor")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
 /// A kind of agent program.
 pub trait HarnessKind: Send + Sync {
     /// Its name: claude-code, codex, command, demo, acp:NAME.

@@ -16,10 +16,11 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::input::Input;
+use super::input::{Input, Sink};
 use super::ladder::{Ladder, StopJob, plain_stop};
 use super::ledger::{Ledger, SPAWN_ID};
 use super::pipes::record_pipe;
+use super::pty;
 use super::recorder::Recorder;
 use super::socket::{self, Control, Harness, SOCKET_FILE};
 use super::spec::{MARKER_VARIABLE, SESSION_VARIABLE, Spec};
@@ -64,6 +65,7 @@ pub async fn hold(ready: impl io::Write) -> io::Result<()> {
         stops,
         harness: watch::Sender::new(Harness::default()),
         released: watch::Sender::new(false),
+        window: watch::Sender::new(None),
         connections: watch::Sender::new(0),
     });
     let mut jobs = JoinSet::new();
@@ -93,14 +95,14 @@ pub async fn hold(ready: impl io::Write) -> io::Result<()> {
             };
             jobs.spawn(input.run(writes));
             jobs.spawn(
-                ladder(0, &ledger, &control, &ended, &ended, &Arc::default()).run(stop_jobs),
+                ladder(0, &ledger, &control, &ended, &ended, &Arc::default(), false).run(stop_jobs),
             );
             recorder.append(Body::Exited(exited)).await;
         }
-        Ok(child) => {
+        Ok(harness) => {
             let watched = watch_over(&control, spec.orphan_after(), abandoned.clone());
             let life = live(
-                child, &spec, &control, &ledger, writes, stop_jobs, &mut jobs,
+                harness, &spec, &control, &ledger, writes, stop_jobs, &mut jobs,
             );
             let life = async {
                 let exited = life.await;
@@ -134,6 +136,7 @@ fn ladder(
     close: &CancellationToken,
     ended: &CancellationToken,
     step: &Arc<Mutex<&'static str>>,
+    has_terminal: bool,
 ) -> Ladder {
     Ladder {
         pid,
@@ -142,6 +145,7 @@ fn ladder(
         input: control.input.clone(),
         close: close.clone(),
         step: step.clone(),
+        has_terminal,
         ended: ended.clone(),
     }
 }
@@ -152,12 +156,23 @@ fn tell_ready(mut ready: impl io::Write) {
     let _ = ready.flush();
 }
 
-fn spawn(spec: &Spec) -> Result<Child, String> {
+/// A harness that was started, with its pipes or with a terminal.
+enum Running {
+    Pipes(Child),
+    Terminal(pty::Started),
+}
+
+fn spawn(spec: &Spec) -> Result<Running, String> {
     let program = &spec.argv[0];
     match std::fs::metadata(&spec.cwd) {
         Ok(meta) if meta.is_dir() => {}
         Ok(_) => return Err(format!("the working directory {} is not one", spec.cwd)),
         Err(error) => return Err(format!("the working directory {}: {error}", spec.cwd)),
+    }
+    if let Some(window) = spec.window {
+        return pty::spawn(spec, window)
+            .map(Running::Terminal)
+            .map_err(|error| format!("{program} could not be started: {error}"));
     }
     Command::new(program)
         .args(&spec.argv[1..])
@@ -171,12 +186,13 @@ fn spawn(spec: &Spec) -> Result<Child, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
+        .map(Running::Pipes)
         .map_err(|error| format!("{program} could not be started: {error}"))
 }
 
 /// The harness from its start to its end; says how it ended.
 async fn live(
-    mut child: Child,
+    harness: Running,
     spec: &Spec,
     control: &Arc<Control>,
     ledger: &Arc<Mutex<Ledger>>,
@@ -185,6 +201,14 @@ async fn live(
     jobs: &mut JoinSet<()>,
 ) -> Exited {
     let recorder = &control.recorder;
+    let (mut child, terminal) = match harness {
+        Running::Pipes(child) => (child, None),
+        Running::Terminal(started) => {
+            let terminal = (started.read, started.write, started.window);
+            (started.child, Some(terminal))
+        }
+    };
+    let has_terminal = terminal.is_some();
     let pid = child.id().unwrap_or(0);
     control.harness.send_replace(Harness { pid, alive: true });
     recorder.append(Body::Spawned(Spawned { pid })).await;
@@ -194,8 +218,17 @@ async fn live(
     let give_up = CancellationToken::new();
     let step = Arc::new(Mutex::new("none"));
     let busy = Arc::new(AsyncMutex::new(()));
+    let mut pipes = JoinSet::new();
+    let stdin: Option<Sink> = match terminal {
+        Some((read, write, window)) => {
+            jobs.spawn(pty::follow_size(window, control.window.subscribe()));
+            pipes.spawn(pty::record(read, recorder.clone(), give_up.clone()));
+            Some(Box::new(write))
+        }
+        None => child.stdin.take().map(|stdin| Box::new(stdin) as Sink),
+    };
     let input = Input {
-        stdin: child.stdin.take(),
+        stdin,
         ledger: ledger.clone(),
         recorder: recorder.clone(),
         close: close.clone(),
@@ -203,10 +236,20 @@ async fn live(
         rest: Default::default(),
     };
     jobs.spawn(input.run(writes));
-    jobs.spawn(ladder(pid as i32, ledger, control, &close, &ended, &step).run(stops));
+    jobs.spawn(
+        ladder(
+            pid as i32,
+            ledger,
+            control,
+            &close,
+            &ended,
+            &step,
+            has_terminal,
+        )
+        .run(stops),
+    );
     jobs.spawn(reap(pid as i32));
 
-    let mut pipes = JoinSet::new();
     let part = spec.part_bytes;
     if let Some(pipe) = child.stdout.take() {
         let (recorder, give_up) = (recorder.clone(), give_up.clone());

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::ChildStdin;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -24,13 +23,20 @@ pub enum Job {
     Write(Write, oneshot::Sender<Outcome>),
     /// The first bytes of a stop, which has a record of its own.
     Polite(Bytes),
+    /// What somebody types, which nobody asks about again.
+    Type(Bytes, oneshot::Sender<Typing>),
 }
 
+/// How typing ended, and why it failed.
+pub type Typing = (WriteOutcome, String);
+
+/// Takes what is written: a pipe or a terminal.
+pub type Sink = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// The writing end of the harness.
-#[derive(Debug)]
 pub struct Input {
     /// `None` once it is closed.
-    pub stdin: Option<ChildStdin>,
+    pub stdin: Option<Sink>,
     /// What was written.
     pub ledger: Arc<Mutex<Ledger>>,
     /// Where writes are recorded.
@@ -59,6 +65,11 @@ impl Input {
                 None => return,
                 Some(Job::Polite(data)) => {
                     self.put(&data).await;
+                }
+                Some(Job::Type(data, done)) => {
+                    let busy = self.busy.clone();
+                    let _busy = busy.lock().await;
+                    let _ = done.send(self.type_in(data).await);
                 }
                 Some(Job::Write(write, done)) => {
                     let busy = self.busy.clone();
@@ -115,6 +126,16 @@ impl Input {
                 self.rest = data;
                 (WriteOutcome::Unknown, reason)
             }
+        }
+    }
+
+    /// Types bytes. Nothing of them is kept for later: whoever typed them is told, and may type again.
+    async fn type_in(&mut self, mut data: Bytes) -> Typing {
+        let length = data.len();
+        match self.put_all(&mut data).await {
+            None => (WriteOutcome::Done, String::new()),
+            Some(reason) if data.len() == length => (WriteOutcome::Failed, reason),
+            Some(reason) => (WriteOutcome::Unknown, reason),
         }
     }
 

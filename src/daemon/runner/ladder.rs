@@ -1,4 +1,5 @@
-//! The ladder of a stop: polite bytes, closed standard input, SIGTERM, SIGKILL; each step has a deadline.
+//! The ladder of a stop: polite bytes, closed standard input (of a terminal: SIGHUP), SIGTERM, SIGKILL; each step
+//! has a deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Ladder {
     pub close: CancellationToken,
     /// The last step taken.
     pub step: Arc<Mutex<&'static str>>,
+    /// Whether the harness has a terminal, which is hung up instead of closing standard input.
+    pub has_terminal: bool,
     /// Set when the harness has ended. Its id may be another's from then on.
     pub ended: CancellationToken,
 }
@@ -132,6 +135,9 @@ impl Ladder {
             1 => {
                 self.note_step("close");
                 self.close.cancel();
+                if self.has_terminal {
+                    let _ = killpg(Pid::from_raw(self.pid), Signal::SIGHUP);
+                }
             }
             2 => {
                 self.note_step("term");

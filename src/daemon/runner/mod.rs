@@ -21,6 +21,7 @@ mod input;
 mod ladder;
 mod lines;
 mod pipes;
+mod pty;
 mod recorder;
 mod socket;
 

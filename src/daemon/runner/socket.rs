@@ -15,8 +15,8 @@ use super::ladder::StopJob;
 use super::recorder::Recorder;
 use crate::daemon::spool::Cursor;
 use crate::wire::runner_v1::{
-    Outcome, Pong, RunnerRequest, RunnerResponse, Status, runner_request::Body as Request,
-    runner_response::Body as Response,
+    Outcome, Pong, Resize, RunnerRequest, RunnerResponse, Status, Typed, WriteOutcome,
+    runner_request::Body as Request, runner_response::Body as Response,
 };
 
 /// Name of the socket in the session's directory.
@@ -50,6 +50,8 @@ pub struct Control {
     pub harness: watch::Sender<Harness>,
     /// Whether the runner may end when the harness has.
     pub released: watch::Sender<bool>,
+    /// The size that the harness's terminal is to have; `None` before it was told one.
+    pub window: watch::Sender<Option<Resize>>,
     /// How many connections there are.
     pub connections: watch::Sender<usize>,
 }
@@ -156,6 +158,30 @@ async fn serve(stream: UnixStream, control: &Arc<Control>) -> io::Result<()> {
                     };
                     answer(&answers, Response::Outcome(outcome)).await;
                 });
+            }
+            Some(Request::Type(typed)) => {
+                let (id, data) = (typed.id, typed.data);
+                let (done, outcome) = oneshot::channel();
+                let refused = control.input.try_send(Job::Type(data, done)).is_err();
+                let answers = answers.clone();
+                jobs.spawn(async move {
+                    let (outcome, reason) = match outcome.await {
+                        Ok(outcome) => outcome,
+                        Err(_) if refused => {
+                            (WriteOutcome::Failed, "too many writes wait".to_owned())
+                        }
+                        Err(_) => return,
+                    };
+                    let typed = Typed {
+                        id,
+                        outcome: outcome.into(),
+                        reason,
+                    };
+                    answer(&answers, Response::Typed(typed)).await;
+                });
+            }
+            Some(Request::Resize(size)) => {
+                control.window.send_replace(Some(size));
             }
             Some(Request::Release(_)) => {
                 control.released.send_replace(true);

@@ -39,6 +39,18 @@ pub struct Spec {
     /// How long a runner waits for a daemon before it ends the harness, and then itself, in milliseconds.
     #[serde(default = "default_orphan_ms")]
     pub orphan_ms: u64,
+    /// The size of the harness's terminal; without it the harness has pipes.
+    #[serde(default)]
+    pub window: Option<Window>,
+}
+
+/// How large a terminal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
 }
 
 fn default_spool_bytes() -> u64 {
@@ -70,6 +82,7 @@ impl Spec {
             spool_bytes: default_spool_bytes(),
             part_bytes: default_part_bytes(),
             orphan_ms: default_orphan_ms(),
+            window: None,
         }
     }
 

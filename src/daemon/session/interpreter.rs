@@ -11,6 +11,7 @@ use crate::daemon::harness::HarnessKind;
 use crate::domain::command::StartCommand;
 use crate::domain::content::ceil_char;
 use crate::domain::event::{Origin, Transient};
+use crate::domain::terminal::Output;
 use crate::domain::{CommandResult, Event, EventBody, link};
 use crate::driver::{
     Driver, Gathered, Place, Record, RecordBody, Write, WriteOutcome, link_record,
@@ -112,9 +113,20 @@ impl Interpreter {
             Body::Exited(exited) => Some(exited.clone()),
             _ => None,
         };
-        let body = self.note(body);
+        let (body, output) = match body {
+            Body::Output(output) => {
+                let output = Output {
+                    offset: output.offset,
+                    data: output.data,
+                };
+                (RecordBody::Shown, Some(output))
+            }
+            body => (self.note(body), None),
+        };
         let origin = match &body {
-            RecordBody::Stdout { .. } | RecordBody::Stderr { .. } => Origin::Harness,
+            RecordBody::Stdout { .. } | RecordBody::Stderr { .. } | RecordBody::Shown => {
+                Origin::Harness
+            }
             _ => Origin::Daemon,
         };
         let outputs = self.driver.record(&Record { seq, time, body });
@@ -136,7 +148,7 @@ impl Interpreter {
             }
             false => {
                 let gap = self.state.gap.take().map(Into::into);
-                Some(link_record(seq, events, gap, time))
+                Some(link_record(seq, events, output, gap, time))
             }
         };
         Interpreted {
@@ -185,6 +197,7 @@ impl Interpreter {
                     reason: written.reason,
                 }
             }
+            Body::Output(_) => RecordBody::Shown,
             Body::Exited(exited) => RecordBody::Exited {
                 code: exited.code,
                 signal: exited.signal,

@@ -1,6 +1,6 @@
 //! Moves a session: records up, commands down, until all is stored and the runner is released.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::ending::StopNote;
 use super::interpreter::{Interpreted, Interpreter};
-use super::source::Source;
+use super::source::{Source, Told};
 use super::state::{DONE_FILE, Meta, Saved, SavedGap};
 use crate::base::id::{CommandId, SessionId};
 use crate::base::{Code, Error};
@@ -21,18 +21,22 @@ use crate::daemon::harness::registry::Registry;
 use crate::daemon::runner::client;
 use crate::daemon::uplink::Uplink;
 use crate::domain::command::CommandBody;
-use crate::domain::link::{Position, Record, SessionReport};
+use crate::domain::link::{Found, Position, QueryResult, Record, SessionReport};
 use crate::domain::live::{LiveText, Sent};
+use crate::domain::session::Mode;
+use crate::domain::terminal::Act;
 use crate::domain::{Command, CommandOutcome, CommandResult, Transient};
 use crate::driver::{Action, Write};
 use crate::wire::runner_v1::{
-    Outcome, Release, SpoolRecord, Stop, Trim, Write as WriteRequest, WriteOutcome,
-    runner_request::Body as Request,
+    Outcome, Release, Resize, SpoolRecord, Stop, Trim, Type, Typed, Write as WriteRequest,
+    WriteOutcome, runner_request::Body as Request,
 };
 
 /// Most records that are interpreted ahead of the server, and their bytes.
 const MAX_PREPARED: usize = 256;
 const MAX_PREPARED_BYTES: u64 = 2 << 20;
+/// Most queries whose bytes are being typed.
+const MAX_TYPING: usize = 256;
 /// Most states kept until the server has stored what they say.
 const MAX_STATES: usize = 8;
 /// How many records may pass before a state is kept although more come at once.
@@ -59,6 +63,8 @@ pub enum Message {
     Behind(Position),
     /// The session is not this daemon's to run.
     Foreign(String),
+    /// Do this to the terminal, and answer the query.
+    Terminal(u64, Act),
 }
 
 /// What all sessions share.
@@ -98,6 +104,9 @@ pub struct Pump {
     /// The take-over is told to the driver once it has read up to here.
     resync_after: Option<u64>,
     waiting: HashMap<String, Waiting>,
+    /// Queries whose bytes are being typed, by the number they were given to the runner under.
+    typing: BTreeMap<u64, u64>,
+    typed: u64,
     /// Commands that are applied when the process has ended.
     stops: Vec<CommandId>,
     /// Whether the session's end is stored, or nobody wants it.
@@ -171,6 +180,8 @@ impl Pump {
             replayed: (!is_new).then(LiveText::default),
             resync_after,
             waiting: HashMap::new(),
+            typing: BTreeMap::new(),
+            typed: 0,
             stops: Vec::new(),
             over: false,
             foreign: false,
@@ -217,7 +228,8 @@ impl Pump {
                     None => self.reopen().await?,
                 },
                 outcome = self.source.outcomes.recv(), if self.source.is_living() => match outcome {
-                    Some(outcome) => self.outcome(outcome),
+                    Some(Told::Outcome(outcome)) => self.outcome(outcome),
+                    Some(Told::Typed(typed)) => self.typed(typed),
                     None => self.reopen().await?,
                 },
                 _ = moved.changed() => {}
@@ -460,6 +472,9 @@ impl Pump {
         }
         now.acked = self.acked;
         self.start_over(now).await?;
+        for query in std::mem::take(&mut self.typing).into_values() {
+            self.answer_query(query, Err(Error::state("the runner has gone").maybe_done()));
+        }
         // Writes whose outcome never came are in the spool as what they became.
         let open: Vec<(String, Waiting)> = self.waiting.drain().collect();
         for (id, waiting) in open {
@@ -548,6 +563,7 @@ impl Pump {
             Message::Command(command) => self.command(*command).await,
             Message::Stored(through) => self.stored(through).await,
             Message::Rewind(after) => self.rewind(after).await,
+            Message::Terminal(query, act) => self.act(query, act).await,
             Message::Behind(stored) => {
                 // Only a dead runner's spool can have lost what the server has; its end is told after that.
                 tracing::warn!(session = %self.id, ?stored, "the server has more than the spool");
@@ -638,6 +654,63 @@ impl Pump {
                 let _ = self.source.tell(Request::Stop(stop)).await;
             }
         }
+    }
+
+    /// Does something to the terminal.
+    async fn act(&mut self, query: u64, act: Act) {
+        if self.interpreter.state.exited || !self.source.is_living() {
+            let over = Error::state("the session's process has ended");
+            return self.answer_query(query, Err(over));
+        }
+        if self.meta.start.mode != Mode::Interactive {
+            let headless = Error::new(Code::NotInteractive, "the session has no terminal");
+            return self.answer_query(query, Err(headless));
+        }
+        let (request, typing) = match act {
+            Act::Type(data) => {
+                self.typed += 1;
+                let id = self.typed;
+                (Request::Type(Type { id, data }), Some(id))
+            }
+            Act::Resize(size) => {
+                let (cols, rows) = (size.cols.into(), size.rows.into());
+                (Request::Resize(Resize { cols, rows }), None)
+            }
+        };
+        match (self.source.tell(request).await, typing) {
+            (Ok(()), Some(id)) => {
+                self.typing.insert(id, query);
+                // Answers come in order; what was never answered belongs to a runner that is long gone.
+                while self.typing.len() > MAX_TYPING {
+                    self.typing.pop_first();
+                }
+            }
+            (Ok(()), None) => self.answer_query(query, Ok(Found::Terminal)),
+            (Err(_), _) => {
+                let gone = Error::state("the runner has gone").maybe_done();
+                self.answer_query(query, Err(gone));
+            }
+        }
+    }
+
+    fn typed(&mut self, typed: Typed) {
+        let Some(query) = self.typing.remove(&typed.id) else {
+            return;
+        };
+        let result = match typed.outcome() {
+            WriteOutcome::Done => Ok(Found::Terminal),
+            WriteOutcome::Failed => Err(Error::state(typed.reason)),
+            WriteOutcome::Unknown | WriteOutcome::Unspecified => {
+                Err(Error::state(typed.reason).maybe_done())
+            }
+        };
+        self.answer_query(query, result);
+    }
+
+    fn answer_query(&self, id: u64, result: Result<Found, Error>) {
+        self.shared
+            .uplink
+            .with(|link| link.query_result(QueryResult { id, result }));
     }
 
     async fn write(&mut self, write: Write, command: CommandId, driver_says: bool) {
@@ -752,8 +825,10 @@ impl Pump {
         // Answered for whoever asked in the meantime.
         self.mailbox.close();
         while let Some(message) = self.mailbox.recv().await {
-            if let Message::Command(command) = message {
-                self.command(*command).await;
+            match message {
+                Message::Command(command) => self.command(*command).await,
+                Message::Terminal(query, act) => self.act(query, act).await,
+                _ => {}
             }
         }
         let _ = self.source.tell(Request::Release(Release {})).await;

@@ -19,8 +19,8 @@ use crate::daemon::runner::spec::MARKER_VARIABLE;
 use crate::daemon::runner::{Ledger, SPOOL_DIR, Spec, ledger::SPAWN_ID};
 use crate::daemon::spool::{Cursor, Spool};
 use crate::wire::runner_v1::{
-    Exited, Follow, Outcome, SpoolRecord, WriteOutcome, Written, runner_request::Body as Request,
-    runner_response::Body as Response, spool_record::Body,
+    Exited, Follow, Outcome, SpoolRecord, Typed, WriteOutcome, Written,
+    runner_request::Body as Request, runner_response::Body as Response, spool_record::Body,
 };
 
 /// Most records and outcomes read ahead; the runner waits when there are more.
@@ -43,11 +43,20 @@ pub struct Source {
     pub alive: bool,
     /// Records, in order; ends when the runner has gone.
     pub records: mpsc::Receiver<SpoolRecord>,
-    /// What became of writes and stops; ends when the runner has gone.
-    pub outcomes: mpsc::Receiver<Outcome>,
+    /// What became of writes, stops and typing; ends when the runner has gone.
+    pub outcomes: mpsc::Receiver<Told>,
     runner: Runner,
     /// Readers; ended when this is dropped.
     _jobs: JoinSet<()>,
+}
+
+/// What a runner says beside its records.
+#[derive(Debug)]
+pub enum Told {
+    /// What became of a write or a stop.
+    Outcome(Outcome),
+    /// What became of typing.
+    Typed(Typed),
 }
 
 #[derive(Debug)]
@@ -99,9 +108,12 @@ impl Source {
         let mut from = control.from;
         jobs.spawn(async move {
             while let Ok(Some(response)) = from.next().await {
-                if let Response::Outcome(outcome) = response
-                    && send_outcome.send(outcome).await.is_err()
-                {
+                let told = match response {
+                    Response::Outcome(outcome) => Told::Outcome(outcome),
+                    Response::Typed(typed) => Told::Typed(typed),
+                    _ => continue,
+                };
+                if send_outcome.send(told).await.is_err() {
                     return;
                 }
             }

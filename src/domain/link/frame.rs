@@ -8,6 +8,7 @@ use super::credit::Credit;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Error, Timestamp};
 use crate::domain::daemon::{Directory, Offer};
+use crate::domain::terminal::{Act, Output};
 use crate::domain::{Command, CommandResult, Event, Transient, worktree};
 
 /// A place in a session's spool. The order is that of time: a higher epoch is a younger spool.
@@ -52,6 +53,8 @@ pub struct Record {
     pub gap: Option<Gap>,
     /// When the runner read it.
     pub time: Timestamp,
+    /// What it brought for the session's terminal.
+    pub output: Option<Output>,
     /// About how many bytes its events take on the wire; what credit counts.
     pub size_bytes: u64,
 }
@@ -206,8 +209,22 @@ pub enum QueryBody {
         /// Whether to show entries that start with a dot.
         hidden: bool,
     },
+    /// Something for a session's terminal.
+    Terminal {
+        /// The session.
+        session_id: SessionId,
+        /// What to do.
+        act: Act,
+    },
     /// Something about worktrees, to do or to look up.
     Worktree(Box<worktree::Order>),
+}
+
+impl Query {
+    /// Whether it is for a session's process, and not for the machine.
+    pub fn is_for_a_session(&self) -> bool {
+        matches!(self.body, QueryBody::Terminal { .. })
+    }
 }
 
 /// What a query has found.
@@ -217,6 +234,8 @@ pub enum Found {
     Directory(Directory),
     /// What came of an order about worktrees.
     Worktree(Box<worktree::Answer>),
+    /// A terminal did what was asked.
+    Terminal,
 }
 
 /// A query, lost with the link.

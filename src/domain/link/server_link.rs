@@ -670,6 +670,7 @@ mod tests {
                 reason: String::new(),
             }),
             time: T,
+            output: None,
             size_bytes: 10,
         }
     }

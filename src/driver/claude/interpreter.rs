@@ -166,6 +166,8 @@ impl Driver for ClaudeDriver {
                 let crashed = *signal != 0 || code.is_none() || !message.is_empty();
                 step.exited(crashed);
             }
+            // A session in a terminal has a driver of its own.
+            RecordBody::Shown => {}
             RecordBody::Missing { from, to, reason } => {
                 step.end_line(&mut self.partial);
                 step.state.streams.clear();

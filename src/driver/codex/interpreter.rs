@@ -108,6 +108,8 @@ impl Driver for CodexDriver {
                 step.stderr(&mut tail, data, *continues);
                 step.state.stderr_tail = tail;
             }
+            // A session in a terminal has a driver of its own.
+            RecordBody::Shown => {}
             RecordBody::Written {
                 note,
                 outcome,

@@ -35,6 +35,7 @@ fn start() -> StartCommand {
         one_shot: false,
         replaces: None,
         instructions: String::new(),
+        terminal: None,
     }
 }
 

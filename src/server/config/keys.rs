@@ -43,6 +43,7 @@ pub const KEYS: &[Key] = &[
     key("hosts", "", "host names under which the server is reached, besides loopback"),
     key("origins", "", "web origins that may call"),
     key("max_sessions", "1000", "most living sessions"),
+    key("terminals.scrollback", "1MiB", "about how much is kept of what a terminal showed"),
     key("drain_deadline", "10s", "longest time a shutdown takes"),
     key("retention.max_age", "none", "age at which an ended session is removed"),
     key("retention.max_session_bytes", "none", "size of a session's log above which its beginning is trimmed"),

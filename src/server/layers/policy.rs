@@ -80,6 +80,15 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/baton.v1.SystemService/GetServerInfo", Need::Token),
     ("/baton.v1.SystemService/GetMetrics", VIEWER),
 
+    ("/baton.v1.TerminalService/OpenTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/GetTerminal", VIEWER),
+    ("/baton.v1.TerminalService/ListTerminals", VIEWER),
+    ("/baton.v1.TerminalService/WriteTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/ResizeTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/CloseTerminal", OPERATOR),
+    ("/baton.v1.TerminalService/WatchTerminal", VIEWER),
+    // Input on it is an operator's; it looks at each.
+    ("/baton.v1.TerminalService/Attach", VIEWER),
     ("/baton.v1.TaskService/CreateTask", OPERATOR),
     ("/baton.v1.TaskService/GetTask", VIEWER),
     ("/baton.v1.TaskService/ListTasks", VIEWER),

@@ -62,6 +62,7 @@ pub fn frame(rng: &mut Rng, target: &Target, now: Timestamp) -> Up {
             origin_epoch: 1_000,
             previous: Position::default(),
             records: vec![Record {
+                output: None,
                 origin_seq: 1,
                 events: Vec::new(),
                 gap: None,

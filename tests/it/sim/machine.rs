@@ -483,6 +483,7 @@ impl Machine {
                 .expect("the session is open");
         }
         let record = Record {
+            output: None,
             origin_seq: position.origin_seq,
             events: spooled
                 .texts

@@ -365,6 +365,15 @@ impl Baton {
         found.expect("it is set").1.to_owned()
     }
 
+    /// How much memory the server has now, in bytes.
+    pub fn server_memory(&self) -> u64 {
+        let pid = self.server.as_ref().map_or(0, Child::id);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
+        kib.map_or(0, |kib: u64| kib * 1024)
+    }
+
     /// Kills the server with SIGKILL.
     pub fn kill_server(&mut self) {
         kill(&mut self.server);

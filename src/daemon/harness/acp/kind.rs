@@ -33,6 +33,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     quota: false,
     interrupt: true,
     instructions: false,
+    terminal: false,
 };
 
 #[derive(Clone, Debug)]
@@ -233,6 +234,7 @@ mod tests {
             one_shot: false,
             replaces: None,
             instructions: String::new(),
+            terminal: None,
         }
     }
 

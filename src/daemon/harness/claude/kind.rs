@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use super::probe::ClaudeOptions;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
-use crate::daemon::harness::{HarnessKind, Launch};
+use crate::daemon::harness::{HarnessKind, Launch, terminal_env};
 use crate::domain::command::StartCommand;
-use crate::domain::harness::Login;
+use crate::domain::harness::{Login, PermissionMode};
 use crate::domain::session::Mode;
 use crate::domain::{Capabilities, Harness};
 use crate::driver::claude::{ClaudeDriver, check_model};
+use crate::driver::terminal::TerminalDriver;
 use crate::driver::{Driver, Place};
 
 /// The longest conversation id, in bytes.
@@ -31,6 +32,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     quota: true,
     instructions: true,
     interrupt: true,
+    terminal: false,
 };
 
 /// Claude Code as it is installed on this machine.
@@ -52,16 +54,27 @@ impl HarnessKind for ClaudeCode {
     }
 
     fn capabilities(&self) -> Capabilities {
-        CAPABILITIES
+        Capabilities {
+            terminal: true,
+            ..CAPABILITIES
+        }
     }
 
     fn probe(&self) -> Harness {
-        self.options.probe(self.name(), CAPABILITIES)
+        self.options.probe(self.name(), self.capabilities())
     }
 
-    fn launch(&self, _session_id: SessionId, start: &StartCommand) -> Result<Launch> {
+    fn launch(&self, session_id: SessionId, start: &StartCommand) -> Result<Launch> {
         let program = self.options.find().map_err(unavailable)?;
         let mut argv = vec![path_text(program)?];
+        if start.mode == Mode::Interactive {
+            // Its own configuration, as its user has it: what it asks about trust and sign-in, it asks in the
+            // terminal.
+            argv.extend(terminal_flags(session_id, start)?);
+            let mut env = terminal_env();
+            env.push(("DISABLE_AUTOUPDATER".to_owned(), "1".to_owned()));
+            return Ok(Launch { argv, env });
+        }
         argv.extend(
             [
                 "-p",
@@ -89,6 +102,11 @@ impl HarnessKind for ClaudeCode {
         start: &StartCommand,
         snapshot: Option<&[u8]>,
     ) -> Result<Box<dyn Driver>> {
+        if start.mode == Mode::Interactive {
+            let conversation = terminal_conversation(place.session_id, start);
+            let driver = TerminalDriver::new(&start.cwd, &start.model, conversation);
+            return Ok(Box::new(driver));
+        }
         Ok(Box::new(ClaudeDriver::open(place, start, snapshot)?))
     }
 }
@@ -153,12 +171,56 @@ impl HarnessKind for Demo {
     }
 }
 
+/// The conversation of a session in a terminal: known before it begins, so that it can be resumed whatever happens.
+fn terminal_conversation(session_id: SessionId, start: &StartCommand) -> String {
+    match start.fork || start.provider_session_id.is_empty() {
+        true => uuid::Builder::from_random_bytes(session_id.bits().to_be_bytes())
+            .into_uuid()
+            .to_string(),
+        false => start.provider_session_id.clone(),
+    }
+}
+
+/// Flags for mode, model and conversation of a session in a terminal.
+fn terminal_flags(session_id: SessionId, start: &StartCommand) -> Result<Vec<String>> {
+    // In a terminal nothing but the program itself answers, so the mode is told to it. Without a flag it would let
+    // a model decide. Never a mode that skips asking but where the session's own says so.
+    let mode = match start.permission_mode {
+        PermissionMode::Deny => "dontAsk",
+        PermissionMode::Ask | PermissionMode::AutoSafe => "manual",
+        PermissionMode::Auto => "auto",
+    };
+    let mut flags = vec![format!("--permission-mode={mode}")];
+    if !start.model.is_empty() {
+        check_model(&start.model)?;
+        flags.push(format!("--model={}", start.model));
+    }
+    let conversation = terminal_conversation(session_id, start);
+    if start.provider_session_id.is_empty() {
+        if start.fork {
+            return Err(Error::invalid(
+                "fork",
+                "needs a conversation to branch off from",
+            ));
+        }
+        flags.push(format!("--session-id={conversation}"));
+        return Ok(flags);
+    }
+    check_conversation(&start.provider_session_id)?;
+    flags.push(format!("--resume={}", start.provider_session_id));
+    if start.fork {
+        flags.push("--fork-session".to_owned());
+        flags.push(format!("--session-id={conversation}"));
+    }
+    Ok(flags)
+}
+
 /// Flags for mode, model and conversation; each value is within its flag, so it cannot be one itself.
 fn conversation_flags(start: &StartCommand) -> Result<Vec<String>> {
     if start.mode == Mode::Interactive {
         return Err(Error::invalid(
             "mode",
-            "is interactive, which this harness does not run in yet",
+            "is interactive, and this harness has no such form",
         ));
     }
     // Every mode of ours asks: the server answers by mode and rules. Never a mode that skips asking.

@@ -22,6 +22,7 @@ fn start() -> StartCommand {
         fork: false,
         one_shot: false,
         replaces: None,
+        terminal: None,
         instructions: String::new(),
     }
 }
@@ -92,13 +93,35 @@ fn a_harness_is_started_with_flags_that_carry_their_values() {
         with(|start| start.provider_session_id = "../x".to_owned()),
         with(|start| start.provider_session_id = "-x".to_owned()),
         with(|start| start.fork = true),
-        with(|start| start.mode = Mode::Interactive),
     ] {
+        let mut in_terminal = bad.clone();
+        in_terminal.mode = Mode::Interactive;
         assert!(
-            launch(&claude, &bad).is_err() && launch(&demo, &bad).is_err(),
+            launch(&claude, &bad).is_err()
+                && launch(&claude, &in_terminal).is_err()
+                && launch(&demo, &bad).is_err(),
             "{bad:?}"
         );
     }
+    // In a terminal the conversation has its id before it begins, and the mode is told.
+    let interactive = with(|start| start.mode = Mode::Interactive);
+    assert!(launch(&demo, &interactive).is_err());
+    let begun = launch(&claude, &interactive).unwrap();
+    let [_, mode, id] = &begun.argv[..] else {
+        panic!("{:?}", begun.argv);
+    };
+    assert_eq!(mode, "--permission-mode=manual");
+    let id = id.strip_prefix("--session-id=").unwrap();
+    assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 4);
+    assert!(begun.env.iter().any(|(name, _)| name == "TERM"));
+    let branch = with(|start| {
+        start.mode = Mode::Interactive;
+        start.provider_session_id = "0a-b_c".to_owned();
+        start.fork = true;
+    });
+    let branch = launch(&claude, &branch).unwrap().argv;
+    let own = format!("--session-id={id}");
+    assert_eq!(branch[2..], ["--resume=0a-b_c", "--fork-session", &own]);
     assert!(demo.probe().available && demo.probe().unavailable_reason.is_empty());
     assert!(!ClaudeCode::new(ClaudeOptions::default()).probe().available);
 }

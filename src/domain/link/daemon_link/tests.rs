@@ -26,6 +26,7 @@ fn record(origin_seq: u64, size_bytes: u64) -> Record {
         events: Vec::new(),
         gap: None,
         time: T,
+        output: None,
         size_bytes,
     }
 }

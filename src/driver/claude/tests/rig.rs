@@ -33,6 +33,7 @@ pub(super) fn start() -> StartCommand {
         fork: false,
         one_shot: false,
         replaces: None,
+        terminal: None,
         instructions: String::new(),
     }
 }

@@ -124,6 +124,7 @@ impl Agent {
             fork: false,
             one_shot: false,
             replaces: None,
+            terminal: None,
             instructions: String::new(),
         };
         let mut agent = Agent::new(session.id, epoch, &start);
@@ -298,7 +299,7 @@ impl Agent {
         let position = Position::new(self.epoch, self.seq);
         self.kept.push_back(Kept {
             position,
-            record: link_record(self.seq, events, None, now),
+            record: link_record(self.seq, events, None, None, now),
             content: std::mem::take(&mut gathered.content),
         });
         gathered

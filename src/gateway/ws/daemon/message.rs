@@ -255,6 +255,7 @@ fn connected(hello: Hello) -> Result<Connected> {
                 quota: true,
                 instructions: false,
                 interrupt: true,
+                terminal: false,
                 ..Capabilities::default()
             },
             models,
