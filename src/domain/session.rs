@@ -13,7 +13,7 @@ use super::agent::SessionAgent;
 use super::harness::{Capabilities, PermissionMode};
 use super::terminal::Screen;
 use super::usage::Usage;
-use crate::base::id::{DaemonId, PromptId, SessionId};
+use crate::base::id::{AssignmentId, DaemonId, PromptId, SessionId, TaskId};
 use crate::base::{Error, Result, Timestamp};
 
 /// How many ancestors a session's record names; those that are further back are forgotten.
@@ -340,6 +340,18 @@ pub struct Session {
     /// The agent it is of.
     #[serde(default)]
     pub agent: Option<SessionAgent>,
+    /// The task it was started or continued for.
+    #[serde(default)]
+    pub task: Option<SessionTask>,
+}
+
+/// The task that a session works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionTask {
+    /// The task.
+    pub id: TaskId,
+    /// The assignment under which it does.
+    pub assignment_id: AssignmentId,
 }
 
 impl Session {
@@ -393,6 +405,7 @@ impl Session {
             labels: BTreeMap::new(),
             created_by,
             agent: None,
+            task: None,
         }
     }
 

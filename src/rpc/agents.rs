@@ -182,14 +182,23 @@ impl AgentService for Service {
             provider_session_id: request.provider_session_id,
             input: request.input,
             force: request.force,
+            unchecked: !request.check_ready_queue.unwrap_or(true),
         };
-        let session = self
+        let resumed = self
             .app
             .resume_agent(&caller, &request.request_id, id, resume)
             .await
             .map_err(status)?;
-        let session = Some(self.session(&caller, session.id).await?);
-        Ok(Response::new(v1::ResumeAgentResponse { session }))
+        let session = Some(self.session(&caller, resumed.session.id).await?);
+        let ready = resumed.ready;
+        Ok(Response::new(v1::ResumeAgentResponse {
+            session,
+            ready_check: Some(v1::ReadyCheck {
+                checked: ready.checked,
+                tasks: ready.tasks.iter().map(super::tasks::brief).collect(),
+                process_first: ready.process_first,
+            }),
+        }))
     }
 
     async fn get_agent_status(

@@ -46,6 +46,7 @@ pub(super) fn to_pb(shown: &Shown) -> v1::Session {
 
 fn new_session(request: v1::CreateSessionRequest) -> Result<NewSession, Error> {
     Ok(NewSession {
+        task: None,
         input: request.input,
         cwd: request.cwd,
         harness: request.harness,
@@ -186,6 +187,7 @@ impl SessionService for Service {
         let request = request.into_inner();
         let id = session_id(&request.session_id)?;
         let resume = Resume {
+            task: None,
             input: request.input,
             force: request.force,
             permission_mode: enums::permission_mode_from_pb(

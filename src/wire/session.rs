@@ -9,8 +9,8 @@ use super::enums::{self, required as required_enum};
 use super::field::{self, optional_id, percent, required};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
 use crate::base::Result;
-use crate::base::id::{DaemonId, SessionId, TerminalId};
-use crate::domain::session::{Activity, EndInfo, Limits, Mode, Session};
+use crate::base::id::{AssignmentId, DaemonId, SessionId, TaskId, TerminalId};
+use crate::domain::session::{Activity, EndInfo, Limits, Mode, Session, SessionTask};
 use crate::domain::{Capabilities, Lifecycle};
 use crate::wire::v1;
 
@@ -76,6 +76,7 @@ pub fn session_to_pb(
             Mode::Headless => String::new(),
         },
         agent: session.agent.as_ref().map(session_agent_to_pb),
+        task: session.task.map(session_task_to_pb),
     }
 }
 
@@ -144,6 +145,21 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         labels: session.labels.into_iter().collect(),
         created_by: actor_from_pb(required(session.created_by, "session.created_by")?)?,
         agent: session.agent.map(session_agent_from_pb).transpose()?,
+        task: session.task.map(session_task_from_pb).transpose()?,
+    })
+}
+
+fn session_task_to_pb(task: SessionTask) -> v1::SessionTask {
+    v1::SessionTask {
+        task_id: task.id.to_string(),
+        assignment_id: task.assignment_id.to_string(),
+    }
+}
+
+fn session_task_from_pb(task: v1::SessionTask) -> Result<SessionTask> {
+    Ok(SessionTask {
+        id: TaskId::parse("session.task.task_id", &task.task_id)?,
+        assignment_id: AssignmentId::parse("session.task.assignment_id", &task.assignment_id)?,
     })
 }
 

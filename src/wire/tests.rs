@@ -463,6 +463,10 @@ impl Gen {
                 role: g.pick(&AgentRole::ALL),
                 worker_mode: g.opt(|g| g.pick(&[WorkerMode::Ephemeral, WorkerMode::Persistent])),
             }),
+            task: self.opt(|g| SessionTask {
+                id: TaskId::from_bits(g.bits()),
+                assignment_id: AssignmentId::from_bits(g.bits()),
+            }),
         }
     }
     fn capabilities(&mut self) -> Capabilities {

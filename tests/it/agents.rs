@@ -204,6 +204,126 @@ async fn what_an_agent_is_told_reaches_it_beside_its_inputs_or_before_the_first(
     assert!(!text.contains("good morning"), "{text}");
 }
 
+async fn given(client: &Client, agent: &v1::Agent, title: &str, priority: u32) -> String {
+    let request = v1::CreateTaskRequest {
+        title: title.to_owned(),
+        body: format!("say: working on {title}"),
+        priority,
+        ..Default::default()
+    };
+    let task = client.create_task(request).await.unwrap().task.unwrap().id;
+    let request = v1::AssignTaskRequest {
+        task_id: task.clone(),
+        agent_id: agent.id.clone(),
+        ..Default::default()
+    };
+    client.assign_task(request).await.unwrap();
+    task
+}
+
+/// What was put into a session's queue, in order.
+async fn inputs(baton: &Baton, session: &str) -> Vec<String> {
+    let events = baton.events(session).await;
+    let inputs = events.into_iter().filter_map(|event| match event.body {
+        EventBody::InputAccepted { text, .. } => Some(text),
+        _ => None,
+    });
+    inputs.collect()
+}
+
+#[tokio::test]
+async fn what_is_ready_for_an_agent_comes_before_what_it_goes_on_with() {
+    let baton = Baton::start().await;
+    let client = baton.client();
+    let mut settings = settings(&baton, "Uma");
+    settings.definition = Some(v1::RoleDefinition {
+        on_task_assigned: "Read the whole task first.".to_owned(),
+        ..Default::default()
+    });
+    let agent = make(&client, settings).await;
+    let session = started(&client, &agent, "say: hello").await;
+    baton.turns(&session.id, 1).await;
+    stop(&baton, &agent).await;
+
+    // Nothing is ready: it was looked at, and nothing goes first.
+    let resumed = client
+        .resume_agent(resume(&agent, "say: on"))
+        .await
+        .unwrap();
+    let check = resumed.ready_check.unwrap();
+    assert!(check.checked && check.tasks.is_empty() && !check.process_first);
+    let second = resumed.session.unwrap();
+    assert_eq!(inputs(&baton, &second.id).await, ["say: on"]);
+    assert!(second.task.is_none());
+    baton.turns(&second.id, 1).await;
+    stop(&baton, &agent).await;
+
+    let later = given(&client, &agent, "the other", 4).await;
+    let urgent = given(&client, &agent, "the urgent one", 1).await;
+    // Not asked for, so not looked at.
+    let unchecked = v1::ResumeAgentRequest {
+        check_ready_queue: Some(false),
+        ..resume(&agent, "say: on")
+    };
+    let resumed = client.resume_agent(unchecked).await.unwrap();
+    assert!(!resumed.ready_check.unwrap().checked);
+    let third = resumed.session.unwrap();
+    assert_eq!(inputs(&baton, &third.id).await, ["say: on"]);
+    baton.turns(&third.id, 1).await;
+    stop(&baton, &agent).await;
+
+    let request = v1::ResumeAgentRequest {
+        request_id: "once".to_owned(),
+        ..resume(&agent, "say: and then on")
+    };
+    let resumed = client.resume_agent(request.clone()).await.unwrap();
+    let check = resumed.ready_check.unwrap();
+    let found: Vec<&str> = check.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(found, [urgent.as_str(), later.as_str()]);
+    assert!(check.checked && check.process_first);
+    let fourth = resumed.session.unwrap();
+    let [input] = &inputs(&baton, &fourth.id).await[..] else {
+        panic!("one input");
+    };
+    assert!(
+        input.starts_with(&format!(
+            "Read the whole task first.\n\n# Task {urgent}: the urgent one"
+        )),
+        "{input}"
+    );
+    assert!(input.contains(&format!("- {later}: the other")), "{input}");
+    assert!(input.ends_with("\n\nsay: and then on"), "{input}");
+    // The task is begun, in this session.
+    assert_eq!(fourth.task.as_ref().unwrap().task_id, urgent);
+    let request_of = |id: &str| v1::GetTaskRequest {
+        task_id: id.to_owned(),
+    };
+    let task = client
+        .get_task(request_of(&urgent))
+        .await
+        .unwrap()
+        .task
+        .unwrap();
+    assert_eq!(task.status(), v1::TaskStatus::InProgress);
+    let assignment = task.assignment.unwrap();
+    assert_eq!(assignment.id, fourth.task.unwrap().assignment_id);
+    assert_eq!(assignment.session_ids, std::slice::from_ref(&fourth.id));
+    // A repeat is the same session.
+    let again = client.resume_agent(request).await.unwrap();
+    assert_eq!(again.session.unwrap().id, fourth.id);
+    baton.turns(&fourth.id, 1).await;
+    stop(&baton, &agent).await;
+
+    // The conversation knows the task already.
+    let resumed = client.resume_agent(resume(&agent, "")).await.unwrap();
+    let fifth = resumed.session.unwrap();
+    let [input] = &inputs(&baton, &fifth.id).await[..] else {
+        panic!("one input");
+    };
+    assert!(input.contains("is not done yet"), "{input}");
+    assert!(!input.contains("# Task"), "{input}");
+}
+
 /// The real program takes what an agent is told as a system prompt: it is part of what the model is sent.
 #[tokio::test]
 async fn the_real_claude_code_is_told_by_its_system_prompt() {

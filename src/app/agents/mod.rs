@@ -3,8 +3,10 @@
 mod hold;
 mod keep;
 mod look;
+mod ready;
 mod run;
 
 pub use keep::MAX_AGENTS;
 pub use look::{AgentFilter, AgentStatus, Agents, ShownAgent};
+pub use ready::{ReadyCheck, Resumed};
 pub use run::{ResumeAgent, StartAgent};

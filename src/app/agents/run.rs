@@ -1,5 +1,6 @@
 //! Starting, stopping and continuing agents.
 
+use super::ready::{ReadyCheck, ReadyFirst, Resumed};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::failure;
@@ -10,7 +11,7 @@ use crate::base::{Code, Error, Result};
 use crate::domain::field;
 use crate::domain::session::Mode;
 use crate::domain::terminal::Screen;
-use crate::domain::{Agent, Session};
+use crate::domain::{Actor, Agent, Session};
 use crate::store::Commit;
 
 /// The longest conversation id that is looked for, in bytes.
@@ -40,6 +41,8 @@ pub struct ResumeAgent {
     pub input: String,
     /// Whether to give up the process of a lost session.
     pub force: bool,
+    /// Whether not to look for ready tasks of the agent first.
+    pub unchecked: bool,
 }
 
 impl App {
@@ -107,14 +110,15 @@ impl App {
         Ok(active)
     }
 
-    /// Continues a conversation of an agent in a new session. `NO_RESUMABLE_SESSION`: there is none.
+    /// Continues a conversation of an agent in a new session. What is ready for the agent comes first: the most urgent
+    /// task that it has goes before the input, and is begun. `NO_RESUMABLE_SESSION`: there is nothing to continue.
     pub async fn resume_agent(
         &self,
         caller: &Caller,
         request_id: &str,
         id: AgentId,
         resume: ResumeAgent,
-    ) -> Result<Session> {
+    ) -> Result<Resumed> {
         if resume.session_id.is_some() && !resume.provider_session_id.is_empty() {
             return Err(Error::invalid(
                 "provider_session_id",
@@ -139,8 +143,24 @@ impl App {
         loop {
             let done = self.try_resume(&ask, &agent, &resume).await;
             if !attempts.once_more(&done) {
-                return done;
+                let resumed = done?;
+                self.note_begun(&resumed.session, &caller.actor()).await;
+                return Ok(resumed);
             }
+        }
+    }
+
+    /// Notes at its task that a session works on it. That it does is in the session's record already: where the task
+    /// has moved on meanwhile, nothing is to be said.
+    pub(in crate::app) async fn note_begun(&self, session: &Session, by: &Actor) {
+        let (Some(task), Some(agent)) = (session.task, &session.agent) else {
+            return;
+        };
+        let begun = self
+            .begin_assignment(task.id, task.assignment_id, agent.id, session.id, by)
+            .await;
+        if let Err(error) = begun {
+            tracing::info!(session = %session.id, task = %task.id, ?error, "the task is not begun");
         }
     }
 
@@ -149,10 +169,10 @@ impl App {
         ask: &Ask<'_>,
         agent: &Agent,
         resume: &ResumeAgent,
-    ) -> Result<Session> {
+    ) -> Result<Resumed> {
         let caller = ask.caller;
         let (pending, room) = match self.begin_birth(ask).await? {
-            Begun::Repeat(session) => return Ok(*session),
+            Begun::Repeat(session) => return self.resumed_before(caller, agent, *session).await,
             Begun::Fresh(pending, room) => (pending, room),
         };
         let continued = match resume.session_id {
@@ -164,13 +184,48 @@ impl App {
                     .await?
             }
         };
+        let first = match resume.unchecked {
+            true => ReadyFirst {
+                input: resume.input.clone(),
+                ..ReadyFirst::default()
+            },
+            false => {
+                self.ready_first(caller, agent, continued, &resume.input)
+                    .await?
+            }
+        };
+        fields::input("input", &first.input, true)?;
         let how = Resume {
-            input: resume.input.clone(),
+            input: first.input,
             force: resume.force,
+            task: first.task,
             ..Resume::default()
         };
-        self.resume_into(caller, continued, how, pending, room)
-            .await
+        let session = self
+            .resume_into(caller, continued, how, pending, room)
+            .await?;
+        Ok(Resumed {
+            session,
+            ready: first.ready,
+        })
+    }
+
+    /// The answer to a request that was answered before: the same session, and what is ready now.
+    async fn resumed_before(
+        &self,
+        caller: &Caller,
+        agent: &Agent,
+        session: Session,
+    ) -> Result<Resumed> {
+        let ready = self.ready_check(caller, agent).await?;
+        let process_first = session.task.is_some();
+        Ok(Resumed {
+            session,
+            ready: ReadyCheck {
+                process_first,
+                ..ready
+            },
+        })
     }
 
     /// The session that an agent runs. `NO_SESSION`: it is idle.
@@ -258,6 +313,7 @@ fn new_session(agent: &Agent, start: StartAgent) -> NewSession {
         permission_mode: Some(settings.permission_mode),
         mode,
         screen: Screen::default(),
+        task: None,
         one_shot: false,
         daemon_id: settings.daemon_id,
         selector: settings.selector.clone(),

@@ -16,7 +16,7 @@ use crate::domain::command::StartCommand;
 use crate::domain::event::Origin as EventOrigin;
 use crate::domain::field;
 use crate::domain::harness::PermissionMode;
-use crate::domain::session::{Limits, Mode};
+use crate::domain::session::{Limits, Mode, SessionTask};
 use crate::domain::terminal::Screen;
 use crate::domain::{
     Actor, Capabilities, Command, CommandBody, Daemon, Delivery, EndInfo, EndReason, Event,
@@ -57,6 +57,8 @@ pub struct NewSession {
     pub argv: Vec<String>,
     /// How large the terminal of an interactive session is, and whose size holds.
     pub screen: Screen,
+    /// The task it is made for.
+    pub task: Option<SessionTask>,
 }
 
 /// Who asks for a new session, as what, and for which agent.
@@ -187,6 +189,7 @@ impl App {
             capabilities,
             screen: is_interactive.then_some(new.screen),
             agent: hold.as_ref().map(|hold| hold.agent.clone()),
+            task: new.task,
             model: new.model,
             permission_mode: new.permission_mode.unwrap_or_default(),
             mode: new.mode,
@@ -294,6 +297,7 @@ impl App {
                     model,
                     permission_mode: resume.permission_mode.unwrap_or(old.permission_mode),
                     agent: hold.as_ref().map(|hold| hold.agent.clone()),
+                    task: resume.task.or(old.task),
                     ..successor(&old, new_id, &actor, step.now)
                 };
                 let beginning = Beginning {
@@ -547,6 +551,8 @@ pub struct Resume {
     pub permission_mode: Option<PermissionMode>,
     /// The model; empty is as before.
     pub model: String,
+    /// The task it goes on with; `None` is the one before.
+    pub task: Option<SessionTask>,
 }
 
 /// How often something was tried that another change came before, of which it must know: the start of an agent that

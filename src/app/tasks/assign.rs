@@ -24,6 +24,22 @@ impl App {
         .await
     }
 
+    /// An agent begins, or goes on with, a task under an assignment that it has. INVALID_STATE: that assignment is
+    /// over.
+    pub async fn begin_assignment(
+        &self,
+        task: TaskId,
+        assignment: AssignmentId,
+        agent: AgentId,
+        session: SessionId,
+        by: &Actor,
+    ) -> Result<Task> {
+        self.change_own(task, by, |task, by, now| {
+            task.begin(assignment, agent, session, by, now)
+        })
+        .await
+    }
+
     /// Another session works on a task under the same assignment. INVALID_STATE: the assignment is over.
     pub async fn link_assignment_session(
         &self,

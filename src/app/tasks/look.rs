@@ -285,6 +285,50 @@ impl App {
         Ok(tasks)
     }
 
+    /// What an agent has and could go on with or begin now, the most urgent first; of what is equally urgent, what
+    /// it has begun comes first. At most `limit`.
+    pub async fn tasks_in_hand(
+        &self,
+        agent: AgentId,
+        capabilities: &[String],
+        limit: usize,
+    ) -> Result<Vec<Task>> {
+        let limit = limit.min(crate::base::page::MAX_PAGE_SIZE);
+        let begun = TaskFilter {
+            agent_id: Some(agent),
+            statuses: vec![Status::InProgress],
+            ..TaskFilter::default()
+        };
+        let begun = self
+            .tasks()
+            .ask(|index, _| index.list(&begun, |_| true, None, limit).ids);
+        let mut tasks = Vec::new();
+        for id in begun {
+            tasks.extend(self.task(id).await?);
+        }
+        let ready = self
+            .ready_tasks_for(agent, capabilities, false, limit)
+            .await?;
+        Ok(self.tasks().ask(|index, now| {
+            let begun = tasks.into_iter().filter(|task| {
+                let is_its = task.living().is_some_and(|living| living.agent_id == agent);
+                is_its && !index.is_blocked(task, now) && task.wakes_at().is_none_or(|at| at <= now)
+            });
+            let mut all: Vec<(u8, bool, Task)> = begun
+                .map(|task| (true, task))
+                .chain(ready.into_iter().map(|task| (false, task)))
+                .map(|(is_begun, task)| {
+                    let effective = index.get(task.id).map_or(task.priority, |e| e.effective);
+                    (effective, !is_begun, task)
+                })
+                .collect();
+            all.sort_by_key(|(effective, fresh, task)| (*effective, *fresh, task.id));
+            all.dedup_by_key(|(_, _, task)| task.id);
+            all.truncate(limit);
+            all.into_iter().map(|(_, _, task)| task).collect()
+        }))
+    }
+
     /// Records of tasks that are not closed, after a key, at most `limit`; as many keys as asked for, unless there
     /// are no more.
     pub(crate) async fn open_tasks(

@@ -98,6 +98,9 @@ pub enum AgentsAction {
         /// Give up the process of a lost session
         #[arg(long)]
         force: bool,
+        /// Do not look for ready tasks of the agent first
+        #[arg(long)]
+        no_ready_check: bool,
     },
     /// Send text to its session
     Send {

@@ -118,6 +118,7 @@ pub async fn run(global: &Global, out: &Out, args: AgentsArgs) -> anyhow::Result
             text: input,
             session: continued,
             force,
+            no_ready_check,
         } => {
             let session_id = match continued {
                 Some(typed) => resolve::session(&client, &typed).await?.to_string(),
@@ -130,8 +131,18 @@ pub async fn run(global: &Global, out: &Out, args: AgentsArgs) -> anyhow::Result
                 provider_session_id: String::new(),
                 input: input.as_deref().map(text).transpose()?.unwrap_or_default(),
                 force,
+                check_ready_queue: Some(!no_ready_check),
             };
-            session(out, client.resume_agent(request).await?.session.as_ref())
+            let resumed = client.resume_agent(request).await?;
+            if let Some(ready) = resumed.ready_check.filter(|ready| ready.process_first)
+                && let Some(task) = ready.tasks.first()
+            {
+                out.note(&format!(
+                    "it begins with the task {}: {}",
+                    task.id, task.title
+                ));
+            }
+            session(out, resumed.session.as_ref())
         }
         AgentsAction::Send { agent, text: said } => {
             let request = v1::SendInputRequest {

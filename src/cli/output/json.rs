@@ -198,6 +198,7 @@ pub fn session(s: &v1::Session) -> Value {
         "capabilities": capabilities(s.capabilities.as_ref()),
         "etag": s.etag,
         "agent": session_agent(s.agent.as_ref()),
+        "task_id": text(s.task.as_ref().map_or("", |task| &task.task_id)),
     })
 }
 

@@ -5,6 +5,7 @@
 //! computed where all of them are known.
 
 mod assignment;
+mod brief;
 mod dependency;
 mod draft;
 mod history;
@@ -12,6 +13,7 @@ mod status;
 mod verbs;
 
 pub use assignment::{Assignment, AssignmentState, MAX_ASSIGNMENT_SESSIONS, MAX_ASSIGNMENTS};
+pub use brief::ready_brief;
 pub use dependency::{Dependency, Gate, MAX_DEPENDENCIES, On, Relation};
 pub use draft::{
     Attachment, AttachmentBody, Draft, MAX_ATTACHMENT_TEXT_BYTES, MAX_ATTACHMENTS, MAX_BODY_BYTES,

@@ -161,6 +161,23 @@ impl Task {
         Ok(())
     }
 
+    /// The agent begins, or goes on, under an assignment that it was given before. INVALID_STATE: that is over.
+    pub fn begin(
+        &mut self,
+        id: AssignmentId,
+        agent: AgentId,
+        session: SessionId,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<()> {
+        match self.living() {
+            Some(living) if living.id == id && living.agent_id == agent => {
+                self.start(id, agent, session, by, now)
+            }
+            _ => Err(Error::state(format!("the assignment {id} is over"))),
+        }
+    }
+
     /// Another session works on it under the same assignment. INVALID_STATE: the assignment is over.
     pub fn link_session(
         &mut self,

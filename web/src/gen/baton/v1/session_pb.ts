@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baton/v1/session.proto.
  */
 export const file_baton_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChZiYXRvbi92MS9zZXNzaW9uLnByb3RvEghiYXRvbi52MSKKAQoHRW5kSW5mbxIjCgZyZWFzb24YASABKA4yEy5iYXRvbi52MS5FbmRSZWFzb24SFgoJZXhpdF9jb2RlGAIgASgFSACIAQESDgoGc2lnbmFsGAMgASgFEg8KB21lc3NhZ2UYBCABKAkSEwoLc3RkZXJyX3RhaWwYBSABKAlCDAoKX2V4aXRfY29kZSLBAQoGTGltaXRzEioKB3J1bnRpbWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxvdXRwdXRfYnl0ZXMYAyABKAQSDQoFdHVybnMYBCABKA0SFgoOY29zdF9taWNyb191c2QYBSABKAQSJQoGYWN0aW9uGAYgASgOMhUuYmF0b24udjEuTGltaXRBY3Rpb24iywkKB1Nlc3Npb24SCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSEQoJZGFlbW9uX2lkGAMgASgJEg8KB2hhcm5lc3MYBCABKAkSDQoFbW9kZWwYBSABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAYgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgHIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhAKCG9uZV9zaG90GAggASgIEgsKA2N3ZBgJIAEoCRImCglsaWZlY3ljbGUYCiABKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUSHgoDZW5kGAsgASgLMhEuYmF0b24udjEuRW5kSW5mbxIkCghhY3Rpdml0eRgMIAEoDjISLmJhdG9uLnYxLkFjdGl2aXR5EjEKD2FjdGl2aXR5X3NvdXJjZRgNIAEoDjIYLmJhdG9uLnYxLkFjdGl2aXR5U291cmNlEhsKE2FjdGl2aXR5X2NvbmZpZGVuY2UYDiABKA0SEAoIYXR0YWNoZWQYDyABKAgSMgoOZGV0YWNoZWRfc2luY2UYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE3Byb3ZpZGVyX3Nlc3Npb25faWQYESABKAkSFAoMcmVzdW1lZF9mcm9tGBIgASgJEhMKC2ZvcmtlZF9mcm9tGBMgASgJEhIKCnJlc3VtZWRfYnkYFCABKAkSEQoJcmVzdW1hYmxlGBUgASgIEhEKCWxvZ19lcG9jaBgWIAEoBBIRCglmaXJzdF9zZXEYFyABKAQSEAoIaGVhZF9zZXEYGCABKAQSLgoKY3JlYXRlZF9hdBgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYGyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfZXZlbnRfYXQYHCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBXVzYWdlGB0gASgLMg8uYmF0b24udjEuVXNhZ2USDQoFdHVybnMYHiABKA0SFwoPcGVuZGluZ19wcm9tcHRzGB8gASgNEhUKDXF1ZXVlZF9pbnB1dHMYICABKA0SIAoGbGltaXRzGCEgASgLMhAuYmF0b24udjEuTGltaXRzEi0KBmxhYmVscxgiIAMoCzIdLmJhdG9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSIwoKY3JlYXRlZF9ieRgjIAEoCzIPLmJhdG9uLnYxLkFjdG9yEgwKBGV0YWcYJCABKAkSMwoMY2FwYWJpbGl0aWVzGCUgASgLMh0uYmF0b24udjEuSGFybmVzc0NhcGFiaWxpdGllcxIMCgRhcmd2GCYgAygJEhMKC3Rlcm1pbmFsX2lkGCggASgJEiUKBWFnZW50GCcgASgLMhYuYmF0b24udjEuU2Vzc2lvbkFnZW50Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEidgoMU2Vzc2lvbkFnZW50EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSIQoEcm9sZRgDIAEoDjITLmJhdG9uLnYxLkFnZW50Um9sZRIpCgt3b3JrZXJfbW9kZRgEIAEoDjIULmJhdG9uLnYxLldvcmtlck1vZGUiiQIKE0hhcm5lc3NDYXBhYmlsaXRpZXMSDQoFc3RlZXIYASABKAgSDQoFcXVldWUYAiABKAgSEgoKcGVybWlzc2lvbhgDIAEoCBIQCghxdWVzdGlvbhgEIAEoCBIMCgRwbGFuGAUgASgIEg4KBnJlc3VtZRgGIAEoCBIMCgRmb3JrGAcgASgIEhQKDG1vZGVsX3N3aXRjaBgIIAEoCBITCgttb2RlX3N3aXRjaBgJIAEoCBINCgV1c2FnZRgKIAEoCBINCgVxdW90YRgLIAEoCBIRCglpbnRlcnJ1cHQYDCABKAgSFAoMaW5zdHJ1Y3Rpb25zGA0gASgIEhAKCHRlcm1pbmFsGA4gASgIIpEEChRDcmVhdGVTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBWlucHV0GAIgASgJEgsKA2N3ZBgDIAEoCRIPCgdoYXJuZXNzGAQgASgJEg0KBW1vZGVsGAUgASgJEjEKD3Blcm1pc3Npb25fbW9kZRgGIAEoDjIYLmJhdG9uLnYxLlBlcm1pc3Npb25Nb2RlEiMKBG1vZGUYByABKA4yFS5iYXRvbi52MS5TZXNzaW9uTW9kZRIQCghvbmVfc2hvdBgIIAEoCBIRCglkYWVtb25faWQYCSABKAkSPgoIc2VsZWN0b3IYCiADKAsyLC5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5TZWxlY3RvckVudHJ5EhEKCWVudl9uYW1lcxgLIAMoCRIgCgZsaW1pdHMYDCABKAsyEC5iYXRvbi52MS5MaW1pdHMSDQoFdGl0bGUYDSABKAkSOgoGbGFiZWxzGA4gAygLMiouYmF0b24udjEuQ3JlYXRlU2Vzc2lvblJlcXVlc3QuTGFiZWxzRW50cnkSDAoEYXJndhgPIAMoCRovCg1TZWxlY3RvckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI7ChVDcmVhdGVTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iJwoRR2V0U2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCSI4ChJHZXRTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iyAIKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJZGFlbW9uX2lkGAEgASgJEicKCmxpZmVjeWNsZXMYAiADKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUSDwoHaGFybmVzcxgDIAEoCRI5CgZsYWJlbHMYBCADKAsyKS5iYXRvbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0LkxhYmVsc0VudHJ5EhEKCXJlc3VtYWJsZRgFIAEoCBILCgNjd2QYBiABKAkSEQoJcGFnZV9zaXplGAcgASgFEhIKCnBhZ2VfdG9rZW4YCCABKAkSEAoIYWdlbnRfaWQYCSABKAkSIQoEcm9sZRgKIAEoDjITLmJhdG9uLnYxLkFnZW50Um9sZRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlQKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEiMKCHNlc3Npb25zGAEgAygLMhEuYmF0b24udjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkigAIKBUlucHV0EgoKAmlkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDAoEdGV4dBgDIAEoCRIkCghkZWxpdmVyeRgEIAEoDjISLmJhdG9uLnYxLkRlbGl2ZXJ5EiMKBXN0YXRlGAUgASgOMhQuYmF0b24udjEuSW5wdXRTdGF0ZRIeCgVhY3RvchgGIAEoCzIPLmJhdG9uLnYxLkFjdG9yEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHBvc2l0aW9uGAggASgNEg4KBnJlYXNvbhgJIAEoCRIMCgRldGFnGAogASgJIm4KEFNlbmRJbnB1dFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEgwKBHRleHQYAyABKAkSJAoIZGVsaXZlcnkYBCABKA4yEi5iYXRvbi52MS5EZWxpdmVyeSIzChFTZW5kSW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0Ij4KFEludGVycnVwdFR1cm5SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCSI7ChVJbnRlcnJ1cHRUdXJuUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iPwoVU3VzcGVuZFNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCSI8ChZTdXNwZW5kU2Vzc2lvblJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIp4BChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDQoFaW5wdXQYAyABKAkSDQoFZm9yY2UYBCABKAgSMQoPcGVybWlzc2lvbl9tb2RlGAUgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSDQoFbW9kZWwYBiABKAkiOwoVUmVzdW1lU2Vzc2lvblJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIksKEkZvcmtTZXNzaW9uUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDQoFaW5wdXQYAyABKAkiOQoTRm9ya1Nlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiJ0ChFMaXN0SW5wdXRzUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEiQKBnN0YXRlcxgCIAMoDjIULmJhdG9uLnYxLklucHV0U3RhdGUSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiTgoSTGlzdElucHV0c1Jlc3BvbnNlEh8KBmlucHV0cxgBIAMoCzIPLmJhdG9uLnYxLklucHV0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJWChJVcGRhdGVJbnB1dFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghpbnB1dF9pZBgCIAEoCRIMCgR0ZXh0GAMgASgJEgwKBGV0YWcYBCABKAkiNQoTVXBkYXRlSW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0IkoKEE1vdmVJbnB1dFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghpbnB1dF9pZBgCIAEoCRIQCghwb3NpdGlvbhgDIAEoDSI0ChFNb3ZlSW5wdXRSZXNwb25zZRIfCgZpbnB1dHMYASADKAsyDy5iYXRvbi52MS5JbnB1dCI8ChRXaXRoZHJhd0lucHV0UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCGlucHV0X2lkGAIgASgJIjcKFVdpdGhkcmF3SW5wdXRSZXNwb25zZRIeCgVpbnB1dBgBIAEoCzIPLmJhdG9uLnYxLklucHV0IkoKEUVuZFNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRINCgVmb3JjZRgDIAEoCCI4ChJFbmRTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24ikwEKGFNldFNlc3Npb25PcHRpb25zUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSEgoFbW9kZWwYAyABKAlIAIgBARIxCg9wZXJtaXNzaW9uX21vZGUYBCABKA4yGC5iYXRvbi52MS5QZXJtaXNzaW9uTW9kZUIICgZfbW9kZWwiPwoZU2V0U2Vzc2lvbk9wdGlvbnNSZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiIqChREZWxldGVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIhcKFURlbGV0ZVNlc3Npb25SZXNwb25zZSqyAQoJTGlmZWN5Y2xlEhkKFUxJRkVDWUNMRV9VTlNQRUNJRklFRBAAEhUKEUxJRkVDWUNMRV9QRU5ESU5HEAESFgoSTElGRUNZQ0xFX1NUQVJUSU5HEAISFQoRTElGRUNZQ0xFX1JVTk5JTkcQAxIWChJMSUZFQ1lDTEVfU1RPUFBJTkcQBBIXChNMSUZFQ1lDTEVfU1VTUEVOREVEEAUSEwoPTElGRUNZQ0xFX0VOREVEEAYqiwEKCEFjdGl2aXR5EhgKFEFDVElWSVRZX1VOU1BFQ0lGSUVEEAASFAoQQUNUSVZJVFlfV09SS0lORxABEhsKF0FDVElWSVRZX0FXQUlUSU5HX0lOUFVUEAISHAoYQUNUSVZJVFlfQVdBSVRJTkdfUFJPTVBUEAMSFAoQQUNUSVZJVFlfVU5LTk9XThAEKocBCg5BY3Rpdml0eVNvdXJjZRIfChtBQ1RJVklUWV9TT1VSQ0VfVU5TUEVDSUZJRUQQABIcChhBQ1RJVklUWV9TT1VSQ0VfUFJPVE9DT0wQARIYChRBQ1RJVklUWV9TT1VSQ0VfSE9PSxACEhwKGEFDVElWSVRZX1NPVVJDRV9URVJNSU5BTBADKpkCCglFbmRSZWFzb24SGgoWRU5EX1JFQVNPTl9VTlNQRUNJRklFRBAAEhgKFEVORF9SRUFTT05fQ09NUExFVEVEEAESFgoSRU5EX1JFQVNPTl9TVE9QUEVEEAISFgoSRU5EX1JFQVNPTl9SRVNVTUVEEAMSFQoRRU5EX1JFQVNPTl9GQUlMRUQQBBIWChJFTkRfUkVBU09OX0NSQVNIRUQQBRIWChJFTkRfUkVBU09OX1RJTUVPVVQQBhIUChBFTkRfUkVBU09OX0xJTUlUEAcSGwoXRU5EX1JFQVNPTl9SQVRFX0xJTUlURUQQCBITCg9FTkRfUkVBU09OX0xPU1QQCRIXChNFTkRfUkVBU09OX0NBTkNFTEVEEAoqZAoLU2Vzc2lvbk1vZGUSHAoYU0VTU0lPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGQoVU0VTU0lPTl9NT0RFX0hFQURMRVNTEAESHAoYU0VTU0lPTl9NT0RFX0lOVEVSQUNUSVZFEAIqWwoLTGltaXRBY3Rpb24SHAoYTElNSVRfQUNUSU9OX1VOU1BFQ0lGSUVEEAASFAoQTElNSVRfQUNUSU9OX0VORBABEhgKFExJTUlUX0FDVElPTl9TVVNQRU5EEAIqbwoJQWdlbnRSb2xlEhoKFkFHRU5UX1JPTEVfVU5TUEVDSUZJRUQQABIXChNBR0VOVF9ST0xFX0RJUkVDVE9SEAESFQoRQUdFTlRfUk9MRV9XT1JLRVIQAhIWChJBR0VOVF9ST0xFX1NURVdBUkQQAypgCgpXb3JrZXJNb2RlEhsKF1dPUktFUl9NT0RFX1VOU1BFQ0lGSUVEEAASGQoVV09SS0VSX01PREVfRVBIRU1FUkFMEAESGgoWV09SS0VSX01PREVfUEVSU0lTVEVOVBACKkwKCERlbGl2ZXJ5EhgKFERFTElWRVJZX1VOU1BFQ0lGSUVEEAASEgoOREVMSVZFUllfUVVFVUUQARISCg5ERUxJVkVSWV9TVEVFUhACKskBCgpJbnB1dFN0YXRlEhsKF0lOUFVUX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSSU5QVVRfU1RBVEVfUVVFVUVEEAESGQoVSU5QVVRfU1RBVEVfREVMSVZFUkVEEAISFwoTSU5QVVRfU1RBVEVfQVBQTElFRBADEh0KGUlOUFVUX1NUQVRFX0lOREVURVJNSU5BVEUQBBIZChVJTlBVVF9TVEFURV9XSVRIRFJBV04QBRIYChRJTlBVVF9TVEFURV9SRUpFQ1RFRBAGMqsJCg5TZXNzaW9uU2VydmljZRJQCg1DcmVhdGVTZXNzaW9uEh4uYmF0b24udjEuQ3JlYXRlU2Vzc2lvblJlcXVlc3QaHy5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVzcG9uc2USRwoKR2V0U2Vzc2lvbhIbLmJhdG9uLnYxLkdldFNlc3Npb25SZXF1ZXN0GhwuYmF0b24udjEuR2V0U2Vzc2lvblJlc3BvbnNlEk0KDExpc3RTZXNzaW9ucxIdLmJhdG9uLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaHi5iYXRvbi52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJECglTZW5kSW5wdXQSGi5iYXRvbi52MS5TZW5kSW5wdXRSZXF1ZXN0GhsuYmF0b24udjEuU2VuZElucHV0UmVzcG9uc2USUAoNSW50ZXJydXB0VHVybhIeLmJhdG9uLnYxLkludGVycnVwdFR1cm5SZXF1ZXN0Gh8uYmF0b24udjEuSW50ZXJydXB0VHVyblJlc3BvbnNlElMKDlN1c3BlbmRTZXNzaW9uEh8uYmF0b24udjEuU3VzcGVuZFNlc3Npb25SZXF1ZXN0GiAuYmF0b24udjEuU3VzcGVuZFNlc3Npb25SZXNwb25zZRJQCg1SZXN1bWVTZXNzaW9uEh4uYmF0b24udjEuUmVzdW1lU2Vzc2lvblJlcXVlc3QaHy5iYXRvbi52MS5SZXN1bWVTZXNzaW9uUmVzcG9uc2USSgoLRm9ya1Nlc3Npb24SHC5iYXRvbi52MS5Gb3JrU2Vzc2lvblJlcXVlc3QaHS5iYXRvbi52MS5Gb3JrU2Vzc2lvblJlc3BvbnNlEkcKCkxpc3RJbnB1dHMSGy5iYXRvbi52MS5MaXN0SW5wdXRzUmVxdWVzdBocLmJhdG9uLnYxLkxpc3RJbnB1dHNSZXNwb25zZRJKCgtVcGRhdGVJbnB1dBIcLmJhdG9uLnYxLlVwZGF0ZUlucHV0UmVxdWVzdBodLmJhdG9uLnYxLlVwZGF0ZUlucHV0UmVzcG9uc2USRAoJTW92ZUlucHV0EhouYmF0b24udjEuTW92ZUlucHV0UmVxdWVzdBobLmJhdG9uLnYxLk1vdmVJbnB1dFJlc3BvbnNlElAKDVdpdGhkcmF3SW5wdXQSHi5iYXRvbi52MS5XaXRoZHJhd0lucHV0UmVxdWVzdBofLmJhdG9uLnYxLldpdGhkcmF3SW5wdXRSZXNwb25zZRJHCgpFbmRTZXNzaW9uEhsuYmF0b24udjEuRW5kU2Vzc2lvblJlcXVlc3QaHC5iYXRvbi52MS5FbmRTZXNzaW9uUmVzcG9uc2USXAoRU2V0U2Vzc2lvbk9wdGlvbnMSIi5iYXRvbi52MS5TZXRTZXNzaW9uT3B0aW9uc1JlcXVlc3QaIy5iYXRvbi52MS5TZXRTZXNzaW9uT3B0aW9uc1Jlc3BvbnNlElAKDURlbGV0ZVNlc3Npb24SHi5iYXRvbi52MS5EZWxldGVTZXNzaW9uUmVxdWVzdBofLmJhdG9uLnYxLkRlbGV0ZVNlc3Npb25SZXNwb25zZWIGcHJvdG8z", [file_baton_v1_common, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChZiYXRvbi92MS9zZXNzaW9uLnByb3RvEghiYXRvbi52MSKKAQoHRW5kSW5mbxIjCgZyZWFzb24YASABKA4yEy5iYXRvbi52MS5FbmRSZWFzb24SFgoJZXhpdF9jb2RlGAIgASgFSACIAQESDgoGc2lnbmFsGAMgASgFEg8KB21lc3NhZ2UYBCABKAkSEwoLc3RkZXJyX3RhaWwYBSABKAlCDAoKX2V4aXRfY29kZSLBAQoGTGltaXRzEioKB3J1bnRpbWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEaWRsZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxvdXRwdXRfYnl0ZXMYAyABKAQSDQoFdHVybnMYBCABKA0SFgoOY29zdF9taWNyb191c2QYBSABKAQSJQoGYWN0aW9uGAYgASgOMhUuYmF0b24udjEuTGltaXRBY3Rpb24i8AkKB1Nlc3Npb24SCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSEQoJZGFlbW9uX2lkGAMgASgJEg8KB2hhcm5lc3MYBCABKAkSDQoFbW9kZWwYBSABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAYgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgHIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhAKCG9uZV9zaG90GAggASgIEgsKA2N3ZBgJIAEoCRImCglsaWZlY3ljbGUYCiABKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUSHgoDZW5kGAsgASgLMhEuYmF0b24udjEuRW5kSW5mbxIkCghhY3Rpdml0eRgMIAEoDjISLmJhdG9uLnYxLkFjdGl2aXR5EjEKD2FjdGl2aXR5X3NvdXJjZRgNIAEoDjIYLmJhdG9uLnYxLkFjdGl2aXR5U291cmNlEhsKE2FjdGl2aXR5X2NvbmZpZGVuY2UYDiABKA0SEAoIYXR0YWNoZWQYDyABKAgSMgoOZGV0YWNoZWRfc2luY2UYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE3Byb3ZpZGVyX3Nlc3Npb25faWQYESABKAkSFAoMcmVzdW1lZF9mcm9tGBIgASgJEhMKC2ZvcmtlZF9mcm9tGBMgASgJEhIKCnJlc3VtZWRfYnkYFCABKAkSEQoJcmVzdW1hYmxlGBUgASgIEhEKCWxvZ19lcG9jaBgWIAEoBBIRCglmaXJzdF9zZXEYFyABKAQSEAoIaGVhZF9zZXEYGCABKAQSLgoKY3JlYXRlZF9hdBgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYGyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfZXZlbnRfYXQYHCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBXVzYWdlGB0gASgLMg8uYmF0b24udjEuVXNhZ2USDQoFdHVybnMYHiABKA0SFwoPcGVuZGluZ19wcm9tcHRzGB8gASgNEhUKDXF1ZXVlZF9pbnB1dHMYICABKA0SIAoGbGltaXRzGCEgASgLMhAuYmF0b24udjEuTGltaXRzEi0KBmxhYmVscxgiIAMoCzIdLmJhdG9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSIwoKY3JlYXRlZF9ieRgjIAEoCzIPLmJhdG9uLnYxLkFjdG9yEgwKBGV0YWcYJCABKAkSMwoMY2FwYWJpbGl0aWVzGCUgASgLMh0uYmF0b24udjEuSGFybmVzc0NhcGFiaWxpdGllcxIMCgRhcmd2GCYgAygJEhMKC3Rlcm1pbmFsX2lkGCggASgJEiUKBWFnZW50GCcgASgLMhYuYmF0b24udjEuU2Vzc2lvbkFnZW50EiMKBHRhc2sYKSABKAsyFS5iYXRvbi52MS5TZXNzaW9uVGFzaxotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjUKC1Nlc3Npb25UYXNrEg8KB3Rhc2tfaWQYASABKAkSFQoNYXNzaWdubWVudF9pZBgCIAEoCSJ2CgxTZXNzaW9uQWdlbnQSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIhCgRyb2xlGAMgASgOMhMuYmF0b24udjEuQWdlbnRSb2xlEikKC3dvcmtlcl9tb2RlGAQgASgOMhQuYmF0b24udjEuV29ya2VyTW9kZSKJAgoTSGFybmVzc0NhcGFiaWxpdGllcxINCgVzdGVlchgBIAEoCBINCgVxdWV1ZRgCIAEoCBISCgpwZXJtaXNzaW9uGAMgASgIEhAKCHF1ZXN0aW9uGAQgASgIEgwKBHBsYW4YBSABKAgSDgoGcmVzdW1lGAYgASgIEgwKBGZvcmsYByABKAgSFAoMbW9kZWxfc3dpdGNoGAggASgIEhMKC21vZGVfc3dpdGNoGAkgASgIEg0KBXVzYWdlGAogASgIEg0KBXF1b3RhGAsgASgIEhEKCWludGVycnVwdBgMIAEoCBIUCgxpbnN0cnVjdGlvbnMYDSABKAgSEAoIdGVybWluYWwYDiABKAgikQQKFENyZWF0ZVNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDQoFaW5wdXQYAiABKAkSCwoDY3dkGAMgASgJEg8KB2hhcm5lc3MYBCABKAkSDQoFbW9kZWwYBSABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAYgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgHIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhAKCG9uZV9zaG90GAggASgIEhEKCWRhZW1vbl9pZBgJIAEoCRI+CghzZWxlY3RvchgKIAMoCzIsLmJhdG9uLnYxLkNyZWF0ZVNlc3Npb25SZXF1ZXN0LlNlbGVjdG9yRW50cnkSEQoJZW52X25hbWVzGAsgAygJEiAKBmxpbWl0cxgMIAEoCzIQLmJhdG9uLnYxLkxpbWl0cxINCgV0aXRsZRgNIAEoCRI6CgZsYWJlbHMYDiADKAsyKi5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeRIMCgRhcmd2GA8gAygJGi8KDVNlbGVjdG9yRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjsKFUNyZWF0ZVNlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiInChFHZXRTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIjgKEkdldFNlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiLIAgoTTGlzdFNlc3Npb25zUmVxdWVzdBIRCglkYWVtb25faWQYASABKAkSJwoKbGlmZWN5Y2xlcxgCIAMoDjITLmJhdG9uLnYxLkxpZmVjeWNsZRIPCgdoYXJuZXNzGAMgASgJEjkKBmxhYmVscxgEIAMoCzIpLmJhdG9uLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcmVzdW1hYmxlGAUgASgIEgsKA2N3ZBgGIAEoCRIRCglwYWdlX3NpemUYByABKAUSEgoKcGFnZV90b2tlbhgIIAEoCRIQCghhZ2VudF9pZBgJIAEoCRIhCgRyb2xlGAogASgOMhMuYmF0b24udjEuQWdlbnRSb2xlGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiVAoUTGlzdFNlc3Npb25zUmVzcG9uc2USIwoIc2Vzc2lvbnMYASADKAsyES5iYXRvbi52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKAAgoFSW5wdXQSCgoCaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIMCgR0ZXh0GAMgASgJEiQKCGRlbGl2ZXJ5GAQgASgOMhIuYmF0b24udjEuRGVsaXZlcnkSIwoFc3RhdGUYBSABKA4yFC5iYXRvbi52MS5JbnB1dFN0YXRlEh4KBWFjdG9yGAYgASgLMg8uYmF0b24udjEuQWN0b3ISLgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcG9zaXRpb24YCCABKA0SDgoGcmVhc29uGAkgASgJEgwKBGV0YWcYCiABKAkibgoQU2VuZElucHV0UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSDAoEdGV4dBgDIAEoCRIkCghkZWxpdmVyeRgEIAEoDjISLmJhdG9uLnYxLkRlbGl2ZXJ5IjMKEVNlbmRJbnB1dFJlc3BvbnNlEh4KBWlucHV0GAEgASgLMg8uYmF0b24udjEuSW5wdXQiPgoUSW50ZXJydXB0VHVyblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJIjsKFUludGVycnVwdFR1cm5SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiI/ChVTdXNwZW5kU2Vzc2lvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJIjwKFlN1c3BlbmRTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24ingEKFFJlc3VtZVNlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRINCgVpbnB1dBgDIAEoCRINCgVmb3JjZRgEIAEoCBIxCg9wZXJtaXNzaW9uX21vZGUYBSABKA4yGC5iYXRvbi52MS5QZXJtaXNzaW9uTW9kZRINCgVtb2RlbBgGIAEoCSI7ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iSwoSRm9ya1Nlc3Npb25SZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRINCgVpbnB1dBgDIAEoCSI5ChNGb3JrU2Vzc2lvblJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uInQKEUxpc3RJbnB1dHNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSJAoGc3RhdGVzGAIgAygOMhQuYmF0b24udjEuSW5wdXRTdGF0ZRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJOChJMaXN0SW5wdXRzUmVzcG9uc2USHwoGaW5wdXRzGAEgAygLMg8uYmF0b24udjEuSW5wdXQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIlYKElVwZGF0ZUlucHV0UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCGlucHV0X2lkGAIgASgJEgwKBHRleHQYAyABKAkSDAoEZXRhZxgEIAEoCSI1ChNVcGRhdGVJbnB1dFJlc3BvbnNlEh4KBWlucHV0GAEgASgLMg8uYmF0b24udjEuSW5wdXQiSgoQTW92ZUlucHV0UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCGlucHV0X2lkGAIgASgJEhAKCHBvc2l0aW9uGAMgASgNIjQKEU1vdmVJbnB1dFJlc3BvbnNlEh8KBmlucHV0cxgBIAMoCzIPLmJhdG9uLnYxLklucHV0IjwKFFdpdGhkcmF3SW5wdXRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEAoIaW5wdXRfaWQYAiABKAkiNwoVV2l0aGRyYXdJbnB1dFJlc3BvbnNlEh4KBWlucHV0GAEgASgLMg8uYmF0b24udjEuSW5wdXQiSgoRRW5kU2Vzc2lvblJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWZvcmNlGAMgASgIIjgKEkVuZFNlc3Npb25SZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiKTAQoYU2V0U2Vzc2lvbk9wdGlvbnNSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRISCgVtb2RlbBgDIAEoCUgAiAEBEjEKD3Blcm1pc3Npb25fbW9kZRgEIAEoDjIYLmJhdG9uLnYxLlBlcm1pc3Npb25Nb2RlQggKBl9tb2RlbCI/ChlTZXRTZXNzaW9uT3B0aW9uc1Jlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIioKFERlbGV0ZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkiFwoVRGVsZXRlU2Vzc2lvblJlc3BvbnNlKrIBCglMaWZlY3ljbGUSGQoVTElGRUNZQ0xFX1VOU1BFQ0lGSUVEEAASFQoRTElGRUNZQ0xFX1BFTkRJTkcQARIWChJMSUZFQ1lDTEVfU1RBUlRJTkcQAhIVChFMSUZFQ1lDTEVfUlVOTklORxADEhYKEkxJRkVDWUNMRV9TVE9QUElORxAEEhcKE0xJRkVDWUNMRV9TVVNQRU5ERUQQBRITCg9MSUZFQ1lDTEVfRU5ERUQQBiqLAQoIQWN0aXZpdHkSGAoUQUNUSVZJVFlfVU5TUEVDSUZJRUQQABIUChBBQ1RJVklUWV9XT1JLSU5HEAESGwoXQUNUSVZJVFlfQVdBSVRJTkdfSU5QVVQQAhIcChhBQ1RJVklUWV9BV0FJVElOR19QUk9NUFQQAxIUChBBQ1RJVklUWV9VTktOT1dOEAQqhwEKDkFjdGl2aXR5U291cmNlEh8KG0FDVElWSVRZX1NPVVJDRV9VTlNQRUNJRklFRBAAEhwKGEFDVElWSVRZX1NPVVJDRV9QUk9UT0NPTBABEhgKFEFDVElWSVRZX1NPVVJDRV9IT09LEAISHAoYQUNUSVZJVFlfU09VUkNFX1RFUk1JTkFMEAMqmQIKCUVuZFJlYXNvbhIaChZFTkRfUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoURU5EX1JFQVNPTl9DT01QTEVURUQQARIWChJFTkRfUkVBU09OX1NUT1BQRUQQAhIWChJFTkRfUkVBU09OX1JFU1VNRUQQAxIVChFFTkRfUkVBU09OX0ZBSUxFRBAEEhYKEkVORF9SRUFTT05fQ1JBU0hFRBAFEhYKEkVORF9SRUFTT05fVElNRU9VVBAGEhQKEEVORF9SRUFTT05fTElNSVQQBxIbChdFTkRfUkVBU09OX1JBVEVfTElNSVRFRBAIEhMKD0VORF9SRUFTT05fTE9TVBAJEhcKE0VORF9SRUFTT05fQ0FOQ0VMRUQQCipkCgtTZXNzaW9uTW9kZRIcChhTRVNTSU9OX01PREVfVU5TUEVDSUZJRUQQABIZChVTRVNTSU9OX01PREVfSEVBRExFU1MQARIcChhTRVNTSU9OX01PREVfSU5URVJBQ1RJVkUQAipbCgtMaW1pdEFjdGlvbhIcChhMSU1JVF9BQ1RJT05fVU5TUEVDSUZJRUQQABIUChBMSU1JVF9BQ1RJT05fRU5EEAESGAoUTElNSVRfQUNUSU9OX1NVU1BFTkQQAipvCglBZ2VudFJvbGUSGgoWQUdFTlRfUk9MRV9VTlNQRUNJRklFRBAAEhcKE0FHRU5UX1JPTEVfRElSRUNUT1IQARIVChFBR0VOVF9ST0xFX1dPUktFUhACEhYKEkFHRU5UX1JPTEVfU1RFV0FSRBADKmAKCldvcmtlck1vZGUSGwoXV09SS0VSX01PREVfVU5TUEVDSUZJRUQQABIZChVXT1JLRVJfTU9ERV9FUEhFTUVSQUwQARIaChZXT1JLRVJfTU9ERV9QRVJTSVNURU5UEAIqTAoIRGVsaXZlcnkSGAoUREVMSVZFUllfVU5TUEVDSUZJRUQQABISCg5ERUxJVkVSWV9RVUVVRRABEhIKDkRFTElWRVJZX1NURUVSEAIqyQEKCklucHV0U3RhdGUSGwoXSU5QVVRfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJJTlBVVF9TVEFURV9RVUVVRUQQARIZChVJTlBVVF9TVEFURV9ERUxJVkVSRUQQAhIXChNJTlBVVF9TVEFURV9BUFBMSUVEEAMSHQoZSU5QVVRfU1RBVEVfSU5ERVRFUk1JTkFURRAEEhkKFUlOUFVUX1NUQVRFX1dJVEhEUkFXThAFEhgKFElOUFVUX1NUQVRFX1JFSkVDVEVEEAYyqwkKDlNlc3Npb25TZXJ2aWNlElAKDUNyZWF0ZVNlc3Npb24SHi5iYXRvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdBofLmJhdG9uLnYxLkNyZWF0ZVNlc3Npb25SZXNwb25zZRJHCgpHZXRTZXNzaW9uEhsuYmF0b24udjEuR2V0U2Vzc2lvblJlcXVlc3QaHC5iYXRvbi52MS5HZXRTZXNzaW9uUmVzcG9uc2USTQoMTGlzdFNlc3Npb25zEh0uYmF0b24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBoeLmJhdG9uLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlEkQKCVNlbmRJbnB1dBIaLmJhdG9uLnYxLlNlbmRJbnB1dFJlcXVlc3QaGy5iYXRvbi52MS5TZW5kSW5wdXRSZXNwb25zZRJQCg1JbnRlcnJ1cHRUdXJuEh4uYmF0b24udjEuSW50ZXJydXB0VHVyblJlcXVlc3QaHy5iYXRvbi52MS5JbnRlcnJ1cHRUdXJuUmVzcG9uc2USUwoOU3VzcGVuZFNlc3Npb24SHy5iYXRvbi52MS5TdXNwZW5kU2Vzc2lvblJlcXVlc3QaIC5iYXRvbi52MS5TdXNwZW5kU2Vzc2lvblJlc3BvbnNlElAKDVJlc3VtZVNlc3Npb24SHi5iYXRvbi52MS5SZXN1bWVTZXNzaW9uUmVxdWVzdBofLmJhdG9uLnYxLlJlc3VtZVNlc3Npb25SZXNwb25zZRJKCgtGb3JrU2Vzc2lvbhIcLmJhdG9uLnYxLkZvcmtTZXNzaW9uUmVxdWVzdBodLmJhdG9uLnYxLkZvcmtTZXNzaW9uUmVzcG9uc2USRwoKTGlzdElucHV0cxIbLmJhdG9uLnYxLkxpc3RJbnB1dHNSZXF1ZXN0GhwuYmF0b24udjEuTGlzdElucHV0c1Jlc3BvbnNlEkoKC1VwZGF0ZUlucHV0EhwuYmF0b24udjEuVXBkYXRlSW5wdXRSZXF1ZXN0Gh0uYmF0b24udjEuVXBkYXRlSW5wdXRSZXNwb25zZRJECglNb3ZlSW5wdXQSGi5iYXRvbi52MS5Nb3ZlSW5wdXRSZXF1ZXN0GhsuYmF0b24udjEuTW92ZUlucHV0UmVzcG9uc2USUAoNV2l0aGRyYXdJbnB1dBIeLmJhdG9uLnYxLldpdGhkcmF3SW5wdXRSZXF1ZXN0Gh8uYmF0b24udjEuV2l0aGRyYXdJbnB1dFJlc3BvbnNlEkcKCkVuZFNlc3Npb24SGy5iYXRvbi52MS5FbmRTZXNzaW9uUmVxdWVzdBocLmJhdG9uLnYxLkVuZFNlc3Npb25SZXNwb25zZRJcChFTZXRTZXNzaW9uT3B0aW9ucxIiLmJhdG9uLnYxLlNldFNlc3Npb25PcHRpb25zUmVxdWVzdBojLmJhdG9uLnYxLlNldFNlc3Npb25PcHRpb25zUmVzcG9uc2USUAoNRGVsZXRlU2Vzc2lvbhIeLmJhdG9uLnYxLkRlbGV0ZVNlc3Npb25SZXF1ZXN0Gh8uYmF0b24udjEuRGVsZXRlU2Vzc2lvblJlc3BvbnNlYgZwcm90bzM", [file_baton_v1_common, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * How a session ended.
@@ -408,6 +408,13 @@ export type Session = Message<"baton.v1.Session"> & {
    * @generated from field: baton.v1.SessionAgent agent = 39;
    */
   agent?: SessionAgent | undefined;
+
+  /**
+   * The task it was started or continued for; absent if there is none.
+   *
+   * @generated from field: baton.v1.SessionTask task = 41;
+   */
+  task?: SessionTask | undefined;
 };
 
 /**
@@ -416,6 +423,34 @@ export type Session = Message<"baton.v1.Session"> & {
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
   messageDesc(file_baton_v1_session, 2);
+
+/**
+ * The task that a session works on.
+ *
+ * @generated from message baton.v1.SessionTask
+ */
+export type SessionTask = Message<"baton.v1.SessionTask"> & {
+  /**
+   * The task.
+   *
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * The assignment under which it does.
+   *
+   * @generated from field: string assignment_id = 2;
+   */
+  assignmentId: string;
+};
+
+/**
+ * Describes the message baton.v1.SessionTask.
+ * Use `create(SessionTaskSchema)` to create a new message.
+ */
+export const SessionTaskSchema: GenMessage<SessionTask> = /*@__PURE__*/
+  messageDesc(file_baton_v1_session, 3);
 
 /**
  * Which agent a session is of, as it was when the session was made.
@@ -457,7 +492,7 @@ export type SessionAgent = Message<"baton.v1.SessionAgent"> & {
  * Use `create(SessionAgentSchema)` to create a new message.
  */
 export const SessionAgentSchema: GenMessage<SessionAgent> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 3);
+  messageDesc(file_baton_v1_session, 4);
 
 /**
  * What a harness can do.
@@ -569,7 +604,7 @@ export type HarnessCapabilities = Message<"baton.v1.HarnessCapabilities"> & {
  * Use `create(HarnessCapabilitiesSchema)` to create a new message.
  */
 export const HarnessCapabilitiesSchema: GenMessage<HarnessCapabilities> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 4);
+  messageDesc(file_baton_v1_session, 5);
 
 /**
  * Asks for a new session.
@@ -689,7 +724,7 @@ export type CreateSessionRequest = Message<"baton.v1.CreateSessionRequest"> & {
  * Use `create(CreateSessionRequestSchema)` to create a new message.
  */
 export const CreateSessionRequestSchema: GenMessage<CreateSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 5);
+  messageDesc(file_baton_v1_session, 6);
 
 /**
  * The new session.
@@ -710,7 +745,7 @@ export type CreateSessionResponse = Message<"baton.v1.CreateSessionResponse"> & 
  * Use `create(CreateSessionResponseSchema)` to create a new message.
  */
 export const CreateSessionResponseSchema: GenMessage<CreateSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 6);
+  messageDesc(file_baton_v1_session, 7);
 
 /**
  * Asks for one session.
@@ -731,7 +766,7 @@ export type GetSessionRequest = Message<"baton.v1.GetSessionRequest"> & {
  * Use `create(GetSessionRequestSchema)` to create a new message.
  */
 export const GetSessionRequestSchema: GenMessage<GetSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 7);
+  messageDesc(file_baton_v1_session, 8);
 
 /**
  * One session.
@@ -752,7 +787,7 @@ export type GetSessionResponse = Message<"baton.v1.GetSessionResponse"> & {
  * Use `create(GetSessionResponseSchema)` to create a new message.
  */
 export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 8);
+  messageDesc(file_baton_v1_session, 9);
 
 /**
  * Asks for sessions.
@@ -836,7 +871,7 @@ export type ListSessionsRequest = Message<"baton.v1.ListSessionsRequest"> & {
  * Use `create(ListSessionsRequestSchema)` to create a new message.
  */
 export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 9);
+  messageDesc(file_baton_v1_session, 10);
 
 /**
  * Sessions, newest first.
@@ -864,7 +899,7 @@ export type ListSessionsResponse = Message<"baton.v1.ListSessionsResponse"> & {
  * Use `create(ListSessionsResponseSchema)` to create a new message.
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 10);
+  messageDesc(file_baton_v1_session, 11);
 
 /**
  * Text sent to an agent.
@@ -948,7 +983,7 @@ export type Input = Message<"baton.v1.Input"> & {
  * Use `create(InputSchema)` to create a new message.
  */
 export const InputSchema: GenMessage<Input> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 11);
+  messageDesc(file_baton_v1_session, 12);
 
 /**
  * Sends text to an agent.
@@ -990,7 +1025,7 @@ export type SendInputRequest = Message<"baton.v1.SendInputRequest"> & {
  * Use `create(SendInputRequestSchema)` to create a new message.
  */
 export const SendInputRequestSchema: GenMessage<SendInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 12);
+  messageDesc(file_baton_v1_session, 13);
 
 /**
  * The accepted input.
@@ -1011,7 +1046,7 @@ export type SendInputResponse = Message<"baton.v1.SendInputResponse"> & {
  * Use `create(SendInputResponseSchema)` to create a new message.
  */
 export const SendInputResponseSchema: GenMessage<SendInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 13);
+  messageDesc(file_baton_v1_session, 14);
 
 /**
  * Interrupts the running turn.
@@ -1039,7 +1074,7 @@ export type InterruptTurnRequest = Message<"baton.v1.InterruptTurnRequest"> & {
  * Use `create(InterruptTurnRequestSchema)` to create a new message.
  */
 export const InterruptTurnRequestSchema: GenMessage<InterruptTurnRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 14);
+  messageDesc(file_baton_v1_session, 15);
 
 /**
  * The session after the interrupt was sent.
@@ -1060,7 +1095,7 @@ export type InterruptTurnResponse = Message<"baton.v1.InterruptTurnResponse"> & 
  * Use `create(InterruptTurnResponseSchema)` to create a new message.
  */
 export const InterruptTurnResponseSchema: GenMessage<InterruptTurnResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 15);
+  messageDesc(file_baton_v1_session, 16);
 
 /**
  * Stops the process, to be resumed later.
@@ -1088,7 +1123,7 @@ export type SuspendSessionRequest = Message<"baton.v1.SuspendSessionRequest"> & 
  * Use `create(SuspendSessionRequestSchema)` to create a new message.
  */
 export const SuspendSessionRequestSchema: GenMessage<SuspendSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 16);
+  messageDesc(file_baton_v1_session, 17);
 
 /**
  * The session after the command was sent.
@@ -1109,7 +1144,7 @@ export type SuspendSessionResponse = Message<"baton.v1.SuspendSessionResponse"> 
  * Use `create(SuspendSessionResponseSchema)` to create a new message.
  */
 export const SuspendSessionResponseSchema: GenMessage<SuspendSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 17);
+  messageDesc(file_baton_v1_session, 18);
 
 /**
  * Continues a conversation in a new session.
@@ -1165,7 +1200,7 @@ export type ResumeSessionRequest = Message<"baton.v1.ResumeSessionRequest"> & {
  * Use `create(ResumeSessionRequestSchema)` to create a new message.
  */
 export const ResumeSessionRequestSchema: GenMessage<ResumeSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 18);
+  messageDesc(file_baton_v1_session, 19);
 
 /**
  * The new session.
@@ -1186,7 +1221,7 @@ export type ResumeSessionResponse = Message<"baton.v1.ResumeSessionResponse"> & 
  * Use `create(ResumeSessionResponseSchema)` to create a new message.
  */
 export const ResumeSessionResponseSchema: GenMessage<ResumeSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 19);
+  messageDesc(file_baton_v1_session, 20);
 
 /**
  * Branches a conversation off.
@@ -1221,7 +1256,7 @@ export type ForkSessionRequest = Message<"baton.v1.ForkSessionRequest"> & {
  * Use `create(ForkSessionRequestSchema)` to create a new message.
  */
 export const ForkSessionRequestSchema: GenMessage<ForkSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 20);
+  messageDesc(file_baton_v1_session, 21);
 
 /**
  * The new session.
@@ -1242,7 +1277,7 @@ export type ForkSessionResponse = Message<"baton.v1.ForkSessionResponse"> & {
  * Use `create(ForkSessionResponseSchema)` to create a new message.
  */
 export const ForkSessionResponseSchema: GenMessage<ForkSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 21);
+  messageDesc(file_baton_v1_session, 22);
 
 /**
  * Asks for the inputs of a session.
@@ -1284,7 +1319,7 @@ export type ListInputsRequest = Message<"baton.v1.ListInputsRequest"> & {
  * Use `create(ListInputsRequestSchema)` to create a new message.
  */
 export const ListInputsRequestSchema: GenMessage<ListInputsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 22);
+  messageDesc(file_baton_v1_session, 23);
 
 /**
  * Inputs of a session.
@@ -1312,7 +1347,7 @@ export type ListInputsResponse = Message<"baton.v1.ListInputsResponse"> & {
  * Use `create(ListInputsResponseSchema)` to create a new message.
  */
 export const ListInputsResponseSchema: GenMessage<ListInputsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 23);
+  messageDesc(file_baton_v1_session, 24);
 
 /**
  * Changes a queued input.
@@ -1354,7 +1389,7 @@ export type UpdateInputRequest = Message<"baton.v1.UpdateInputRequest"> & {
  * Use `create(UpdateInputRequestSchema)` to create a new message.
  */
 export const UpdateInputRequestSchema: GenMessage<UpdateInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 24);
+  messageDesc(file_baton_v1_session, 25);
 
 /**
  * The changed input.
@@ -1375,7 +1410,7 @@ export type UpdateInputResponse = Message<"baton.v1.UpdateInputResponse"> & {
  * Use `create(UpdateInputResponseSchema)` to create a new message.
  */
 export const UpdateInputResponseSchema: GenMessage<UpdateInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 25);
+  messageDesc(file_baton_v1_session, 26);
 
 /**
  * Moves a queued input.
@@ -1410,7 +1445,7 @@ export type MoveInputRequest = Message<"baton.v1.MoveInputRequest"> & {
  * Use `create(MoveInputRequestSchema)` to create a new message.
  */
 export const MoveInputRequestSchema: GenMessage<MoveInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 26);
+  messageDesc(file_baton_v1_session, 27);
 
 /**
  * The queue after the move.
@@ -1431,7 +1466,7 @@ export type MoveInputResponse = Message<"baton.v1.MoveInputResponse"> & {
  * Use `create(MoveInputResponseSchema)` to create a new message.
  */
 export const MoveInputResponseSchema: GenMessage<MoveInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 27);
+  messageDesc(file_baton_v1_session, 28);
 
 /**
  * Takes a queued input back.
@@ -1459,7 +1494,7 @@ export type WithdrawInputRequest = Message<"baton.v1.WithdrawInputRequest"> & {
  * Use `create(WithdrawInputRequestSchema)` to create a new message.
  */
 export const WithdrawInputRequestSchema: GenMessage<WithdrawInputRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 28);
+  messageDesc(file_baton_v1_session, 29);
 
 /**
  * The withdrawn input.
@@ -1480,7 +1515,7 @@ export type WithdrawInputResponse = Message<"baton.v1.WithdrawInputResponse"> & 
  * Use `create(WithdrawInputResponseSchema)` to create a new message.
  */
 export const WithdrawInputResponseSchema: GenMessage<WithdrawInputResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 29);
+  messageDesc(file_baton_v1_session, 30);
 
 /**
  * Ends a session.
@@ -1515,7 +1550,7 @@ export type EndSessionRequest = Message<"baton.v1.EndSessionRequest"> & {
  * Use `create(EndSessionRequestSchema)` to create a new message.
  */
 export const EndSessionRequestSchema: GenMessage<EndSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 30);
+  messageDesc(file_baton_v1_session, 31);
 
 /**
  * The session after the command was sent.
@@ -1536,7 +1571,7 @@ export type EndSessionResponse = Message<"baton.v1.EndSessionResponse"> & {
  * Use `create(EndSessionResponseSchema)` to create a new message.
  */
 export const EndSessionResponseSchema: GenMessage<EndSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 31);
+  messageDesc(file_baton_v1_session, 32);
 
 /**
  * Changes model or permission mode.
@@ -1578,7 +1613,7 @@ export type SetSessionOptionsRequest = Message<"baton.v1.SetSessionOptionsReques
  * Use `create(SetSessionOptionsRequestSchema)` to create a new message.
  */
 export const SetSessionOptionsRequestSchema: GenMessage<SetSessionOptionsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 32);
+  messageDesc(file_baton_v1_session, 33);
 
 /**
  * The session after the command was sent.
@@ -1599,7 +1634,7 @@ export type SetSessionOptionsResponse = Message<"baton.v1.SetSessionOptionsRespo
  * Use `create(SetSessionOptionsResponseSchema)` to create a new message.
  */
 export const SetSessionOptionsResponseSchema: GenMessage<SetSessionOptionsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 33);
+  messageDesc(file_baton_v1_session, 34);
 
 /**
  * Deletes an ended session.
@@ -1620,7 +1655,7 @@ export type DeleteSessionRequest = Message<"baton.v1.DeleteSessionRequest"> & {
  * Use `create(DeleteSessionRequestSchema)` to create a new message.
  */
 export const DeleteSessionRequestSchema: GenMessage<DeleteSessionRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 34);
+  messageDesc(file_baton_v1_session, 35);
 
 /**
  * The session is gone.
@@ -1635,7 +1670,7 @@ export type DeleteSessionResponse = Message<"baton.v1.DeleteSessionResponse"> & 
  * Use `create(DeleteSessionResponseSchema)` to create a new message.
  */
 export const DeleteSessionResponseSchema: GenMessage<DeleteSessionResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_session, 35);
+  messageDesc(file_baton_v1_session, 36);
 
 /**
  * Where a session is between its start and its end.
