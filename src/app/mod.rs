@@ -7,6 +7,7 @@
 pub mod access;
 pub mod agents;
 pub mod daemons;
+pub mod dispatch;
 pub mod events;
 pub mod failure;
 pub mod idempotency;
@@ -34,6 +35,7 @@ use crate::store::SharedStore;
 
 use access::Access;
 use agents::Agents;
+use dispatch::Dispatching;
 use events::Transients;
 use idempotency::Idempotency;
 use prompts::Rules;
@@ -53,6 +55,7 @@ struct Parts {
     store: SharedStore,
     clock: SharedClock,
     access: Access,
+    dispatching: Arc<Dispatching>,
     agents: Agents,
     greetings: link::Greetings,
     idempotency: Idempotency,
@@ -81,6 +84,7 @@ impl App {
         links: relay::Options,
         search: Search,
         options: sessions::Options,
+        dispatch: dispatch::Options,
     ) -> Result<Self> {
         let transients = Arc::new(Transients::default());
         let agents = Agents::load(store.as_ref()).await?;
@@ -104,6 +108,7 @@ impl App {
                 store,
                 clock,
                 access,
+                dispatching: Arc::new(Dispatching::new(dispatch)),
                 agents,
                 relay,
                 rules,
@@ -139,6 +144,11 @@ impl App {
     /// Who may call.
     pub fn access(&self) -> &Access {
         &self.parts.access
+    }
+
+    /// Which tasks are being given to whom.
+    pub fn dispatching(&self) -> &Arc<Dispatching> {
+        &self.parts.dispatching
     }
 
     /// Which agents there are.

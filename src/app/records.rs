@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::app::dispatch::Switch;
 use crate::app::failure;
 use crate::app::tasks::GoneTask;
 use crate::base::id::{
@@ -193,6 +194,9 @@ pub fn conversation_key(harness: &str, provider_session_id: &str) -> String {
     key
 }
 
+/// Key of whether the scheduler works.
+pub const SCHEDULER: &str = "scheduler";
+
 /// Key of a worktree's record.
 pub fn worktree_key(id: WorktreeId) -> String {
     format!("{WORKTREES}{id}")
@@ -233,6 +237,9 @@ impl Kept for Task {
 }
 impl Kept for GoneTask {
     const NOUN: &'static str = "deleted task";
+}
+impl Kept for Switch {
+    const NOUN: &'static str = "scheduler";
 }
 impl Kept for Daemon {
     const NOUN: &'static str = "daemon";

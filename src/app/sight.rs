@@ -225,6 +225,7 @@ mod tests {
             crate::relay::Options::default(),
             Search::in_memory().unwrap(),
             crate::app::sessions::Options::default(),
+            Default::default(),
         )
         .await
         .unwrap();

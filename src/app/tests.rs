@@ -49,6 +49,7 @@ async fn app(store: SharedStore, options: sessions::Options) -> App {
         relay::Options::default(),
         Search::in_memory().unwrap(),
         options,
+        Default::default(),
     )
     .await
     .unwrap()

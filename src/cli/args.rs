@@ -104,6 +104,8 @@ pub enum Command {
     Agents(AgentsArgs),
     /// What is to be done, and who has it
     Tasks(Box<TasksArgs>),
+    /// What gives ready tasks to agents by itself
+    Scheduler(SchedulerArgs),
     /// The machines that run agents
     Daemons(DaemonsArgs),
     /// Branches and checkouts of their own for agents and tasks
@@ -145,6 +147,28 @@ pub struct SessionArg {
     /// The session; its id may be shortened
     #[arg(value_name = "ID")]
     pub session: String,
+}
+
+/// `baton scheduler`
+#[derive(Debug, ClapArgs)]
+pub struct SchedulerArgs {
+    /// What to do; default show
+    #[command(subcommand)]
+    pub action: Option<SchedulerAction>,
+}
+
+/// What to do with the scheduler.
+#[derive(Debug, Subcommand)]
+pub enum SchedulerAction {
+    /// Show what it does
+    Show,
+    /// Pause it: what runs goes on, nothing new is begun
+    Pause {
+        /// Why, for people
+        reason: Option<String>,
+    },
+    /// Let it work
+    Resume,
 }
 
 /// `baton attach`

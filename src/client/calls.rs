@@ -174,6 +174,8 @@ calls! {
     remove_dependency tasks(RemoveDependencyRequest) -> RemoveDependencyResponse;
     /// Gives a task to an agent.
     assign_task tasks(AssignTaskRequest) -> AssignTaskResponse;
+    /// Lets an agent begin a task.
+    dispatch_task tasks(DispatchTaskRequest) -> DispatchTaskResponse;
     /// Hands a task on.
     hand_off_task tasks(HandOffTaskRequest) -> HandOffTaskResponse;
     /// Completes a task.
@@ -184,6 +186,12 @@ calls! {
     delete_task tasks(DeleteTaskRequest) -> DeleteTaskResponse;
     /// Why a task is ready, or not.
     explain_task tasks(ExplainTaskRequest) -> ExplainTaskResponse;
+    /// What the scheduler does.
+    get_scheduler scheduler(GetSchedulerRequest) -> GetSchedulerResponse;
+    /// Pauses the scheduler.
+    pause_scheduler scheduler(PauseSchedulerRequest) -> PauseSchedulerResponse;
+    /// Lets the scheduler work.
+    resume_scheduler scheduler(ResumeSchedulerRequest) -> ResumeSchedulerResponse;
     /// Makes a token.
     create_token access(CreateTokenRequest) -> CreateTokenResponse;
     /// A page of tokens.
@@ -238,6 +246,7 @@ services! {
     prompts prompt_service_client PromptServiceClient;
     terminals terminal_service_client TerminalServiceClient;
     agents agent_service_client AgentServiceClient;
+    scheduler scheduler_service_client SchedulerServiceClient;
     daemons daemon_service_client DaemonServiceClient;
     tasks task_service_client TaskServiceClient;
     worktrees worktree_service_client WorktreeServiceClient;

@@ -30,6 +30,7 @@ pub mod daemon;
 
 pub mod link;
 
+pub mod dispatch;
 pub mod task;
 pub mod terminal;
 

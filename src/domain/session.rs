@@ -343,6 +343,18 @@ pub struct Session {
     /// The task it was started or continued for.
     #[serde(default)]
     pub task: Option<SessionTask>,
+    /// Until when the provider refuses, as it said in the turn that runs or ran last; `None` if it did not.
+    #[serde(default)]
+    pub limited: Option<Refusal>,
+}
+
+/// A provider's refusal because of too many requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When it was said.
+    pub at: Timestamp,
+    /// When it is worth trying again, if that was said.
+    pub until: Option<Timestamp>,
 }
 
 /// The task that a session works on.
@@ -406,6 +418,7 @@ impl Session {
             created_by,
             agent: None,
             task: None,
+            limited: None,
         }
     }
 

@@ -19,6 +19,7 @@ pub mod terminals;
 
 pub mod daemons;
 
+pub mod scheduler;
 pub mod tasks;
 pub mod worktrees;
 

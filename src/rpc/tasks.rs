@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{caller, status};
 use crate::app::App;
+use crate::app::dispatch::Dispatch;
 use crate::app::tasks::{ReadyFilter, Reason, ReasonKind, ShownTask, Target, TaskFilter};
 use crate::base::Result as BaseResult;
 use crate::base::id::{AgentId, TaskId, WorktreeId};
@@ -56,6 +57,7 @@ fn target<'a>(task: &str, etag: &str, request_id: &'a str) -> BaseResult<Target<
 
 fn reason_to_pb(reason: &Reason) -> v1::TaskReason {
     let kind = match reason.kind {
+        ReasonKind::Scheduler => v1::TaskReasonKind::Scheduler,
         ReasonKind::Ready => v1::TaskReasonKind::Ready,
         ReasonKind::Status => v1::TaskReasonKind::Status,
         ReasonKind::Blocked => v1::TaskReasonKind::Blocked,
@@ -255,6 +257,31 @@ impl TaskService for Service {
         }))
     }
 
+    async fn dispatch_task(
+        &self,
+        request: Request<v1::DispatchTaskRequest>,
+    ) -> Result<Response<v1::DispatchTaskResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let id = task_id(&request.task_id).map_err(status)?;
+        let how = Dispatch {
+            agent: agent_id(&request.agent_id).map_err(status)?,
+            note: request.note,
+            checkout: enums::checkout_from_pb(request.checkout, "checkout")
+                .map_err(status)?
+                .unwrap_or_default(),
+        };
+        let dispatched = self
+            .app
+            .dispatch_task(&caller, &request.request_id, id, how)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(v1::DispatchTaskResponse {
+            task: Some(whole(&dispatched.task)),
+            session_id: dispatched.session.to_string(),
+        }))
+    }
+
     async fn hand_off_task(
         &self,
         request: Request<v1::HandOffTaskRequest>,
@@ -340,6 +367,17 @@ impl TaskService for Service {
             ready: explained.ready,
             reasons: explained.reasons.iter().map(reason_to_pb).collect(),
             priority_from_ids: ids(&explained.urged_by),
+            candidates: explained
+                .candidates
+                .iter()
+                .map(|candidate| v1::TaskCandidate {
+                    agent_id: candidate.agent.to_string(),
+                    name: candidate.name.clone(),
+                    score: candidate.score.into(),
+                    eligible: candidate.obstacle.is_none(),
+                    obstacle: candidate.obstacle.clone().unwrap_or_default(),
+                })
+                .collect(),
         }))
     }
 }

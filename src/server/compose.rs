@@ -12,7 +12,7 @@ use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
 use crate::app::system::{About, Counting, Counts};
-use crate::app::{App, failure, sessions};
+use crate::app::{App, dispatch, failure, sessions};
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::input::{MAX_INPUT_BYTES, MAX_QUEUED_INPUTS};
@@ -43,6 +43,7 @@ pub async fn compose(
         max_age: options.retention.max_age,
         max_session_bytes: options.retention.max_session_bytes,
     };
+    let dispatch_options = options.scheduler;
     let retention_every = options.retention.every;
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -57,6 +58,7 @@ pub async fn compose(
             "access",
             "narrowing",
             "tasks",
+            "scheduler",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -76,6 +78,7 @@ pub async fn compose(
         relay::Options::default(),
         search,
         session_options,
+        dispatch_options,
     )
     .await?;
     app.nobody_is_linked().await?;
@@ -108,6 +111,7 @@ pub async fn compose(
         .add_service(rpc::agents::service(app.clone()))
         .add_service(rpc::tasks::service(app.clone()))
         .add_service(rpc::worktrees::service(app.clone()))
+        .add_service(rpc::scheduler::service(app.clone()))
         .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),
             Arc::new(LinkGate {
@@ -120,12 +124,14 @@ pub async fn compose(
         )
         .add_job("gauges", gauges::run(app.clone()))
         .add_job("retention", retain(app.clone(), retention, retention_every))
+        .add_job("scheduler", dispatch::run(app.clone()))
         .add_job("draining", draining);
     Ok((builder, app))
 }
 
 /// Ends what a server that has drained still has under way, and closes its store.
 pub async fn close(app: App) -> Result<()> {
+    app.dispatching().stop().await;
     app.sessions().stop().await;
     app.tasks().stop().await;
     app.store().close().await.map_err(failure::from_store)

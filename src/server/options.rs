@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{Value, Values, value};
+use crate::app::dispatch;
 use crate::app::pace::PaceLimits;
 use crate::base::{Code, Error, Result};
 use crate::domain::session::{LimitAction, Limits};
@@ -37,6 +38,8 @@ pub struct Options {
     pub max_sessions: u32,
     /// About how many of the newest bytes are kept of what a terminal showed.
     pub scrollback_bytes: u64,
+    /// What the scheduler may do.
+    pub scheduler: dispatch::Options,
     /// Longest time a shutdown takes.
     pub drain_deadline: Duration,
     /// What is kept.
@@ -163,6 +166,12 @@ impl Options {
             origins: read.with("origins", origins)?,
             max_sessions: read.number("max_sessions", 1, 1_000_000)? as u32,
             scrollback_bytes: read.with("terminals.scrollback", scrollback)?,
+            scheduler: dispatch::Options {
+                every: read.with("scheduler.every", interval)?,
+                max_running: read.number("scheduler.max_running", 1, 100_000)? as usize,
+                max_per_daemon: read.number("scheduler.max_per_daemon", 1, 100_000)? as usize,
+                max_restarts: read.number("scheduler.max_restarts", 0, 1_000)? as u32,
+            },
             drain_deadline: read.with("drain_deadline", value::duration)?,
             retention: Retention {
                 max_age: read.with("retention.max_age", value::optional_duration)?,

@@ -5,6 +5,7 @@ use crate::base::{Error, Result};
 use crate::domain::actor::ActorKind;
 use crate::domain::agent::{AgentRole, StewardFocus, WorkerMode};
 use crate::domain::command::CommandOutcome;
+use crate::domain::dispatch::Checkout;
 use crate::domain::event::{EventKind, Origin, Role};
 use crate::domain::harness::{Login, PermissionMode};
 use crate::domain::input::{Delivery, InputState};
@@ -185,12 +186,15 @@ enums! {
     outcome_of_task_to_pb outcome_of_task_from_pb Outcome = CompleteOutcome {
         Done = Unspecified, Closed = Closed, Merged = Merged,
     }
+    checkout_to_pb checkout_from_pb Checkout = TaskCheckout {
+        Usual = Unspecified, Worktree = Worktree, Directory = Directory,
+    }
     task_history_kind_to_pb task_history_kind_from_pb What = TaskHistoryKind {
         Created = Created, Updated = Updated, Moved = Moved, Assigned = Assigned,
         Started = Started, SessionLinked = SessionLinked, HandedOff = HandedOff,
         Released = Released, Completed = Completed, Reopened = Reopened,
         DependencyAdded = DependencyAdded, DependencyRemoved = DependencyRemoved,
-        MergeMoved = MergeMoved,
+        MergeMoved = MergeMoved, Retried = Retried, Parked = Parked, Escalated = Escalated,
     }
     event_kind_to_pb event_kind_from_pb EventKind = EventKind {
         SessionCreated = SessionCreated, Started = Started, LifecycleChanged = LifecycleChanged,

@@ -81,7 +81,7 @@ pub fn session_to_pb(
 }
 
 /// A session from the wire: what a client sees. What only the server keeps (`stopping`, `env_names`,
-/// `output_bytes`, `screen`, and the activity of a session that does not run) is empty.
+/// `output_bytes`, `screen`, `limited`, and the activity of a session that does not run) is empty.
 pub fn session_from_pb(session: v1::Session) -> Result<Session> {
     Ok(Session {
         id: SessionId::parse("session.id", &session.id)?,
@@ -146,6 +146,7 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         created_by: actor_from_pb(required(session.created_by, "session.created_by")?)?,
         agent: session.agent.map(session_agent_from_pb).transpose()?,
         task: session.task.map(session_task_from_pb).transpose()?,
+        limited: None,
     })
 }
 

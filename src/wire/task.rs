@@ -253,6 +253,9 @@ fn assignment_to_pb(assignment: &Assignment) -> v1::Assignment {
         assigned_at: Some(time_to_pb(assignment.assigned_at)),
         started_at: assignment.started_at.map(time_to_pb),
         ended_at: assignment.ended_at.map(time_to_pb),
+        restarts: assignment.restarts,
+        parked_until: assignment.parked_until.map(time_to_pb),
+        escalation: assignment.escalation.clone(),
     }
 }
 

@@ -467,6 +467,7 @@ impl Gen {
                 id: TaskId::from_bits(g.bits()),
                 assignment_id: AssignmentId::from_bits(g.bits()),
             }),
+            limited: None,
         }
     }
     fn capabilities(&mut self) -> Capabilities {

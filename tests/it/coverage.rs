@@ -1599,6 +1599,27 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
                 .stateless(),
         ),
         (
+            "baton.v1.SchedulerService/GetScheduler",
+            entry(&v1::GetSchedulerRequest {}, &[]).stateless(),
+        ),
+        (
+            "baton.v1.SchedulerService/PauseScheduler",
+            entry(&v1::PauseSchedulerRequest::default(), &[])
+                .stateless()
+                .extra(
+                    Malformed,
+                    "too long a reason",
+                    &v1::PauseSchedulerRequest {
+                        reason: "x".repeat(2_000),
+                    },
+                    "reason",
+                ),
+        ),
+        (
+            "baton.v1.SchedulerService/ResumeScheduler",
+            entry(&v1::ResumeSchedulerRequest {}, &[]).stateless(),
+        ),
+        (
             "baton.v1.SystemService/GetServerInfo",
             entry(&v1::GetServerInfoRequest {}, &[]).stateless(),
         ),
@@ -2134,6 +2155,34 @@ fn task_table(tasks: &Tasks) -> BTreeMap<&'static str, Entry> {
                     },
                     CLOSED_TASK,
                 ),
+        ),
+        (
+            "baton.v1.TaskService/DispatchTask",
+            entry(
+                &v1::DispatchTaskRequest {
+                    task_id: tasks.open.clone(),
+                    ..Default::default()
+                },
+                &["task_id"],
+            )
+            .extra(
+                Malformed,
+                "a checkout that nobody knows",
+                &v1::DispatchTaskRequest {
+                    task_id: tasks.open.clone(),
+                    checkout: 99,
+                    ..Default::default()
+                },
+                "checkout",
+            )
+            .state(
+                "closed",
+                &v1::DispatchTaskRequest {
+                    task_id: tasks.closed.clone(),
+                    ..Default::default()
+                },
+                CLOSED_TASK,
+            ),
         ),
         (
             "baton.v1.TaskService/HandOffTask",

@@ -17,6 +17,7 @@ mod crash;
 mod daemon;
 mod daemon_server;
 mod daemon_socket;
+mod dispatch;
 mod e2e_claude;
 mod first_path;
 mod gateway_limits;

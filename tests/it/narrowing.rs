@@ -966,6 +966,14 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
             }),
         ),
         (
+            "TaskService/DispatchTask",
+            entry(&v1::DispatchTaskRequest {
+                task_id: task_id.clone(),
+                agent_id: world.own_agent.clone(),
+                ..Default::default()
+            }),
+        ),
+        (
             "TaskService/HandOffTask",
             entry(&v1::HandOffTaskRequest {
                 task_id: task_id.clone(),
@@ -998,6 +1006,21 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         (
             "TaskService/ExplainTask",
             entry(&v1::ExplainTaskRequest { task_id }),
+        ),
+        (
+            "SchedulerService/GetScheduler",
+            entry(&v1::GetSchedulerRequest {})
+                .forbidden("of the whole server", &v1::GetSchedulerRequest {}),
+        ),
+        (
+            "SchedulerService/PauseScheduler",
+            entry(&v1::PauseSchedulerRequest::default())
+                .forbidden("of the whole server", &v1::PauseSchedulerRequest::default()),
+        ),
+        (
+            "SchedulerService/ResumeScheduler",
+            entry(&v1::ResumeSchedulerRequest {})
+                .forbidden("of the whole server", &v1::ResumeSchedulerRequest {}),
         ),
         (
             "SystemService/GetServerInfo",

@@ -25,7 +25,24 @@ pub struct Caller {
     pub made_with: Option<TokenId>,
 }
 
+/// What the server calls with itself. No token has this id: tokens have the time when they were made in theirs.
+const NO_TOKEN: TokenId = TokenId::from_bits(0);
+
 impl Caller {
+    /// A part of the server, which may do what operators may.
+    pub(in crate::app) fn server(name: &str) -> Self {
+        Caller {
+            token_id: NO_TOKEN,
+            name: name.to_owned(),
+            scope: Scope::Operator,
+            daemon_id: None,
+            narrowing: None,
+            expires_at: None,
+            kind: TokenKind::default(),
+            made_with: None,
+        }
+    }
+
     pub(super) fn of(token: &Token) -> Self {
         Caller {
             token_id: token.id,
@@ -41,6 +58,12 @@ impl Caller {
 
     /// The caller as the actor of what it does.
     pub fn actor(&self) -> Actor {
+        if self.token_id == NO_TOKEN {
+            return Actor {
+                name: self.name.clone(),
+                ..Actor::server()
+            };
+        }
         match self.daemon_id {
             Some(id) => Actor {
                 kind: ActorKind::Daemon,

@@ -102,7 +102,7 @@ impl App {
     }
 
     /// The record that says which session an agent ran last.
-    pub(super) async fn agent_run(&self, id: AgentId) -> Result<Option<(AgentRun, u64)>> {
+    pub(in crate::app) async fn agent_run(&self, id: AgentId) -> Result<Option<(AgentRun, u64)>> {
         records::get(self.store().as_ref(), &records::agent_run_key(id)).await
     }
 

@@ -102,6 +102,11 @@ impl Agents {
         self.len() == 0
     }
 
+    /// All agents of a role, oldest first.
+    pub(in crate::app) fn of_role(&self, role: AgentRole) -> Vec<AgentId> {
+        self.after(None, Some(role), usize::MAX)
+    }
+
     /// The first agents after one, of a role or of all.
     fn after(&self, after: Option<AgentId>, role: Option<AgentRole>, limit: usize) -> Vec<AgentId> {
         use std::ops::Bound;

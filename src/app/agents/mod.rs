@@ -10,3 +10,4 @@ pub use keep::MAX_AGENTS;
 pub use look::{AgentFilter, AgentStatus, Agents, ShownAgent};
 pub use ready::{ReadyCheck, Resumed};
 pub use run::{ResumeAgent, StartAgent};
+pub(in crate::app) use run::{new_session, title};

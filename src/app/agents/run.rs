@@ -293,7 +293,8 @@ fn session_in(answer: &[u8]) -> Result<Option<SessionId>> {
     }
 }
 
-fn new_session(agent: &Agent, start: StartAgent) -> NewSession {
+/// A session of an agent, as its settings say.
+pub(in crate::app) fn new_session(agent: &Agent, start: StartAgent) -> NewSession {
     let settings = &agent.settings;
     let cwd = match start.cwd.is_empty() {
         true => settings.directory.clone(),
@@ -326,7 +327,7 @@ fn new_session(agent: &Agent, start: StartAgent) -> NewSession {
 }
 
 /// Who it is and what it was told first.
-fn title(name: &str, input: &str) -> String {
+pub(in crate::app) fn title(name: &str, input: &str) -> String {
     let line = input.lines().next().unwrap_or_default().trim();
     let line: String = line
         .chars()

@@ -487,6 +487,7 @@ mod tests {
             relay::Options::default(),
             Search::in_memory().unwrap(),
             sessions::Options::default(),
+            Default::default(),
         )
         .await
         .unwrap()

@@ -6,6 +6,7 @@ use crate::app::prompts;
 use crate::base::{Error, Result};
 use crate::domain::event::Origin as EventOrigin;
 use crate::domain::prompt::{PromptRule, PromptState};
+use crate::domain::session::Refusal;
 use crate::domain::terminal::Output;
 use crate::domain::{EndInfo, EndReason, Event, EventBody, InputState, Lifecycle, Session};
 use crate::store::Origin;
@@ -99,11 +100,19 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named
         }
         EventBody::TurnStarted { .. } => {
             step.live.session.in_turn = true;
+            step.live.session.limited = None;
             step.push(event);
         }
         EventBody::TurnEnded { .. } => {
             step.live.session.in_turn = false;
             step.live.session.turns = step.live.session.turns.saturating_add(1);
+            step.push(event);
+        }
+        EventBody::RateLimited { until, .. } => {
+            step.live.session.limited = Some(Refusal {
+                at: step.now,
+                until: *until,
+            });
             step.push(event);
         }
         EventBody::UsageUpdated { total } => {
@@ -180,6 +189,10 @@ fn finish_one_shot(step: &mut Step<'_>, failed: Option<String>) -> Result<()> {
     }
     let end = match failed {
         None => EndInfo::because(EndReason::Completed, "its one turn is over"),
+        Some(why) if session.limited.is_some() => EndInfo::because(
+            EndReason::RateLimited,
+            format!("the provider refused its one turn: {why}"),
+        ),
         Some(why) => EndInfo::because(EndReason::Failed, format!("its one turn failed: {why}")),
     };
     step.stop(end, false, false)

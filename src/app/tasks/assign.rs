@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::base::id::{AgentId, AssignmentId, SessionId, TaskId, WorktreeId};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, Timestamp};
 use crate::domain::task::{Assignment, MergeStatus};
 use crate::domain::{Actor, Task};
 
@@ -38,6 +38,30 @@ impl App {
             task.begin(assignment, agent, session, by, now)
         })
         .await
+    }
+
+    /// Gives a task to an agent, or finds that the agent has it. ALREADY_EXISTS: somebody else has it.
+    pub(in crate::app) async fn take_task(
+        &self,
+        task: TaskId,
+        agent: AgentId,
+        by: &Actor,
+    ) -> Result<Task> {
+        self.change_own(task, by, |task, by, now| match task.living() {
+            Some(living) if living.agent_id == agent => Ok(()),
+            _ => task.assign(AssignmentId::generate(now), agent, "", None, by, now),
+        })
+        .await
+    }
+
+    /// Changes a task whose assignment an agent has. INVALID_STATE: the assignment is over.
+    pub(in crate::app) async fn change_assignment(
+        &self,
+        task: TaskId,
+        by: &Actor,
+        change: impl FnMut(&mut Task, &Actor, Timestamp) -> Result<()>,
+    ) -> Result<Task> {
+        self.change_own(task, by, change).await
     }
 
     /// Another session works on a task under the same assignment. INVALID_STATE: the assignment is over.

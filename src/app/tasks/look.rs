@@ -5,6 +5,7 @@ use super::page::{Found, Place};
 use super::{ReadyFilter, TaskFilter};
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::dispatch::Candidate;
 use crate::app::{failure, records};
 use crate::base::id::{AgentId, TaskId};
 use crate::base::page::{Page, PageRequest};
@@ -17,6 +18,8 @@ use crate::store::Record;
 const MAX_BLOCKED_BY: usize = 100;
 /// The most tasks that are named as what makes one urgent.
 const MAX_URGED_BY: usize = 20;
+/// The most tasks that are looked through for what becomes of those that somebody has.
+const MAX_HELD: usize = 10_000;
 /// About how many bytes of tasks a page holds: what the tasks of a list may be is bounded, their sum is not.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -42,6 +45,8 @@ pub struct Explanation {
     pub reasons: Vec<Reason>,
     /// What it has its effective priority from, the nearest first.
     pub urged_by: Vec<TaskId>,
+    /// What is thought of the scheduler's agents for it; empty if it is not to be begun.
+    pub candidates: Vec<Candidate>,
 }
 
 /// Something that says how a task stands.
@@ -74,6 +79,8 @@ pub enum ReasonKind {
     Scheduled,
     /// An agent has it.
     Assigned,
+    /// The scheduler does.
+    Scheduler,
 }
 
 impl Reason {
@@ -329,6 +336,19 @@ impl App {
         }))
     }
 
+    /// Tasks that somebody has, at most [`MAX_HELD`].
+    pub(in crate::app) async fn held_tasks(&self) -> Result<Vec<Task>> {
+        let ids: Vec<TaskId> = self.tasks().ask(|index, _| {
+            let held = index.by_holder.iter().map(|(_, id)| *id);
+            held.take(MAX_HELD).collect()
+        });
+        let mut tasks = Vec::with_capacity(ids.len());
+        for id in ids {
+            tasks.extend(self.task(id).await?);
+        }
+        Ok(tasks)
+    }
+
     /// Records of tasks that are not closed, after a key, at most `limit`; as many keys as asked for, unless there
     /// are no more.
     pub(crate) async fn open_tasks(
@@ -358,6 +378,8 @@ impl App {
     /// Why a task is ready, or not. NOT_FOUND: there is none, or it is not the caller's to see.
     pub async fn explain_task(&self, caller: &Caller, id: TaskId) -> Result<Explanation> {
         let (task, revision) = self.task_record(caller, id).await?;
+        let is_ready = self.tasks().ask(|index, _| index.is_ready(id));
+        let (scheduler, candidates) = self.dispatch_view(caller, &task, is_ready).await?;
         Ok(self.tasks().ask(|index, now| {
             let ready = index.is_ready(id);
             let mut reasons = reasons(index, caller, &task, now);
@@ -368,6 +390,8 @@ impl App {
                 };
                 reasons.insert(0, Reason::new(ReasonKind::Ready, text));
             }
+            let scheduler = scheduler.into_iter();
+            reasons.extend(scheduler.map(|text| Reason::new(ReasonKind::Scheduler, text)));
             let urged_by = index
                 .urged_by(id, MAX_URGED_BY)
                 .into_iter()
@@ -378,6 +402,7 @@ impl App {
                 ready,
                 reasons,
                 urged_by,
+                candidates,
             }
         }))
     }

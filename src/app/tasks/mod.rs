@@ -119,6 +119,11 @@ impl Tasks {
         self.jobs.wait().await;
     }
 
+    /// Wakes with every change of a task.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.applies.subscribe()
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.index.lock().entries.len()

@@ -65,6 +65,7 @@ async fn open(store: SharedStore, clock: Arc<ManualClock>) -> App {
         relay::Options::default(),
         Search::in_memory().unwrap(),
         sessions::Options::default(),
+        Default::default(),
     )
     .await
     .unwrap()

@@ -51,6 +51,8 @@ pub enum TasksAction {
     Update(Box<TaskUpdateArgs>),
     /// Give one to an agent
     Assign(TaskAssignArgs),
+    /// Give one to an agent and let it begin
+    Dispatch(TaskDispatchArgs),
     /// Take one from the agent that has it: for another, or back to the ready queue
     HandOff(TaskHandOffArgs),
     /// One is done: to review, or closed
@@ -253,6 +255,26 @@ pub struct TaskAssignArgs {
     /// The worktree to work in; default that of who had it before
     #[arg(long, value_name = "ID")]
     pub worktree: Option<String>,
+}
+
+/// `baton tasks dispatch`
+#[derive(Debug, ClapArgs)]
+pub struct TaskDispatchArgs {
+    /// The task; its id may be shortened
+    #[arg(value_name = "ID")]
+    pub task: String,
+    /// The agent, by name or id; default the one that fits best
+    #[arg(value_name = "AGENT")]
+    pub agent: Option<String>,
+    /// What the agent is told beside the task; - reads standard input
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// Work in a worktree, or not at all
+    #[arg(long, conflicts_with = "in_directory")]
+    pub in_worktree: bool,
+    /// Work in the directory itself
+    #[arg(long)]
+    pub in_directory: bool,
 }
 
 /// `baton tasks hand-off`

@@ -13,6 +13,7 @@ mod ps;
 mod queue;
 mod rules;
 mod run;
+mod scheduler;
 mod search;
 mod session;
 mod store;
@@ -85,6 +86,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Agents(args) => agents::run(global, out, args).await,
         Command::Rules(args) => rules::run(global, out, args).await,
         Command::Tasks(args) => tasks::run(global, out, *args).await,
+        Command::Scheduler(args) => scheduler::run(global, out, args).await,
         Command::Daemons(args) => daemons::run(global, out, args).await,
         Command::Worktrees(args) => worktrees::run(global, out, args).await,
         Command::Token(args) => token::run(global, out, args).await,

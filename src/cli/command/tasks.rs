@@ -1,6 +1,7 @@
 //! `baton tasks`: what is to be done, and who has it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::{request_id, text};
 use crate::base::Timestamp;
@@ -19,6 +20,8 @@ use crate::wire::field::required;
 use crate::wire::time::time_to_pb;
 use crate::wire::v1;
 
+/// The longest that an agent's worktree takes to be made, with its set-up.
+const PATIENCE: Duration = Duration::from_secs(3 * 3_600);
 /// The most tasks of one page.
 const PAGE: usize = 500;
 
@@ -50,6 +53,41 @@ pub async fn run(global: &Global, out: &Out, args: TasksArgs) -> anyhow::Result<
                 ..Default::default()
             };
             said(out, client.assign_task(request).await?.task)
+        }
+        TasksAction::Dispatch(args) => {
+            let agent_id = match &args.agent {
+                Some(typed) => super::agents::found(client, typed).await?.id,
+                None => String::new(),
+            };
+            let checkout = match (args.in_worktree, args.in_directory) {
+                (true, _) => v1::TaskCheckout::Worktree,
+                (_, true) => v1::TaskCheckout::Directory,
+                _ => v1::TaskCheckout::Unspecified,
+            };
+            let request = v1::DispatchTaskRequest {
+                request_id: request_id(),
+                task_id: id(client, &args.task).await?,
+                agent_id,
+                note: long(args.note)?,
+                checkout: checkout.into(),
+            };
+            // A worktree may have to be made first.
+            let patient = client.clone().with_deadline(PATIENCE);
+            let dispatched = patient.dispatch_task(request).await?;
+            let task = dispatched.task.unwrap_or_default();
+            let value = serde_json::json!({
+                "task": shown::task(&task),
+                "session_id": dispatched.session_id,
+            });
+            out.show(&value, || {
+                format!(
+                    "{}: {} works on it, in session {}",
+                    task.id,
+                    task.assignment.as_ref().map_or("nobody", |a| &a.agent_id),
+                    dispatched.session_id
+                )
+            })?;
+            Ok(DONE)
         }
         TasksAction::HandOff(args) => {
             let request = v1::HandOffTaskRequest {
@@ -384,6 +422,13 @@ fn why(out: &Out, explained: &v1::ExplainTaskResponse) -> anyhow::Result<u8> {
         )];
         for reason in &explained.reasons {
             lines.push(format!("  {}", visible_line(&reason.message)));
+        }
+        for candidate in &explained.candidates {
+            let name = visible_line(&candidate.name);
+            lines.push(match candidate.eligible {
+                true => format!("  {name} could take it, score {}", candidate.score),
+                false => format!("  {name} {}", visible_line(&candidate.obstacle)),
+            });
         }
         if task.effective_priority != task.priority {
             lines.push(format!(

@@ -47,6 +47,9 @@ fn assignment(a: &v1::Assignment) -> Value {
         "assigned_at": time(a.assigned_at),
         "started_at": time(a.started_at),
         "ended_at": time(a.ended_at),
+        "restarts": a.restarts,
+        "parked_until": time(a.parked_until),
+        "escalation": text(&a.escalation),
     })
 }
 
@@ -131,6 +134,13 @@ pub fn explained(e: &v1::ExplainTaskResponse) -> Value {
             "until": time(reason.until),
         })).collect::<Vec<_>>(),
         "priority_from_ids": e.priority_from_ids,
+        "candidates": e.candidates.iter().map(|candidate| json!({
+            "agent_id": candidate.agent_id,
+            "name": candidate.name,
+            "score": candidate.score,
+            "eligible": candidate.eligible,
+            "obstacle": text(&candidate.obstacle),
+        })).collect::<Vec<_>>(),
     })
 }
 

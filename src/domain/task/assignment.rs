@@ -70,4 +70,40 @@ pub struct Assignment {
     /// When it was over.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+    /// How often its work was taken up again after a session of it had failed.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Until when the provider takes nothing more of its agent; `None` if it does.
+    #[serde(default)]
+    pub parked_until: Option<Timestamp>,
+    /// Why a person must look at it; empty if nobody must.
+    #[serde(default)]
+    pub escalation: String,
+}
+
+impl Assignment {
+    /// An assignment that is made just now, with an id that no other has or will have.
+    pub fn draft(agent_id: AgentId, by: &Actor, now: Timestamp) -> Self {
+        Assignment::new(AssignmentId::generate(now), agent_id, by, now)
+    }
+
+    /// An assignment that is not begun.
+    pub fn new(id: AssignmentId, agent_id: AgentId, by: &Actor, now: Timestamp) -> Self {
+        Assignment {
+            id,
+            agent_id,
+            state: AssignmentState::Assigned,
+            session_ids: Vec::new(),
+            branch: String::new(),
+            worktree_id: None,
+            note: String::new(),
+            by: by.clone(),
+            assigned_at: now,
+            started_at: None,
+            ended_at: None,
+            restarts: 0,
+            parked_until: None,
+            escalation: String::new(),
+        }
+    }
 }

@@ -42,6 +42,12 @@ pub enum What {
     DependencyRemoved,
     /// Merging its branch went on.
     MergeMoved,
+    /// Its work is to be taken up again; the text says after what.
+    Retried,
+    /// It waits for the provider; the text says until when.
+    Parked,
+    /// A person must look at it; the text says why.
+    Escalated,
 }
 
 /// One thing that was done to a task.

@@ -82,17 +82,9 @@ impl Task {
             self.assignments.drain(..excess);
         }
         self.assignments.push(Assignment {
-            id,
-            agent_id: agent,
-            state: AssignmentState::Assigned,
-            session_ids: Vec::new(),
             branch,
             worktree_id,
-            note: String::new(),
-            by: by.clone(),
-            assigned_at: now,
-            started_at: None,
-            ended_at: None,
+            ..Assignment::new(id, agent, by, now)
         });
         self.note(What::Assigned, "", Some(agent), by, now);
     }
@@ -201,6 +193,68 @@ impl Task {
             );
         }
         Ok(())
+    }
+
+    /// Its work is to be taken up again after a session has failed. INVALID_STATE: the assignment is over.
+    pub fn retry(&mut self, id: AssignmentId, why: &str, by: &Actor, now: Timestamp) -> Result<()> {
+        let assignment = self.living_as(id)?;
+        assignment.restarts = assignment.restarts.saturating_add(1);
+        assignment.parked_until = None;
+        let agent = assignment.agent_id;
+        self.note(What::Retried, why, Some(agent), by, now);
+        Ok(())
+    }
+
+    /// It waits until the provider takes something of its agent again. INVALID_STATE: the assignment is over.
+    pub fn park(
+        &mut self,
+        id: AssignmentId,
+        until: Timestamp,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<()> {
+        let assignment = self.living_as(id)?;
+        if assignment.parked_until == Some(until) {
+            return Ok(());
+        }
+        assignment.parked_until = Some(until);
+        let agent = assignment.agent_id;
+        self.note(What::Parked, &until.to_string(), Some(agent), by, now);
+        Ok(())
+    }
+
+    /// A person must look at it; nothing is done for it until one has. INVALID_STATE: the assignment is over.
+    pub fn escalate(
+        &mut self,
+        id: AssignmentId,
+        why: &str,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<()> {
+        let assignment = self.living_as(id)?;
+        if assignment.escalation == why {
+            return Ok(());
+        }
+        why.clone_into(&mut assignment.escalation);
+        let agent = assignment.agent_id;
+        self.note(What::Escalated, why, Some(agent), by, now);
+        Ok(())
+    }
+
+    /// A person has looked at it: it is worked on as if nothing had failed. INVALID_STATE: the assignment is over.
+    pub fn settle(&mut self, id: AssignmentId) -> Result<()> {
+        let assignment = self.living_as(id)?;
+        assignment.restarts = 0;
+        assignment.parked_until = None;
+        assignment.escalation.clear();
+        Ok(())
+    }
+
+    fn living_as(&mut self, id: AssignmentId) -> Result<&mut Assignment> {
+        self.living_mut()
+            .ok()
+            .filter(|living| living.id == id)
+            .ok_or_else(|| Error::state(format!("the assignment {id} is over")))
     }
 
     /// Says where it is worked on. INVALID_STATE: nobody has it.

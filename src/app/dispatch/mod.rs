@@ -1,0 +1,207 @@
+//! Dispatch: which agent is given which task, and what becomes of it until it is done.
+//!
+//! Nothing is decided here that is not in a record: who has a task is its assignment, and which session works on it is
+//! in the session, set in the commit that makes it. So whatever was half done when a server died is found as it was
+//! and taken up where it stands. What is held in memory is who is being given something right now, and what was
+//! refused a moment ago.
+//!
+//! The scheduler does what a person could do, by the same calls. On a new server it is paused: agents that begin by
+//! themselves spend money, and somebody has to want that.
+
+mod control;
+mod follow;
+mod give;
+mod judge;
+mod pass;
+
+pub use control::{Scheduler, Switch};
+pub use give::{Dispatch, Dispatched};
+pub use judge::Candidate;
+pub use pass::run;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::app::access::Caller;
+use crate::base::id::{AgentId, DaemonId, TaskId};
+use crate::base::{Error, Result, Timestamp};
+use crate::domain::{Agent, AgentRole};
+
+/// How long what was refused is left alone at first; each time twice as long.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+/// The longest that it is left alone.
+const LEFT_ALONE_MAX: Duration = Duration::from_secs(15 * 60);
+/// The most refusals that are remembered.
+const MAX_REFUSALS: usize = 10_000;
+
+/// What the scheduler may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How often it looks, if nothing wakes it before.
+    pub every: Duration,
+    /// Most of its agents that run at a time.
+    pub max_running: usize,
+    /// Most of them on one daemon.
+    pub max_per_daemon: usize,
+    /// How often a task is taken up again by itself.
+    pub max_restarts: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            every: Duration::from_secs(5),
+            max_running: 8,
+            max_per_daemon: 8,
+            max_restarts: 3,
+        }
+    }
+}
+
+/// What is under way.
+#[derive(Debug)]
+pub struct Dispatching {
+    options: Options,
+    /// Agents that are being given something.
+    giving: Mutex<HashSet<AgentId>>,
+    refusals: Mutex<HashMap<(TaskId, AgentId), Refusal>>,
+    looked_at: Mutex<Option<Timestamp>>,
+    jobs: TaskTracker,
+    wake: watch::Sender<u64>,
+}
+
+/// That giving a task to an agent did not work.
+#[derive(Clone, Debug)]
+struct Refusal {
+    until: Timestamp,
+    times: u32,
+    why: String,
+}
+
+/// An agent that is being given something; others leave it alone until this is dropped.
+struct Giving {
+    of: Arc<Dispatching>,
+    agent: AgentId,
+}
+
+impl Drop for Giving {
+    fn drop(&mut self) {
+        self.of.giving.lock().remove(&self.agent);
+        self.of.wake();
+    }
+}
+
+/// The agents that the scheduler gives tasks to.
+#[derive(Default)]
+struct Crew {
+    /// Those that do nothing.
+    idle: Vec<Agent>,
+    /// How many run.
+    running: usize,
+    /// On which daemons.
+    daemons: BTreeMap<DaemonId, usize>,
+}
+
+impl Dispatching {
+    /// Nothing is under way.
+    pub fn new(options: Options) -> Self {
+        Dispatching {
+            options,
+            giving: Mutex::default(),
+            refusals: Mutex::default(),
+            looked_at: Mutex::default(),
+            jobs: TaskTracker::new(),
+            wake: watch::Sender::new(0),
+        }
+    }
+
+    /// Lets the scheduler look at once.
+    pub(super) fn wake(&self) {
+        self.wake.send_modify(|count| *count += 1);
+    }
+
+    /// Waits for what is under way, after the last call was made.
+    pub async fn stop(&self) {
+        self.jobs.close();
+        self.jobs.wait().await;
+    }
+
+    /// Keeps an agent for one who gives it something; `None` if somebody does already.
+    fn keep(self: &Arc<Self>, agent: AgentId) -> Option<Giving> {
+        self.giving.lock().insert(agent).then(|| Giving {
+            of: self.clone(),
+            agent,
+        })
+    }
+
+    /// Why a task is not given to an agent again just now.
+    fn refusal(&self, task: TaskId, agent: AgentId, now: Timestamp) -> Option<Refusal> {
+        let refusals = self.refusals.lock();
+        refusals
+            .get(&(task, agent))
+            .filter(|refusal| now < refusal.until)
+            .cloned()
+    }
+
+    fn refused(&self, task: TaskId, agent: AgentId, error: &Error, now: Timestamp) {
+        let mut refusals = self.refusals.lock();
+        if refusals.len() >= MAX_REFUSALS {
+            // Those that are over first; if that is not enough, everything may be tried again.
+            refusals.retain(|_, refusal| now < refusal.until);
+            if refusals.len() >= MAX_REFUSALS {
+                refusals.clear();
+            }
+        }
+        let times = refusals.get(&(task, agent)).map_or(0, |last| last.times) + 1;
+        let longer = 2_u32.saturating_pow(times.saturating_sub(1).min(10));
+        let pause = LEFT_ALONE.saturating_mul(longer).min(LEFT_ALONE_MAX);
+        let refusal = Refusal {
+            until: now.saturating_add(pause),
+            times,
+            why: error.message().to_owned(),
+        };
+        refusals.insert((task, agent), refusal);
+    }
+
+    fn given(&self, task: TaskId) {
+        self.refusals.lock().retain(|(other, _), _| *other != task);
+    }
+}
+
+impl Caller {
+    /// The scheduler, which acts as the server itself.
+    pub(in crate::app) fn scheduler() -> Self {
+        Caller::server("scheduler")
+    }
+}
+
+impl App {
+    /// The scheduler's agents: which of them are idle, and where the others run.
+    async fn crew(&self) -> Result<Crew> {
+        let mut crew = Crew::default();
+        for id in self.agents().of_role(AgentRole::Worker) {
+            let Some((agent, _)) = self.agent_record(id).await? else {
+                continue;
+            };
+            if !crate::domain::dispatch::is_scheduled(&agent) {
+                continue;
+            }
+            if let Some(session) = self.active_session(id).await? {
+                crew.running += 1;
+                *crew.daemons.entry(session.daemon_id).or_default() += 1;
+                // A crash may have come between the session and its note at the task.
+                self.note_begun(&session, &Caller::scheduler().actor())
+                    .await;
+            } else if !agent.settings.disabled {
+                crew.idle.push(agent);
+            }
+        }
+        Ok(crew)
+    }
+}

@@ -1,0 +1,512 @@
+//! Dispatch: one assignment whoever asks, the scheduler, what it takes up again and what it leaves to a person.
+
+use std::path::{Path, PathBuf};
+
+use baton::base::Code;
+use baton::client::Client;
+use baton::wire::v1;
+use futures_util::future::join_all;
+
+use crate::support::baton::{Baton, eventually};
+use crate::support::claude::Place;
+use crate::worktrees::{git, repository};
+
+/// A server whose scheduler looks often, and a daemon.
+async fn quick(variables: &[(&str, &str)]) -> Baton {
+    let mut baton = Baton::new();
+    let mut all = vec![("BATON_SCHEDULER_EVERY", "1s")];
+    all.extend(variables);
+    baton.spawn_server_with(&all);
+    baton.server_answers().await;
+    baton.start_daemon().await;
+    baton
+}
+
+async fn resume_scheduler(client: &Client) {
+    let request = v1::ResumeSchedulerRequest {};
+    let answer = client.resume_scheduler(request).await.unwrap();
+    assert!(!answer.scheduler.unwrap().paused);
+}
+
+fn worker(name: &str, directory: &Path) -> v1::AgentSettings {
+    v1::AgentSettings {
+        name: name.to_owned(),
+        role: v1::AgentRole::Worker.into(),
+        harness: "demo".to_owned(),
+        directory: directory.to_string_lossy().into_owned(),
+        permission_mode: v1::PermissionMode::Auto.into(),
+        ..Default::default()
+    }
+}
+
+async fn make(client: &Client, settings: v1::AgentSettings) -> v1::Agent {
+    let request = v1::CreateAgentRequest {
+        request_id: String::new(),
+        settings: Some(settings),
+    };
+    client.create_agent(request).await.unwrap().agent.unwrap()
+}
+
+fn draft(title: &str, body: &str) -> v1::CreateTaskRequest {
+    v1::CreateTaskRequest {
+        title: title.to_owned(),
+        body: body.to_owned(),
+        ..Default::default()
+    }
+}
+
+async fn create(client: &Client, request: v1::CreateTaskRequest) -> String {
+    client.create_task(request).await.unwrap().task.unwrap().id
+}
+
+async fn task(client: &Client, id: &str) -> v1::Task {
+    let request = v1::GetTaskRequest {
+        task_id: id.to_owned(),
+    };
+    client.get_task(request).await.unwrap().task.unwrap()
+}
+
+async fn task_is(
+    client: &Client,
+    id: &str,
+    what: &str,
+    is: impl Fn(&v1::Task) -> bool,
+) -> v1::Task {
+    eventually(what, || async { Some(task(client, id).await).filter(&is) }).await
+}
+
+async fn in_review(client: &Client, id: &str) -> v1::Task {
+    task_is(client, id, "the task is in review", |task| {
+        task.status() == v1::TaskStatus::Review
+    })
+    .await
+}
+
+fn dispatch(task: &str, agent: &str) -> v1::DispatchTaskRequest {
+    v1::DispatchTaskRequest {
+        task_id: task.to_owned(),
+        agent_id: agent.to_owned(),
+        ..Default::default()
+    }
+}
+
+async fn why(client: &Client, id: &str) -> v1::ExplainTaskResponse {
+    let request = v1::ExplainTaskRequest {
+        task_id: id.to_owned(),
+    };
+    client.explain_task(request).await.unwrap()
+}
+
+fn said(explained: &v1::ExplainTaskResponse) -> String {
+    let reasons = explained
+        .reasons
+        .iter()
+        .map(|reason| reason.message.as_str());
+    reasons.collect::<Vec<_>>().join("\n")
+}
+
+/// Every assignment that a task has had.
+fn assignments(task: &v1::Task) -> Vec<&v1::Assignment> {
+    let living = task.assignment.iter();
+    task.past_assignments.iter().chain(living).collect()
+}
+
+#[tokio::test]
+async fn of_fifty_dispatches_of_a_task_one_assignment_is_made() {
+    let baton = Baton::start().await;
+    let client = baton.client();
+    let mut agents = vec![String::new()];
+    for name in ["One", "Two", "Three", "Four"] {
+        agents.push(make(&client, worker(name, &baton.project())).await.id);
+    }
+    let id = create(&client, draft("wanted by all", "stream: 400 50")).await;
+    let calls = (0..50).map(|at| {
+        let (client, request) = (baton.client(), dispatch(&id, &agents[at % agents.len()]));
+        async move { client.dispatch_task(request).await }
+    });
+    let mut sessions = Vec::new();
+    for outcome in join_all(calls).await {
+        match outcome {
+            Ok(answer) => sessions.push(answer.session_id),
+            Err(error) => assert!(
+                matches!(error.code(), Code::AlreadyExists | Code::InvalidState),
+                "{error}"
+            ),
+        }
+    }
+    sessions.sort();
+    sessions.dedup();
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    let task = task(&client, &id).await;
+    let [assignment] = assignments(&task)[..] else {
+        panic!("one assignment: {task:?}");
+    };
+    assert_eq!(assignment.session_ids, sessions);
+    let listed = client
+        .list_sessions(v1::ListSessionsRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(listed.sessions.len(), 1);
+    assert_eq!(listed.sessions[0].task.as_ref().unwrap().task_id, id);
+}
+
+#[tokio::test]
+async fn the_scheduler_is_paused_until_it_is_wanted_and_gives_each_task_to_who_fits_best() {
+    let baton = quick(&[]).await;
+    let client = baton.client();
+    let repo = repository(&baton.project().join("repo"));
+    let with = |name: &str, words: &[&str]| v1::AgentSettings {
+        capabilities: words.iter().map(|word| (*word).to_owned()).collect(),
+        ..worker(name, &repo)
+    };
+    let plain = make(&client, with("Plain", &["rust"])).await;
+    let best = make(&client, with("Best", &["rust", "docs"])).await;
+    let mut persistent = with("Persistent", &["rust", "docs"]);
+    persistent.worker_mode = v1::WorkerMode::Persistent.into();
+    make(&client, persistent).await;
+    let other = make(&client, with("Other", &["docs"])).await;
+    let mut off = with("Off", &["rust", "docs"]);
+    off.disabled = true;
+    make(&client, off).await;
+
+    let id = create(
+        &client,
+        v1::CreateTaskRequest {
+            required_capabilities: vec!["rust".to_owned()],
+            preferred_capabilities: vec!["docs".to_owned()],
+            ..draft("a thing", "write: made.txt by the worker\nsay: it is made")
+        },
+    )
+    .await;
+    // What it would do, and that it does nothing.
+    let explained = why(&client, &id).await;
+    assert!(
+        said(&explained).contains("the scheduler is paused"),
+        "{}",
+        said(&explained)
+    );
+    let order: Vec<(&str, bool)> = explained
+        .candidates
+        .iter()
+        .map(|candidate| (candidate.name.as_str(), candidate.eligible))
+        .collect();
+    assert_eq!(
+        order,
+        [
+            ("Best", true),
+            ("Plain", true),
+            ("Off", false),
+            ("Other", false)
+        ]
+    );
+    let obstacle = |name: &str| {
+        let found = explained
+            .candidates
+            .iter()
+            .find(|candidate| candidate.name == name);
+        found.unwrap().obstacle.clone()
+    };
+    assert_eq!(obstacle("Other"), "lacks rust");
+    assert_eq!(obstacle("Off"), "is disabled");
+    assert_eq!(explained.candidates[0].score, 100);
+    assert_eq!(explained.candidates[1].score, 50);
+
+    resume_scheduler(&client).await;
+    let done = in_review(&client, &id).await;
+    let [assignment] = assignments(&done)[..] else {
+        panic!("one assignment");
+    };
+    assert_eq!(assignment.agent_id, best.id);
+    assert_eq!(assignment.assigned_by.as_ref().unwrap().name, "scheduler");
+    assert_eq!(done.summary, "it is made");
+    assert_eq!(done.merge_status(), v1::MergeStatus::Pending);
+    // It worked in a worktree of its own, with the task's id in its path and in its branch.
+    let worktree = client
+        .get_worktree(v1::GetWorktreeRequest {
+            worktree_id: assignment.worktree_id.clone(),
+        })
+        .await
+        .unwrap()
+        .worktree
+        .unwrap();
+    let place = worktree.place.unwrap();
+    assert!(place.path.contains(&id), "{}", place.path);
+    assert!(place.branch.starts_with("agent/best/"), "{}", place.branch);
+    assert!(PathBuf::from(&place.path).join("made.txt").exists());
+    assert!(!repo.join("made.txt").exists());
+    let session = baton.record(&assignment.session_ids[0]).await;
+    assert_eq!(session.cwd, place.path);
+
+    // What an agent was given by a person comes before what nobody has; paused again, nothing is begun.
+    let request = v1::PauseSchedulerRequest {
+        reason: "lunch".to_owned(),
+    };
+    client.pause_scheduler(request).await.unwrap();
+    let given = create(&client, draft("given", "say: done")).await;
+    let request = v1::AssignTaskRequest {
+        task_id: given.clone(),
+        agent_id: plain.id.clone(),
+        ..Default::default()
+    };
+    client.assign_task(request).await.unwrap();
+    let text = said(&why(&client, &given).await);
+    assert!(
+        text.contains("was paused by") && text.contains("lunch"),
+        "{text}"
+    );
+    resume_scheduler(&client).await;
+    let done = in_review(&client, &given).await;
+    assert_eq!(assignments(&done)[0].agent_id, plain.id);
+
+    // Nobody can: it waits, and says for what.
+    let odd = create(
+        &client,
+        v1::CreateTaskRequest {
+            required_capabilities: vec!["cobol".to_owned()],
+            ..draft("odd", "say: done")
+        },
+    )
+    .await;
+    let explained = why(&client, &odd).await;
+    assert!(
+        explained.ready
+            && explained
+                .candidates
+                .iter()
+                .all(|candidate| !candidate.eligible)
+    );
+    let error = client.dispatch_task(dispatch(&odd, "")).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidState);
+    assert!(error.message().contains("lacks cobol"), "{error}");
+    // A person may know better.
+    client
+        .dispatch_task(dispatch(&odd, &other.id))
+        .await
+        .unwrap();
+    in_review(&client, &odd).await;
+}
+
+#[tokio::test]
+async fn a_session_that_crashes_is_taken_up_again_under_the_same_assignment_and_then_is_a_persons()
+{
+    let baton = quick(&[("BATON_SCHEDULER_MAX_RESTARTS", "1")]).await;
+    let client = baton.client();
+    make(&client, worker("Crashing", &baton.project())).await;
+    resume_scheduler(&client).await;
+    let id = create(&client, draft("once", "say: begun\ncrash: 3")).await;
+    let done = in_review(&client, &id).await;
+    let [assignment] = assignments(&done)[..] else {
+        panic!("one assignment");
+    };
+    assert_eq!(assignment.restarts, 1);
+    let [first, second] = &assignment.session_ids[..] else {
+        panic!("two sessions: {assignment:?}");
+    };
+    let (first, second) = (baton.record(first).await, baton.record(second).await);
+    assert_eq!(second.resumed_from, first.id);
+    assert_eq!(first.task.unwrap().assignment_id, assignment.id);
+    assert_eq!(second.task.unwrap().assignment_id, assignment.id);
+
+    // One that a person ended is a person's.
+    let stopped = create(&client, draft("stopped", "stream: 2000 50")).await;
+    let begun = task_is(&client, &stopped, "it is begun", |task| {
+        let living = task.assignment.as_ref();
+        living.is_some_and(|living| !living.session_ids.is_empty())
+    })
+    .await;
+    let session = begun.assignment.unwrap().session_ids[0].clone();
+    let request = v1::EndSessionRequest {
+        session_id: session.clone(),
+        ..Default::default()
+    };
+    client.end_session(request).await.unwrap();
+    let left = task_is(&client, &stopped, "it is a person's", |task| {
+        let living = task.assignment.as_ref();
+        living.is_some_and(|living| !living.escalation.is_empty())
+    })
+    .await;
+    let request = v1::GetSchedulerRequest {};
+    let scheduler = client
+        .get_scheduler(request)
+        .await
+        .unwrap()
+        .scheduler
+        .unwrap();
+    assert_eq!(scheduler.escalated_task_ids, [stopped.clone()]);
+    let text = said(&why(&client, &stopped).await);
+    assert!(text.contains("a person must look at it"), "{text}");
+    let living = left.assignment.unwrap();
+    assert_eq!(living.session_ids, [session]);
+    // Dispatched again by a person, it goes on under the same assignment.
+    let request = v1::UpdateTaskRequest {
+        task_id: stopped.clone(),
+        body: "say: now it is done".to_owned(),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["body".to_owned()],
+        }),
+        ..Default::default()
+    };
+    client.update_task(request).await.unwrap();
+    client.dispatch_task(dispatch(&stopped, "")).await.unwrap();
+    let done = in_review(&client, &stopped).await;
+    assert_eq!(assignments(&done)[0].id, living.id);
+    assert_eq!(assignments(&done)[0].session_ids.len(), 2);
+    assert!(assignments(&done)[0].escalation.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_provider_refuses_waits_until_it_takes_something_again() {
+    let baton = quick(&[]).await;
+    let client = baton.client();
+    make(&client, worker("Limited", &baton.project())).await;
+    resume_scheduler(&client).await;
+    let id = create(&client, draft("limited", "limit: 4")).await;
+    let parked = task_is(&client, &id, "it is parked", |task| {
+        let living = task.assignment.as_ref();
+        living.is_some_and(|living| living.parked_until.is_some())
+    })
+    .await;
+    let living = parked.assignment.unwrap();
+    let first = baton.record(&living.session_ids[0]).await;
+    assert_eq!(first.end.unwrap().reason(), v1::EndReason::RateLimited);
+    // Nothing else is given to the agent meanwhile.
+    let other = create(&client, draft("other", "say: done")).await;
+    let done = in_review(&client, &id).await;
+    let assignment = assignments(&done)[0].clone();
+    assert_eq!(
+        (assignment.id, assignment.session_ids.len()),
+        (living.id, 2)
+    );
+    let second = baton.record(&assignment.session_ids[1]).await;
+    let until = living.parked_until.unwrap().seconds;
+    assert!(second.created_at.unwrap().seconds >= until);
+    let other = in_review(&client, &other).await;
+    let began = assignments(&other)[0].assigned_at.unwrap().seconds;
+    assert!(began >= until, "{began} {until}");
+}
+
+/// The server is killed again and again while tasks are given out: each is done once, under one assignment.
+#[tokio::test]
+async fn a_server_that_is_killed_while_it_gives_tasks_out_gives_each_once() {
+    let mut baton = quick(&[]).await;
+    let client = baton.client();
+    for name in ["A", "B", "C"] {
+        make(&client, worker(name, &baton.project())).await;
+    }
+    let mut ids = Vec::new();
+    for at in 0..6 {
+        let body = format!("write: made-{at}.txt once\nsay: made");
+        ids.push(create(&client, draft(&format!("number {at}"), &body)).await);
+    }
+    resume_scheduler(&client).await;
+    for pause in [0, 40, 120, 300, 700] {
+        tokio::time::timeout(
+            std::time::Duration::from_millis(pause),
+            std::future::pending::<()>(),
+        )
+        .await
+        .ok();
+        baton.kill_server();
+        baton.spawn_server_with(&[("BATON_SCHEDULER_EVERY", "1s")]);
+        baton.server_answers().await;
+    }
+    let client = baton.client();
+    let mut worked = Vec::new();
+    for id in &ids {
+        let done = in_review(&client, id).await;
+        let [assignment] = assignments(&done)[..] else {
+            panic!("one assignment: {done:?}");
+        };
+        assert_eq!(assignment.session_ids.len(), 1, "{done:?}");
+        worked.extend(assignment.session_ids.clone());
+    }
+    let request = v1::ListSessionsRequest {
+        page_size: 100,
+        ..Default::default()
+    };
+    let sessions = client.list_sessions(request).await.unwrap().sessions;
+    let mut all: Vec<String> = sessions.into_iter().map(|session| session.id).collect();
+    all.sort();
+    worked.sort();
+    assert_eq!(all, worked, "no session but those of the tasks");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_busy_is_not_disturbed_and_a_persistent_one_is_told() {
+    let baton = Baton::start().await;
+    let client = baton.client();
+    let busy = make(&client, worker("Busy", &baton.project())).await;
+    let long = create(&client, draft("long", "stream: 2000 50")).await;
+    client
+        .dispatch_task(dispatch(&long, &busy.id))
+        .await
+        .unwrap();
+    let next = create(&client, draft("next", "say: done")).await;
+    let error = client
+        .dispatch_task(dispatch(&next, &busy.id))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::SessionExists);
+    assert!(error.details().contains_key("existing_session"), "{error}");
+    assert!(
+        task(&client, &next).await.assignment.is_none(),
+        "it is still to be had"
+    );
+
+    let mut settings = worker("Pair", &baton.project());
+    settings.worker_mode = v1::WorkerMode::Persistent.into();
+    let pair = make(&client, settings).await;
+    let request = v1::DispatchTaskRequest {
+        request_id: "once".to_owned(),
+        ..dispatch(&next, &pair.id)
+    };
+    let begun = client.dispatch_task(request.clone()).await.unwrap();
+    let again = client.dispatch_task(request).await.unwrap();
+    assert_eq!(again.session_id, begun.session_id);
+    baton.turns(&begun.session_id, 1).await;
+    let more = create(&client, draft("more", "say: done too")).await;
+    let told = client
+        .dispatch_task(dispatch(&more, &pair.id))
+        .await
+        .unwrap();
+    assert_eq!(told.session_id, begun.session_id);
+    baton.turns(&begun.session_id, 2).await;
+    let task = task(&client, &more).await;
+    assert_eq!(task.assignment.unwrap().session_ids, [begun.session_id]);
+}
+
+/// The whole way with the real Claude Code: a ready task, a worker in a worktree that edits and commits, the merge.
+#[tokio::test]
+async fn the_real_claude_code_does_a_task_in_a_worktree_and_it_is_merged() {
+    let place = Place::new().await;
+    let baton = &place.baton;
+    let client = baton.client();
+    let repo = repository(&baton.project().join("repo"));
+    let mut settings = worker("Real", &repo);
+    settings.harness = "claude-code".to_owned();
+    make(&client, settings).await;
+    resume_scheduler(&client).await;
+    let body = "run: printf 'fixed\\n' > fix.txt && git add fix.txt && git -c user.name=R -c user.email=r@example.org commit -qm 'Fix it'\nsay: fixed and committed";
+    let id = create(&client, draft("Fix it", body)).await;
+    let done = in_review(&client, &id).await;
+    let assignment = assignments(&done)[0].clone();
+    assert_eq!(done.merge_status(), v1::MergeStatus::Pending);
+    let merged = client
+        .merge_worktree(v1::MergeWorktreeRequest {
+            worktree_id: assignment.worktree_id,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    assert!(!merged.report.unwrap_or_default().commit.is_empty());
+    assert_eq!(git(&repo, &["show", "main:fix.txt"]), "fixed");
+    assert!(git(&repo, &["log", "-1", "--format=%s", "main"]).contains("Fix it"));
+    let complete = v1::CompleteTaskRequest {
+        task_id: id.clone(),
+        outcome: v1::CompleteOutcome::Merged.into(),
+        ..Default::default()
+    };
+    let closed = client.complete_task(complete).await.unwrap().task.unwrap();
+    assert_eq!(closed.status(), v1::TaskStatus::Closed);
+    assert_eq!(closed.merge_status(), v1::MergeStatus::Merged);
+}
