@@ -1,9 +1,11 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 
+import { xtermUnderPolicy } from "./scripts/xterm.mjs";
+
 // The bundle is committed, so the same sources must give the same bytes: no time, no path, no environment.
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), xtermUnderPolicy()],
   build: {
     target: "es2022",
     outDir: "dist",

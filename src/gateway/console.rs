@@ -31,6 +31,7 @@ const PAGES: &[&str] = &[
     "/sessions",
     "/sessions/{id}",
     "/prompts",
+    "/terminals",
     "/machines",
     "/access",
     "/settings",

@@ -454,6 +454,7 @@ async fn the_console_is_served_at_its_own_paths_with_a_strict_policy() {
         "/sessions",
         "/sessions/ses_x",
         "/prompts",
+        "/terminals",
         "/machines",
         "/access",
         "/settings",

@@ -22,6 +22,7 @@ const OPEN: &[&str] = &[
     "/sessions",
     "/sessions/{id}",
     "/prompts",
+    "/terminals",
     "/machines",
     "/access",
     "/settings",

@@ -17,9 +17,11 @@ const NewSession = lazy(() => import("./views/new"));
 const Machines = lazy(() => import("./views/machines"));
 const Access = lazy(() => import("./views/access"));
 const Settings = lazy(() => import("./views/settings"));
+const Terminals = lazy(() => import("./views/terminal/list"));
 
 const VIEWS: readonly { path: string; name: string; icon: IconName; key: string }[] = [
   { path: "sessions", name: "Sessions", icon: "sessions", key: "s" },
+  { path: "terminals", name: "Terminals", icon: "terminal", key: "e" },
   { path: "prompts", name: "Prompts", icon: "prompts", key: "p" },
   { path: "machines", name: "Machines", icon: "machines", key: "m" },
   { path: "access", name: "Access", icon: "access", key: "" },
@@ -93,6 +95,8 @@ function View({ view, id }: { view: string; id: string | undefined }) {
       return <Inbox />;
     case "new":
       return <NewSession />;
+    case "terminals":
+      return <Terminals />;
     case "machines":
       return <Machines />;
     case "access":

@@ -75,9 +75,11 @@ async function end(child, signal) {
 }
 
 export class Baton {
-  /** `daemonArgs` and `daemonEnv` are for the daemon, beside what it is always started with. */
-  static async start({ daemonArgs = [], daemonEnv = {} } = {}) {
+  /** `serverArgs`, `daemonArgs` and `daemonEnv` are for them, beside what they are always started with;
+   * `prepare` may lay out its directories before. */
+  static async start({ serverArgs = [], daemonArgs = [], daemonEnv = {}, prepare = () => undefined } = {}) {
     const baton = new Baton();
+    baton.serverArgs = serverArgs;
     baton.daemonArgs = daemonArgs;
     baton.daemonEnv = daemonEnv;
     baton.program = process.env.BATON ?? "target/debug/baton";
@@ -85,6 +87,7 @@ export class Baton {
     baton.work = join(baton.home, "work");
     mkdirSync(join(baton.work, "project", ".git"), { recursive: true });
     mkdirSync(join(baton.work, "notes"));
+    prepare(baton);
     baton.port = await freePort();
     baton.url = `http://127.0.0.1:${baton.port}`;
     await baton.up();
@@ -99,14 +102,23 @@ export class Baton {
 
   /** Server and daemon as two processes, so that one can be killed without the other. Options are the server's. */
   async up(...options) {
-    this.server = await this.spawn("baton serve", ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", join(this.home, "data"), "--metrics-listen", "off", ...options], {});
+    this.server = await this.spawn("baton serve", ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", join(this.home, "data"), "--metrics-listen", "off", ...this.serverArgs, ...options], {});
     await until("the server answers", () => this.cli("daemons").then(() => true, () => false));
     if (this.daemon) return;
     const [{ command }] = await this.json("daemons", "join");
     const [, secret] = /BATON_JOIN_TOKEN='?([^' ]+)/.exec(command);
+    await this.daemonUp({ BATON_JOIN_TOKEN: secret });
+  }
+
+  /** The daemon; one that has joined before needs no token. */
+  async daemonUp(env = {}) {
     const args = ["daemon", "--server", this.url, "--data-dir", join(this.home, "daemon"), "--name", "workbench", "--root", this.work, "--allow-commands", "--max-sessions", "64", ...this.daemonArgs];
-    this.daemon = await this.spawn("baton daemon", args, { ...this.daemonEnv, BATON_JOIN_TOKEN: secret });
+    this.daemon = await this.spawn("baton daemon", args, { ...this.daemonEnv, ...env });
     await until("the daemon is linked", async () => (await this.json("daemons")).some((daemon) => daemon.attached));
+  }
+
+  async daemonDown(signal) {
+    await end(this.daemon, signal);
   }
 
   async spawn(name, args, env) {
@@ -197,7 +209,7 @@ export class Visitor {
   async serve(dist) {
     const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     const types = { js: "text/javascript", css: "text/css", html: "text/html", md: "text/plain" };
-    await this.context.route(/^http:\/\/127\.0\.0\.1:\d+\/(assets\/.*|sessions.*|prompts|machines|access|settings|new)?(\?.*)?(#.*)?$/, async (route) => {
+    await this.context.route(/^http:\/\/127\.0\.0\.1:\d+\/(assets\/.*|sessions.*|prompts|terminals|machines|access|settings|new)?(\?.*)?(#.*)?$/, async (route) => {
       const path = new URL(route.request().url()).pathname;
       const file = path.startsWith("/assets/") ? path : "/index.html";
       await route.fulfill({

@@ -8,6 +8,7 @@ import { EventService } from "../gen/baton/v1/event_pb";
 import { PromptService } from "../gen/baton/v1/prompt_pb";
 import { SessionService } from "../gen/baton/v1/session_pb";
 import { SystemService } from "../gen/baton/v1/system_pb";
+import { TerminalService } from "../gen/baton/v1/terminal_pb";
 
 /** Called when the server no longer knows who we are. */
 let signedOut: () => void = () => undefined;
@@ -39,6 +40,8 @@ export const streams = createClient(EventService, streaming);
 export const prompts = createClient(PromptService, unary);
 export const sessions = createClient(SessionService, unary);
 export const system = createClient(SystemService, unary);
+export const terminals = createClient(TerminalService, unary);
+export const terminalStreams = createClient(TerminalService, streaming);
 
 /**
  * A fresh id for a request that changes something: a repeat with the same id does it once.

@@ -32,10 +32,14 @@ interface Stored {
   density: Density;
   notify: boolean;
   templates: Template[];
+  /** The size of type in terminals, in px. */
+  terminalFont: number;
+  /** Whether terminals are read aloud. */
+  terminalReader: boolean;
 }
 
 const KEY = "baton-settings";
-const DEFAULTS: Stored = { theme: "system", density: "comfortable", notify: false, templates: [] };
+const DEFAULTS: Stored = { theme: "system", density: "comfortable", notify: false, templates: [], terminalFont: 13, terminalReader: false };
 
 function read(): Stored {
   try {

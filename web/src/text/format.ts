@@ -4,7 +4,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { TokenScope } from "../gen/baton/v1/access_pb";
 import type { Actor, Usage } from "../gen/baton/v1/common_pb";
 import { PermissionMode } from "../gen/baton/v1/common_pb";
-import { Activity, EndReason, type HarnessCapabilities, Lifecycle, type Session } from "../gen/baton/v1/session_pb";
+import { Activity, EndReason, type HarnessCapabilities, Lifecycle, type Session, SessionMode } from "../gen/baton/v1/session_pb";
 
 export function ms(time: Timestamp | undefined): number {
   return time ? Number(time.seconds) * 1000 + Math.floor(time.nanos / 1e6) : 0;
@@ -142,6 +142,8 @@ export function tone(session: Session): Tone {
 export function word(session: Session): string {
   if (session.lifecycle === Lifecycle.ENDED) return session.end ? REASON[session.end.reason] : "ended";
   if (session.pendingPrompts > 0) return session.pendingPrompts === 1 ? "asks you" : `asks you (${session.pendingPrompts})`;
+  // What a program in a terminal is about is known from its screen only.
+  if (session.mode === SessionMode.INTERACTIVE && session.activity === Activity.UNKNOWN && session.lifecycle === Lifecycle.RUNNING) return "running";
   if (session.lifecycle === Lifecycle.RUNNING) return ACTIVITY[session.activity] || "running";
   return LIFECYCLE[session.lifecycle];
 }

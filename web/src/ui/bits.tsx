@@ -103,7 +103,7 @@ export function CopyButton({ text, label = "Copy" }: { text: string; label?: str
 }
 
 /** On a plain-HTTP address that is not this machine there is no clipboard API; a selection still works. */
-async function copy(text: string): Promise<void> {
+export async function copy(text: string): Promise<void> {
   if ("clipboard" in navigator) {
     await navigator.clipboard.writeText(text);
     return;

@@ -3,7 +3,7 @@ import type { Session } from "../gen/baton/v1/session_pb";
 import { ACTIVITY, LIFECYCLE, living, ms, REASON, tone, word } from "../text/format";
 import { Ago, Badge, Dot } from "../ui/bits";
 import { Icon } from "../ui/icons";
-import { Lifecycle } from "../gen/baton/v1/session_pb";
+import { Activity, Lifecycle, SessionMode } from "../gen/baton/v1/session_pb";
 
 export function State({ session }: { session: Session }) {
   return (
@@ -26,13 +26,15 @@ export function Detached({ session }: { session: Session }) {
 /** All three, spelled out. */
 export function Facts({ session }: { session: Session }) {
   const running = session.lifecycle === Lifecycle.RUNNING;
+  // What a program in a terminal is about is known from its screen only.
+  const told = session.mode !== SessionMode.INTERACTIVE || session.activity !== Activity.UNKNOWN;
   const guess = session.activityConfidence > 0 && session.activityConfidence < 100 ? ` (${session.activityConfidence} %)` : "";
   return (
     <span className="three-facts">
       <Badge title="lifecycle">
         {session.end ? `${LIFECYCLE[session.lifecycle]}: ${REASON[session.end.reason]}` : LIFECYCLE[session.lifecycle]}
       </Badge>
-      {running && ACTIVITY[session.activity] && (
+      {running && told && ACTIVITY[session.activity] && (
         <Badge tone={tone(session)} title="activity">
           <Dot tone={tone(session)} /> {ACTIVITY[session.activity]}{guess}
         </Badge>

@@ -366,7 +366,7 @@ interface Listing {
   truncated: boolean;
 }
 
-function Picker({ daemon, start, pick, close }: { daemon: Daemon; start: string; pick: (path: string) => void; close: () => void }) {
+export function Picker({ daemon, start, pick, close }: { daemon: Daemon; start: string; pick: (path: string) => void; close: () => void }) {
   const [path, setPath] = useState(start);
   const [hidden, setHidden] = useState(false);
   const [listing, setListing] = useState<Listing>();

@@ -1,14 +1,15 @@
 // One session: transcript, what it asks, its queue, and what a person can do with it.
 import { toJson } from "@bufbuild/protobuf";
-import { useCallback, useEffect, useRef, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useRef, useState } from "react";
 
-import { sessions as api } from "../../api/transport";
+import { sessions as api, terminals } from "../../api/transport";
 import { PermissionMode } from "../../gen/baton/v1/common_pb";
 import { type Event, EventSchema } from "../../gen/baton/v1/event_pb";
 import type { Prompt } from "../../gen/baton/v1/prompt_pb";
-import { Activity, Lifecycle, type Session } from "../../gen/baton/v1/session_pb";
+import { Activity, Lifecycle, type Session, SessionMode } from "../../gen/baton/v1/session_pb";
 import { useCell } from "../../store/cell";
 import { askSession, auth, logOf, records, requestId, watch } from "../../store/world";
+import { justOpened } from "../../terminal/opened";
 import { Code } from "../../text/code";
 import { Visible } from "../../text/hidden";
 import { cost, living, MODE, MODES, moment, ms, short, tail, tokens } from "../../text/format";
@@ -23,6 +24,8 @@ import { Find } from "./find";
 import { Queue } from "./queue";
 import { parse } from "./toolinput";
 import { Transcript, type TranscriptHandle } from "./transcript";
+
+const TerminalPane = lazy(() => import("../terminal/pane"));
 
 export default function SessionView({ id }: { id: string }) {
   useCell(records);
@@ -60,6 +63,8 @@ function Open({ session }: { session: Session }) {
   const [finding, setFinding] = useState(false);
   const [inspected, setInspected] = useState<Event>();
   const handle = useRef<TranscriptHandle>(null);
+  const [asLog, setAsLog] = useState(false);
+  const inTerminal = session.mode === SessionMode.INTERACTIVE && session.terminalId !== "" && !asLog && start === 0;
   const inspect = useCallback((event: Event) => setInspected(event), []);
 
   useEffect(() => {
@@ -81,6 +86,8 @@ function Open({ session }: { session: Session }) {
   }, [id]);
   useEffect(() => {
     const listen = (event: KeyboardEvent) => {
+      // What is typed into a terminal is its program's.
+      if (event.target instanceof Element && event.target.closest(".terminal-area")) return;
       const typing = event.target instanceof HTMLElement && ["INPUT", "TEXTAREA", "SELECT"].includes(event.target.tagName);
       if ((event.ctrlKey || event.metaKey) && event.key === "f" && !document.querySelector("dialog[open]")) {
         event.preventDefault();
@@ -98,10 +105,18 @@ function Open({ session }: { session: Session }) {
 
   return (
     <div className="session">
-      <Head session={session} all={all} setAll={setAll} find={() => setFinding(true)} interrupt={canInterrupt ? interrupt : undefined} />
-      {finding && <Find sessionId={id} jump={(seq) => handle.current?.jump(seq)} close={() => setFinding(false)} />}
-      <Transcript log={log} at={start} all={all} inspect={inspect} handle={handle} />
-      <Dock session={session} />
+      <Head session={session} all={all} setAll={setAll} asLog={asLog} setAsLog={setAsLog} find={() => setFinding(true)} interrupt={canInterrupt ? interrupt : undefined} />
+      {inTerminal ? (
+        <Suspense fallback={<Loading what="the terminal" />}>
+          <TerminalPane session={session} finding={finding} setFinding={setFinding} over={<Over session={session} />} />
+        </Suspense>
+      ) : (
+        <>
+          {finding && <Find sessionId={id} jump={(seq) => handle.current?.jump(seq)} close={() => setFinding(false)} />}
+          <Transcript log={log} at={start} all={all} inspect={inspect} handle={handle} />
+          <Dock session={session} />
+        </>
+      )}
       {inspected && <Inspect event={inspected} close={() => setInspected(undefined)} />}
     </div>
   );
@@ -137,7 +152,7 @@ function Dock({ session }: { session: Session }) {
         </section>
       )}
       <Queue session={session} may={auth.operator} />
-      {alive ? auth.operator && session.lifecycle !== Lifecycle.STOPPING && <Composer session={session} /> : <Over session={session} />}
+      {alive ? auth.operator && session.lifecycle !== Lifecycle.STOPPING && session.mode !== SessionMode.INTERACTIVE && <Composer session={session} /> : <Over session={session} />}
     </div>
   );
 }
@@ -170,19 +185,31 @@ function Over({ session }: { session: Session }) {
       ) : (
         <span className="dim">This session is over.</span>
       )}
+      {session.mode === SessionMode.INTERACTIVE && <Button kind={session.resumable ? "plain" : "primary"} busy={busy} onClick={() => run(() => openAgain(session))}>Open again</Button>}
     </div>
   );
+}
+
+/** Another terminal with the same program. */
+async function openAgain(session: Session): Promise<void> {
+  const { harness, cwd, argv, daemonId, model, permissionMode, title, labels } = session;
+  const { terminal } = await terminals.openTerminal({ requestId: requestId(), harness, cwd, argv, daemonId, model, permissionMode, title, labels });
+  if (terminal) justOpened(terminal.id);
+  records.putSession(terminal?.session);
+  if (terminal?.session) go(`/sessions/${terminal.session.id}`);
 }
 
 interface HeadProps {
   session: Session;
   all: boolean;
   setAll: (all: boolean) => void;
+  asLog: boolean;
+  setAsLog: (asLog: boolean) => void;
   find: () => void;
   interrupt: (() => void) | undefined;
 }
 
-function Head({ session, all, setAll, find, interrupt }: HeadProps) {
+function Head({ session, all, setAll, asLog, setAsLog, find, interrupt }: HeadProps) {
   const [busy, run] = useAction();
   const [asking, setAsking] = useState<"" | "end" | "delete">("");
   const daemon = records.daemons.get(session.daemonId);
@@ -223,6 +250,7 @@ function Head({ session, all, setAll, find, interrupt }: HeadProps) {
           {(close) => (
             <>
               <label className="check"><input type="checkbox" checked={all} onChange={(event) => (setAll(event.target.checked), close())} /> Show every event</label>
+              {session.mode === SessionMode.INTERACTIVE && <label className="check"><input type="checkbox" checked={asLog} onChange={(event) => (setAsLog(event.target.checked), close())} /> The log instead of the terminal</label>}
               {operator && capabilities?.fork && session.providerSessionId && <Button kind="quiet" onClick={() => (close(), fork())}>Branch off</Button>}
               {operator && session.lifecycle === Lifecycle.RUNNING && capabilities?.resume && (
                 <Button kind="quiet" onClick={() => (close(), run(async () => records.putSession((await api.suspendSession({ requestId: requestId(), sessionId: id })).session)))}>
@@ -314,7 +342,8 @@ function Options({ session }: { session: Session }) {
           ))}
         </select>
       ) : (
-        <Badge title="permission mode">{MODE[session.permissionMode]}</Badge>
+        // A plain program in a terminal asks nobody.
+        !(session.harness === "command" && session.mode === SessionMode.INTERACTIVE) && <Badge title="permission mode">{MODE[session.permissionMode]}</Badge>
       )}
       <Detached session={session} />
     </>
