@@ -184,6 +184,7 @@ fn change_to_pb(change: &Change) -> v1::Change {
         Changed::Prompt(prompt) => Record::Prompt(prompt_to_pb(prompt, Some(change.revision))),
         Changed::Daemon(shown) => Record::Daemon(super::daemons::to_pb(shown)),
         Changed::Agent(shown) => Record::Agent(super::agents::to_pb(shown)),
+        Changed::Worktree(shown) => Record::Worktree(super::worktrees::to_pb(shown)),
         Changed::Task(shown) => Record::Task(super::tasks::brief(shown)),
         Changed::Deleted(id) => Record::DeletedId(id.clone()),
     };

@@ -136,6 +136,7 @@ impl TaskService for Service {
         let shown = self.app.get_task(&caller, id).await.map_err(status)?;
         Ok(Response::new(v1::GetTaskResponse {
             task: Some(whole(&shown)),
+            waiter_ids: ids(&self.app.tasks_waiting(&caller, id)),
         }))
     }
 

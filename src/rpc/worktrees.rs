@@ -28,11 +28,11 @@ pub fn service(app: App) -> WorktreeServiceServer<Service> {
         .max_encoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
-fn to_pb(shown: ShownWorktree) -> v1::Worktree {
+pub(super) fn to_pb(shown: &ShownWorktree) -> v1::Worktree {
     worktree_to_pb(
         &shown.worktree,
         shown.state,
-        shown.session_ids,
+        shown.session_ids.clone(),
         shown.revision,
     )
 }
@@ -73,7 +73,7 @@ impl WorktreeService for Service {
             .await
             .map_err(status)?;
         Ok(Response::new(v1::CreateWorktreeResponse {
-            worktree: Some(to_pb(shown)),
+            worktree: Some(to_pb(&shown)),
         }))
     }
 
@@ -85,7 +85,7 @@ impl WorktreeService for Service {
         let id = worktree_id(&request.get_ref().worktree_id)?;
         let shown = self.app.get_worktree(&caller, id).await.map_err(status)?;
         Ok(Response::new(v1::GetWorktreeResponse {
-            worktree: Some(to_pb(shown)),
+            worktree: Some(to_pb(&shown)),
         }))
     }
 
@@ -108,7 +108,7 @@ impl WorktreeService for Service {
             .map_err(status)?;
         Ok(Response::new(v1::ListWorktreesResponse {
             next_page_token: page.next_token(),
-            worktrees: page.items.into_iter().map(to_pb).collect(),
+            worktrees: page.items.iter().map(to_pb).collect(),
         }))
     }
 
@@ -128,7 +128,7 @@ impl WorktreeService for Service {
             .await
             .map_err(status)?;
         Ok(Response::new(v1::MergeWorktreeResponse {
-            worktree: Some(to_pb(shown)),
+            worktree: Some(to_pb(&shown)),
             report: Some(report_to_pb(&report)),
         }))
     }
@@ -151,7 +151,7 @@ impl WorktreeService for Service {
             .await
             .map_err(status)?;
         Ok(Response::new(v1::DeleteWorktreeResponse {
-            worktree: Some(to_pb(shown)),
+            worktree: Some(to_pb(&shown)),
             branch_deleted,
         }))
     }
@@ -228,7 +228,7 @@ impl WorktreeService for Service {
             .await
             .map_err(status)?;
         Ok(Response::new(v1::RecoverWorktreeResponse {
-            worktree: Some(to_pb(shown)),
+            worktree: Some(to_pb(&shown)),
         }))
     }
 }

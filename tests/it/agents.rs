@@ -7,7 +7,7 @@ use baton::domain::event::Role;
 use baton::wire::v1;
 use futures_util::future::join_all;
 
-use crate::support::baton::Baton;
+use crate::support::baton::{Baton, PATIENCE};
 use crate::support::claude::Place;
 
 fn settings(baton: &Baton, name: &str) -> v1::AgentSettings {
@@ -528,4 +528,41 @@ async fn the_command_line_keeps_and_runs_agents() {
     assert_eq!(code, Some(0), "{errors}");
     let (code, _, _) = run(&["agents", "show", "Judy"]).await;
     assert_eq!(code, Some(3));
+}
+
+#[tokio::test]
+async fn a_watch_tells_that_an_agent_runs_and_that_it_is_idle_again() {
+    let baton = Baton::start().await;
+    let client = baton.client();
+    let agent = make(&client, settings(&baton, "Alice")).await;
+    let watch = v1::WatchRequest {
+        scopes: vec![v1::Scope {
+            scope: Some(v1::scope::Scope::All(v1::AllScope::default())),
+        }],
+        ..Default::default()
+    };
+    let mut stream = client.events().watch(watch).await.unwrap().into_inner();
+    let session = started(&client, &agent, "say: hello").await;
+    let mut told: Vec<String> = Vec::new();
+    let mut stopped = false;
+    while told.last().is_none_or(|last| !last.is_empty()) || !stopped {
+        if !stopped && told.contains(&session.id) {
+            stop(&baton, &agent).await;
+            stopped = true;
+        }
+        let next = tokio::time::timeout(PATIENCE, stream.message()).await;
+        let message = next.unwrap_or_else(|_| panic!("waited in vain: {told:?}"));
+        let Some(v1::watch_response::Body::Changes(batch)) = message.unwrap().unwrap().body else {
+            continue;
+        };
+        told.extend(
+            batch
+                .changes
+                .into_iter()
+                .filter_map(|change| match change.record {
+                    Some(v1::change::Record::Agent(agent)) => Some(agent.active_session_id),
+                    _ => None,
+                }),
+        );
+    }
 }

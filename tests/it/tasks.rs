@@ -133,6 +133,11 @@ async fn what_is_ready_is_ordered_by_what_waits_for_it() {
     let first = ready(&client).await;
     assert_eq!(titles(&first), ["base", "other"]);
     assert_eq!((first[0].priority, first[0].effective_priority), (5, 1));
+    let asked = v1::GetTaskRequest {
+        task_id: base.id.clone(),
+    };
+    let waiting = client.get_task(asked).await.unwrap().waiter_ids;
+    assert_eq!(waiting, std::slice::from_ref(&middle.id));
     let blocked = get(&client, &urgent.id).await;
     assert!(blocked.blocked);
     assert_eq!(blocked.blocked_by_ids, std::slice::from_ref(&middle.id));

@@ -9,7 +9,7 @@ use baton::client::Client;
 use baton::wire::v1;
 use serde_json::Value;
 
-use crate::support::baton::{Baton, eventually};
+use crate::support::baton::{Baton, PATIENCE, eventually};
 
 /// Git as a person uses it.
 pub fn git(dir: &Path, args: &[&str]) -> String {
@@ -469,4 +469,60 @@ async fn merges_asked_for_at_once_are_done_one_by_one() {
     assert_eq!(parents.lines().count(), 5, "{parents}");
     assert_eq!(git(&repo, &["rev-list", "--count", "main"]), "6");
     assert_eq!(git(&repo, &["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn a_watch_of_all_follows_worktrees() {
+    let baton = Baton::start().await;
+    let repo = repository(&baton.project().join("repo"));
+    let client = baton.client();
+    let (there, path) = create(&client, wanted(&repo, "t-1")).await;
+    let (gone, _) = create(&client, wanted(&repo, "t-2")).await;
+    let remove = |id: &str| v1::DeleteWorktreeRequest {
+        worktree_id: id.to_owned(),
+        ..Default::default()
+    };
+    client.delete_worktree(remove(&gone.id)).await.unwrap();
+    let watch = v1::WatchRequest {
+        scopes: vec![v1::Scope {
+            scope: Some(v1::scope::Scope::All(v1::AllScope::default())),
+        }],
+        ..Default::default()
+    };
+    let mut stream = client.events().watch(watch).await.unwrap().into_inner();
+    let mut seen: Vec<(String, v1::WorktreeState, u32)> = Vec::new();
+    let state = |state: v1::WorktreeState, untracked| (there.id.clone(), state, untracked);
+    let mut begun = false;
+    while !seen
+        .iter()
+        .any(|(_, state, _)| *state == v1::WorktreeState::Archived)
+    {
+        let next = tokio::time::timeout(PATIENCE, stream.message()).await;
+        let message = next.unwrap_or_else(|_| panic!("waited in vain: {seen:?}"));
+        match message.unwrap().unwrap().body {
+            Some(v1::watch_response::Body::Changes(batch)) => {
+                for change in batch.changes {
+                    if let Some(v1::change::Record::Worktree(tree)) = change.record {
+                        let untracked = tree.look.as_ref().map_or(0, |look| look.untracked);
+                        seen.push((tree.id.clone(), tree.state(), untracked));
+                    }
+                }
+            }
+            // What there is has come, without what is archived; now it is looked at again, and removed.
+            Some(v1::watch_response::Body::Progress(_)) if !begun => {
+                assert_eq!(seen, [state(v1::WorktreeState::Active, 0)]);
+                std::fs::write(path.join("new"), "1").unwrap();
+                get(&client, &there.id).await;
+                let remove = v1::DeleteWorktreeRequest {
+                    force: true,
+                    ..remove(&there.id)
+                };
+                client.delete_worktree(remove).await.unwrap();
+                begun = true;
+            }
+            _ => {}
+        }
+    }
+    assert!(seen.iter().all(|(id, _, _)| *id == there.id), "{seen:?}");
+    assert_eq!(seen.last().unwrap().1, v1::WorktreeState::Archived);
 }

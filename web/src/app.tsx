@@ -3,7 +3,7 @@ import { lazy, Suspense, useEffect } from "react";
 
 import { useCell } from "./store/cell";
 import { auth, records, watch } from "./store/world";
-import { Button, Empty, Failure, Loading, Seconds, ToastList } from "./ui/bits";
+import { Button, Empty, Failure, Loading, Menu, Seconds, ToastList } from "./ui/bits";
 import { setTitle } from "./ui/attention";
 import { Icon, type IconName } from "./ui/icons";
 import { Mark } from "./ui/mark";
@@ -14,18 +14,25 @@ import SessionView from "./views/session/index";
 import { SignIn } from "./views/signin";
 
 const NewSession = lazy(() => import("./views/new"));
+const Agents = lazy(() => import("./views/agents/index"));
+const Tasks = lazy(() => import("./views/tasks/index"));
+const Worktrees = lazy(() => import("./views/worktrees/index"));
 const Machines = lazy(() => import("./views/machines"));
 const Access = lazy(() => import("./views/access"));
 const Settings = lazy(() => import("./views/settings"));
 const Terminals = lazy(() => import("./views/terminal/list"));
 
-const VIEWS: readonly { path: string; name: string; icon: IconName; key: string }[] = [
+/** `rest`: on a small screen it is behind a button. */
+const VIEWS: readonly { path: string; name: string; icon: IconName; key: string; rest?: boolean }[] = [
   { path: "sessions", name: "Sessions", icon: "sessions", key: "s" },
-  { path: "terminals", name: "Terminals", icon: "terminal", key: "e" },
+  { path: "terminals", name: "Terminals", icon: "terminal", key: "e", rest: true },
   { path: "prompts", name: "Prompts", icon: "prompts", key: "p" },
-  { path: "machines", name: "Machines", icon: "machines", key: "m" },
-  { path: "access", name: "Access", icon: "access", key: "" },
-  { path: "settings", name: "Settings", icon: "settings", key: "" },
+  { path: "agents", name: "Agents", icon: "agents", key: "a" },
+  { path: "tasks", name: "Tasks", icon: "tasks", key: "t" },
+  { path: "worktrees", name: "Worktrees", icon: "worktrees", key: "w", rest: true },
+  { path: "machines", name: "Machines", icon: "machines", key: "m", rest: true },
+  { path: "access", name: "Access", icon: "access", key: "", rest: true },
+  { path: "settings", name: "Settings", icon: "settings", key: "", rest: true },
 ];
 
 export function App() {
@@ -64,7 +71,7 @@ function Frame() {
         <Link to="/sessions" className="brand" label="Baton, all sessions"><Mark /><span>baton</span></Link>
         <ul>
           {VIEWS.map((one) => (
-            <li key={one.path}>
+            <li key={one.path} className={one.rest ? "rest" : undefined}>
               <Link to={`/${one.path}`} current={view === one.path}>
                 <Icon name={one.icon} />
                 <span>{one.name}</span>
@@ -72,6 +79,15 @@ function Frame() {
               </Link>
             </li>
           ))}
+          <li className="more-views">
+            <Menu label="More views" icon="more" name="More">
+              {(close) =>
+                VIEWS.filter((one) => one.rest).map((one) => (
+                  <Button key={one.path} kind="quiet" icon={one.icon} pressed={view === one.path} onClick={() => (close(), go(`/${one.path}`))}>{one.name}</Button>
+                ))
+              }
+            </Menu>
+          </li>
         </ul>
         <Connection />
       </nav>
@@ -97,6 +113,12 @@ function View({ view, id }: { view: string; id: string | undefined }) {
       return <NewSession />;
     case "terminals":
       return <Terminals />;
+    case "agents":
+      return <Agents />;
+    case "tasks":
+      return <Tasks />;
+    case "worktrees":
+      return <Worktrees />;
     case "machines":
       return <Machines />;
     case "access":
@@ -111,7 +133,7 @@ function View({ view, id }: { view: string; id: string | undefined }) {
 /** `g` and a letter go to a view. */
 function useGoKeys(): void {
   useEffect(() => {
-    let armed = 0;
+    let armed = -Infinity;
     const listen = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.target instanceof HTMLElement && ["INPUT", "TEXTAREA", "SELECT"].includes(event.target.tagName)) return;
@@ -121,7 +143,7 @@ function useGoKeys(): void {
         return;
       }
       if (performance.now() - armed > 1_000) return;
-      armed = 0;
+      armed = -Infinity;
       const view = VIEWS.find((one) => one.key === event.key);
       // What comes after g is not for a prompt's card.
       if (view || event.key === "n") event.stopImmediatePropagation();

@@ -140,3 +140,36 @@ test("pauses grow, are bounded, and differ", () => {
   expect(backoff(50, 1)).toBeLessThanOrEqual(20_000);
   expect(backoff(4, 0.1)).not.toBe(backoff(4, 0.9));
 });
+
+test("tasks are followed from where the records are, never from the beginning", async () => {
+  const streams = new Streams();
+  const { watch } = tab(streams);
+  const told: string[] = [];
+  let missed = 0;
+  const follower = {
+    apply: (changes: readonly { record: { case?: string; value?: unknown } }[]) => {
+      for (const { record } of changes) if (record.case === "deletedId") told.push(String(record.value));
+    },
+    missed: () => (missed += 1),
+  };
+  watch.followTasks(follower);
+  watch.start();
+  await vi.waitFor(() => expect(streams.requests).toHaveLength(1));
+  // Where the records are is not known yet.
+  expect(streams.requests[0]?.scopes.map((one) => one.scope.case)).toEqual(["all"]);
+  streams.say(0, create(WatchResponseSchema, { body: { case: "progress", value: { through: 40n } } }).body);
+  await vi.waitFor(() => expect(streams.requests).toHaveLength(2));
+  expect(streams.requests[1]?.scopes[1]).toEqual({ scope: { case: "task", value: { fromRevision: 40n, taskId: "" } } });
+  streams.say(1, create(WatchResponseSchema, { body: { case: "started", value: { head: 50n } } }).body);
+  streams.say(1, create(WatchResponseSchema, { body: { case: "changes", value: { changes: [{ revision: 45n, record: { case: "deletedId", value: "t" } }] } } }).body);
+  streams.say(1, create(WatchResponseSchema, { body: { case: "progress", value: { through: 60n } } }).body);
+  await vi.waitFor(() => expect(told).toEqual(["t"]));
+  // A gap: what is shown is read again, and the stream goes on behind the gap instead of with all there is.
+  streams.say(1, create(WatchResponseSchema, { body: { case: "truncated", value: { oldestSeq: 55n } } }).body);
+  await vi.waitFor(() => expect(streams.requests).toHaveLength(3));
+  expect(missed).toBe(1);
+  expect(streams.requests[2]?.scopes[1]).toEqual({ scope: { case: "task", value: { fromRevision: 50n, taskId: "" } } });
+  watch.followTasks(undefined);
+  await vi.waitFor(() => expect(streams.requests).toHaveLength(4));
+  expect(streams.requests[3]?.scopes.map((one) => one.scope.case)).toEqual(["all"]);
+});

@@ -1,4 +1,4 @@
-//! A reader of records: what sessions, prompts and daemons are, and how they change.
+//! A reader of records: what sessions, prompts, daemons, agents, worktrees and tasks are, and how they change.
 
 use std::time::Duration;
 
@@ -15,10 +15,12 @@ use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::Shown;
 use crate::app::tasks::{GoneTask, ShownTask};
+use crate::app::worktrees::ShownWorktree;
 use crate::base::id::{AgentId, DaemonId, TaskId};
 use crate::base::{Code, Error, Result};
 use crate::domain::session::Gone;
-use crate::domain::{Agent, Daemon, Prompt, Session, Task};
+use crate::domain::worktree::State as WorktreeState;
+use crate::domain::{Agent, Daemon, Lifecycle, Prompt, Session, Task, Worktree};
 use crate::store;
 
 /// How many changes one message holds at most.
@@ -32,7 +34,7 @@ const TASK_TABLES: &str = "task";
 /// Which records a reader follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
-    /// Sessions, prompts and daemons.
+    /// Sessions, prompts, daemons, agents and worktrees.
     All,
     /// Prompts.
     Prompts,
@@ -62,6 +64,8 @@ pub enum Changed {
     Daemon(Box<ShownDaemon>),
     /// An agent.
     Agent(Box<ShownAgent>),
+    /// A worktree.
+    Worktree(Box<ShownWorktree>),
     /// A task.
     Task(Box<ShownTask>),
     /// The id of one that is gone.
@@ -186,6 +190,7 @@ impl ChangesReader {
                 records::AGENTS.to_owned(),
                 records::SESSIONS.to_owned(),
                 records::PENDING_PROMPTS.to_owned(),
+                records::WORKTREES.to_owned(),
             ],
             Tables::Prompts => vec![records::PENDING_PROMPTS.to_owned()],
             Tables::Daemon(id) => vec![records::daemon_key(id)],
@@ -225,6 +230,10 @@ impl ChangesReader {
             },
         };
         let mut changes = Vec::new();
+        if prefix == records::WORKTREES {
+            self.worktrees(&page, &mut changes).await?;
+            return Ok((!changes.is_empty()).then_some(ChangeBatch::Changes(changes)));
+        }
         for record in page {
             let record = match record.key.strip_prefix(records::PENDING_PROMPTS) {
                 Some(id) => {
@@ -304,7 +313,7 @@ impl ChangesReader {
         let followed = match self.tables {
             Tables::All => matches!(
                 table,
-                "session" | "prompt" | "daemon" | "gone" | "agent" | "agent-run"
+                "session" | "prompt" | "daemon" | "gone" | "agent" | "agent-run" | "worktree"
             ),
             Tables::Prompts => matches!(table, "prompt" | "gone"),
             Tables::Daemon(daemon) => key == records::daemon_key(daemon),
@@ -337,8 +346,18 @@ impl ChangesReader {
             "session" => {
                 let session: Session = records::decode(record)?;
                 if self.caller.sees(&session) {
+                    let agent = session.agent.as_ref().map(|agent| agent.id);
+                    let ended = session.lifecycle == Lifecycle::Ended;
                     let shown = self.app.shown(session, revision).await?;
                     push(Changed::Session(Box::new(shown)));
+                    // Its agent is idle now, and has no record of its own that says so.
+                    if let Some(agent) = agent
+                        && ended
+                        && matches!(self.phase, Phase::Follow)
+                        && let Ok(shown) = self.app.get_agent(&self.caller, agent).await
+                    {
+                        push(Changed::Agent(Box::new(shown)));
+                    }
                 }
             }
             "agent" => {
@@ -353,6 +372,13 @@ impl ChangesReader {
                 let id: AgentId = id.parse().map_err(Error::internal)?;
                 if let Ok(shown) = self.app.get_agent(&self.caller, id).await {
                     push(Changed::Agent(Box::new(shown)));
+                }
+            }
+            "worktree" => {
+                let worktree: Worktree = records::decode(record)?;
+                let told = vec![(worktree, revision)];
+                for shown in self.app.show_worktrees(&self.caller, told).await? {
+                    push(Changed::Worktree(Box::new(shown)));
                 }
             }
             "prompt" => {
@@ -380,6 +406,24 @@ impl ChangesReader {
                     .await?;
                 push(Changed::Daemon(Box::new(shown)));
             }
+        }
+        Ok(())
+    }
+
+    /// Adds the worktrees of a page of records: those that are archived are asked for by whoever wants them.
+    async fn worktrees(&self, page: &[store::Record], changes: &mut Vec<Change>) -> Result<()> {
+        let mut living = Vec::new();
+        for record in page {
+            let worktree: Worktree = records::decode(record)?;
+            if worktree.state != WorktreeState::Archived {
+                living.push((worktree, record.revision));
+            }
+        }
+        for shown in self.app.show_worktrees(&self.caller, living).await? {
+            changes.push(Change {
+                revision: shown.revision,
+                changed: Changed::Worktree(Box::new(shown)),
+            });
         }
         Ok(())
     }

@@ -165,6 +165,20 @@ impl App {
         Ok(self.shown_task(caller, task, revision))
     }
 
+    /// The tasks that wait for one and that the caller sees: oldest first, at most [`MAX_BLOCKED_BY`].
+    pub fn tasks_waiting(&self, caller: &Caller, id: TaskId) -> Vec<TaskId> {
+        self.tasks().ask(|index, _| {
+            let mut waiting: Vec<TaskId> = index
+                .waiters(id)
+                .filter(|id| index.seen(caller, *id))
+                .collect();
+            waiting.sort_unstable();
+            waiting.dedup();
+            waiting.truncate(MAX_BLOCKED_BY);
+            waiting
+        })
+    }
+
     /// Tasks that the caller sees, newest first.
     pub async fn list_tasks(
         &self,

@@ -1,5 +1,7 @@
 //! Looking at worktrees.
 
+use std::collections::HashSet;
+
 use super::operate::unfit;
 use super::{ShownWorktree, sees};
 use crate::app::App;
@@ -120,6 +122,25 @@ impl App {
             Outcome::Diff(diff) => Ok(diff),
             _ => Err(unfit()),
         }
+    }
+
+    /// Those of some worktrees, each with the revision of its record, that the caller sees, as they are shown.
+    pub(in crate::app) async fn show_worktrees(
+        &self,
+        caller: &Caller,
+        worktrees: Vec<(Worktree, u64)>,
+    ) -> Result<Vec<ShownWorktree>> {
+        let (daemons, seen): (HashSet<DaemonId>, Vec<_>) = worktrees
+            .into_iter()
+            .filter(|(worktree, _)| sees(caller, worktree))
+            .map(|(worktree, revision)| (worktree.daemon_id, (worktree, revision)))
+            .unzip();
+        let mut living = Vec::new();
+        for daemon in daemons {
+            living.extend(self.living_sessions(Some(daemon)).await?);
+        }
+        let show = |(worktree, revision)| with_sessions(caller, worktree, revision, &living);
+        Ok(seen.into_iter().map(show).collect())
     }
 
     /// All living sessions, of one daemon or of all.

@@ -2,8 +2,8 @@
 //
 // BATON is the program, BATON_SHOTS a directory for pictures. BATON_CONSOLE_DIST makes the browser take the
 // console's files from a directory instead of the program, for work on the console without compiling.
-import { execFile, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, existsSync } from "node:fs";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, existsSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -72,6 +72,20 @@ async function end(child, signal) {
   } finally {
     child.kill("SIGKILL");
   }
+}
+
+/** Git as a person uses it; gives what it prints. */
+export function git(dir, ...args) {
+  const env = { ...process.env, GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+  for (const one of ["AUTHOR", "COMMITTER"]) Object.assign(env, { [`GIT_${one}_NAME`]: "Ana", [`GIT_${one}_EMAIL`]: "ana@example.org" });
+  return execFileSync("git", args, { cwd: dir, env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
+}
+
+/** Writes files and commits them. */
+export function commit(dir, files, subject) {
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(dir, name), text);
+  git(dir, "add", "-A");
+  git(dir, "commit", "-qm", subject);
 }
 
 export class Baton {
@@ -209,7 +223,7 @@ export class Visitor {
   async serve(dist) {
     const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     const types = { js: "text/javascript", css: "text/css", html: "text/html", md: "text/plain" };
-    await this.context.route(/^http:\/\/127\.0\.0\.1:\d+\/(assets\/.*|sessions.*|prompts|terminals|machines|access|settings|new)?(\?.*)?(#.*)?$/, async (route) => {
+    await this.context.route(/^http:\/\/127\.0\.0\.1:\d+\/(assets\/.*|sessions.*|agents.*|tasks.*|worktrees.*|prompts|terminals|machines|access|settings|new)?(\?.*)?(#.*)?$/, async (route) => {
       const path = new URL(route.request().url()).pathname;
       const file = path.startsWith("/assets/") ? path : "/index.html";
       await route.fulfill({

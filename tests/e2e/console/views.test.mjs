@@ -55,7 +55,7 @@ test("until the records have come, every view says that it loads", async () => {
     await held;
     await route.abort();
   });
-  for (const path of ["sessions", "prompts", "machines", "new"]) {
+  for (const path of ["sessions", "prompts", "agents", "tasks", "worktrees", "machines", "new"]) {
     await page.goto(`${baton.url}/${path}`);
     await page.getByRole("status").getByText(/^Loading/).first().waitFor();
   }

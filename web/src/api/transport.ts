@@ -3,12 +3,15 @@ import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 
 import { AccessService } from "../gen/baton/v1/access_pb";
+import { AgentService } from "../gen/baton/v1/agent_pb";
 import { DaemonService } from "../gen/baton/v1/daemon_pb";
 import { EventService } from "../gen/baton/v1/event_pb";
 import { PromptService } from "../gen/baton/v1/prompt_pb";
 import { SessionService } from "../gen/baton/v1/session_pb";
 import { SystemService } from "../gen/baton/v1/system_pb";
 import { TerminalService } from "../gen/baton/v1/terminal_pb";
+import { TaskService } from "../gen/baton/v1/task_pb";
+import { WorktreeService } from "../gen/baton/v1/worktree_pb";
 
 /** Called when the server no longer knows who we are. */
 let signedOut: () => void = () => undefined;
@@ -34,6 +37,7 @@ const unary = createGrpcWebTransport({ ...options, defaultTimeoutMs: UNARY_TIMEO
 const streaming = createGrpcWebTransport(options);
 
 export const access = createClient(AccessService, unary);
+export const agents = createClient(AgentService, unary);
 export const daemons = createClient(DaemonService, unary);
 export const events = createClient(EventService, unary);
 export const streams = createClient(EventService, streaming);
@@ -42,6 +46,11 @@ export const sessions = createClient(SessionService, unary);
 export const system = createClient(SystemService, unary);
 export const terminals = createClient(TerminalService, unary);
 export const terminalStreams = createClient(TerminalService, streaming);
+export const tasks = createClient(TaskService, unary);
+export const worktrees = createClient(WorktreeService, unary);
+
+/** For what sets up or tests a worktree first, which may take half an hour. */
+export const PATIENT = { timeoutMs: 35 * 60_000 };
 
 /**
  * A fresh id for a request that changes something: a repeat with the same id does it once.

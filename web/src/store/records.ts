@@ -1,17 +1,22 @@
-// The records of sessions, prompts and daemons as the server last told them.
+// The records of sessions, prompts, daemons, agents and worktrees as the server last told them.
+import type { Agent } from "../gen/baton/v1/agent_pb";
 import type { Change } from "../gen/baton/v1/event_pb";
 import type { Daemon } from "../gen/baton/v1/daemon_pb";
 import { type Prompt, PromptState } from "../gen/baton/v1/prompt_pb";
 import { Lifecycle, type Session } from "../gen/baton/v1/session_pb";
+import { type Worktree, WorktreeState } from "../gen/baton/v1/worktree_pb";
+import { ms } from "../text/format";
 import { Cell } from "./cell";
 
-/** Ended sessions and settled prompts beyond this many are forgotten, the oldest first. */
+/** Ended sessions, settled prompts and archived worktrees beyond this many are forgotten, the oldest first. */
 const KEPT_MAX = 5_000;
 
 export class Records extends Cell {
   readonly sessions = new Map<string, Session>();
   readonly prompts = new Map<string, Prompt>();
   readonly daemons = new Map<string, Daemon>();
+  readonly agents = new Map<string, Agent>();
+  readonly worktrees = new Map<string, Worktree>();
   /** The last revision that was taken in; 0 before the first. */
   revision = 0n;
   /** Whether all that was there at the start has come. */
@@ -23,6 +28,8 @@ export class Records extends Cell {
       if (record.case === "session") this.sessions.set(record.value.id, record.value);
       else if (record.case === "prompt") this.putPrompt(record.value);
       else if (record.case === "daemon") this.daemons.set(record.value.id, record.value);
+      else if (record.case === "agent") this.agents.set(record.value.id, record.value);
+      else if (record.case === "worktree") this.worktrees.set(record.value.id, record.value);
       else if (record.case === "deletedId") this.forget(record.value);
     }
     this.bound();
@@ -43,6 +50,8 @@ export class Records extends Cell {
     this.sessions.clear();
     this.prompts.clear();
     this.daemons.clear();
+    this.agents.clear();
+    this.worktrees.clear();
     this.revision = 0n;
     this.complete = false;
     this.changed();
@@ -72,10 +81,26 @@ export class Records extends Cell {
     this.changed();
   }
 
+  putAgent(agent: Agent | undefined): void {
+    if (!agent) return;
+    this.agents.set(agent.id, agent);
+    this.changed();
+  }
+
+  putWorktree(worktree: Worktree | undefined): void {
+    if (!worktree) return;
+    const known = this.worktrees.get(worktree.id);
+    if (known && ms(known.updatedAt) > ms(worktree.updatedAt)) return;
+    this.worktrees.set(worktree.id, worktree);
+    this.changed();
+  }
+
   forget(id: string): void {
     this.sessions.delete(id);
     this.prompts.delete(id);
     this.daemons.delete(id);
+    this.agents.delete(id);
+    this.worktrees.delete(id);
     this.changed();
   }
 
@@ -88,6 +113,7 @@ export class Records extends Cell {
   private bound(): void {
     trim(this.sessions, (session) => session.lifecycle === Lifecycle.ENDED);
     trim(this.prompts, (prompt) => prompt.state !== PromptState.PENDING);
+    trim(this.worktrees, (worktree) => worktree.state === WorktreeState.ARCHIVED);
   }
 }
 

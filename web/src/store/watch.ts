@@ -1,8 +1,8 @@
-// The tab's one stream: records, and the log of the session that is open. It is opened again with jitter
-// when it breaks, from where it was; it is given back while nobody looks.
+// The tab's one stream: records, the log of the session that is open, and tasks while they are looked at. It is
+// opened again with jitter when it breaks, from where it was; it is given back while nobody looks.
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import type { WatchResponse } from "../gen/baton/v1/event_pb";
+import type { Change, WatchResponse } from "../gen/baton/v1/event_pb";
 import { Cell } from "./cell";
 import type { SessionLog } from "./log";
 import type { Records } from "./records";
@@ -25,7 +25,15 @@ export interface WatchInit {
 type WatchRequestScope =
   | { scope: { case: "all"; value: { fromRevision: bigint } } }
   | { scope: { case: "prompts"; value: { fromRevision: bigint } } }
+  | { scope: { case: "task"; value: { fromRevision: bigint; taskId: string } } }
   | { scope: { case: "session"; value: { sessionId: string; logEpoch: bigint; afterSeq: bigint; tail: boolean } } };
+
+/** Who shows tasks. There may be very many: they are read in pages, and only what changes from then on is told. */
+export interface TaskFollower {
+  apply(changes: readonly Change[]): void;
+  /** Changes were missed: what is shown is to be read again. */
+  missed(): void;
+}
 
 export interface World {
   /** Opens the stream. */
@@ -73,6 +81,9 @@ export class Watch extends Cell {
   readonly missing = new Set<string>();
 
   private log: SessionLog | undefined;
+  private tasks: TaskFollower | undefined;
+  /** Changes of tasks up to here were told; 0 before the stream has carried them. */
+  private taskRevision = 0n;
   private readonly records: Records;
   private readonly world: World;
   private attempt = 0;
@@ -99,6 +110,14 @@ export class Watch extends Cell {
   follow(log: SessionLog | undefined): void {
     if (this.log === log) return;
     this.log = log;
+    this.again();
+  }
+
+  /** Who is to be told of tasks. What it reads after this call is not missed. */
+  followTasks(tasks: TaskFollower | undefined): void {
+    if (this.tasks === tasks) return;
+    this.tasks = tasks;
+    this.taskRevision = 0n;
     this.again();
   }
 
@@ -181,7 +200,8 @@ export class Watch extends Cell {
         const scope = scopes[answer.scope];
         if (!scope) continue;
         if (answer.body.case === "started") heads[answer.scope] = answer.body.value.head;
-        if (scope.scope.case !== "session") this.change(answer, scope.scope.case);
+        if (scope.scope.case === "task") this.tellTasks(answer, heads[answer.scope]);
+        else if (scope.scope.case !== "session") this.change(answer, scope.scope.case);
         else if (log) this.tell(log, answer, scope.scope.value.tail);
         if (!stay && scopes.every((one, at) => this.isThere(one, heads[at], log))) return this.pollPause();
       }
@@ -195,6 +215,11 @@ export class Watch extends Cell {
   private scopes(log: SessionLog | undefined, whole: boolean): WatchRequestScope[] {
     if (!whole) return [{ scope: { case: "prompts", value: { fromRevision: this.promptRevision } } }];
     const scopes: WatchRequestScope[] = [{ scope: { case: "all", value: { fromRevision: this.records.revision } } }];
+    // From 0, every task there is would come.
+    if (this.tasks && this.records.revision > 0n) {
+      if (this.taskRevision === 0n) this.taskRevision = this.records.revision;
+      scopes.push({ scope: { case: "task", value: { fromRevision: this.taskRevision, taskId: "" } } });
+    }
     if (log && !this.missing.has(log.sessionId)) {
       const head = Number(this.records.sessions.get(log.sessionId)?.headSeq ?? 0n);
       const tail = log.cursor === undefined || head - log.cursor > REPLAY_MAX;
@@ -213,7 +238,7 @@ export class Watch extends Cell {
   private isThere(scope: WatchRequestScope, head: bigint | undefined, log: SessionLog | undefined): boolean {
     if (head === undefined) return false;
     if (scope.scope.case === "session") return (log?.cursor ?? 0) >= Number(head);
-    const told = scope.scope.case === "all" ? this.records.revision : this.promptRevision;
+    const told = { all: this.records.revision, prompts: this.promptRevision, task: this.taskRevision }[scope.scope.case];
     // The first time, records come in no order: only progress says that all of them are here.
     return told >= head || (told > 0n && this.changedTo >= head);
   }
@@ -240,6 +265,25 @@ export class Watch extends Cell {
     }
   }
 
+  private tellTasks(answer: WatchResponse, head: bigint | undefined): void {
+    const { body } = answer;
+    switch (body.case) {
+      case "changes":
+        this.tasks?.apply(body.value.changes);
+        return;
+      case "progress":
+        if (body.value.through > this.taskRevision) this.taskRevision = body.value.through;
+        return;
+      case "truncated":
+        // What would come now is every task there is.
+        this.taskRevision = head ?? 0n;
+        this.tasks?.missed();
+        this.again();
+        return;
+      default:
+    }
+  }
+
   private change(answer: WatchResponse, scope: "all" | "prompts"): void {
     const { body } = answer;
     switch (body.case) {
@@ -247,8 +291,7 @@ export class Watch extends Cell {
         if (scope === "prompts") return;
         if (body.value.head < this.records.revision) {
           // The server knows less than it said: it was given another store.
-          this.records.reset();
-          this.again();
+          this.startOver();
         } else if (body.value.head === this.records.revision) this.records.reached(body.value.head);
         return;
       }
@@ -257,15 +300,27 @@ export class Watch extends Cell {
         for (const { revision } of body.value.changes) if (revision > this.changedTo) this.changedTo = revision;
         return;
       case "truncated":
-        this.records.reset();
-        this.again();
+        this.startOver();
         return;
       case "progress":
-        if (scope === "all") this.records.reached(body.value.through);
+        if (scope === "all") this.reached(body.value.through);
         if (body.value.through > this.promptRevision) this.promptRevision = body.value.through;
         return;
       default:
     }
+  }
+
+  private reached(revision: bigint): void {
+    this.records.reached(revision);
+    // Tasks can be followed from now on.
+    if (this.tasks && this.taskRevision === 0n) this.again();
+  }
+
+  private startOver(): void {
+    this.records.reset();
+    this.taskRevision = 0n;
+    this.tasks?.missed();
+    this.again();
   }
 
   /** What a broken stream means; gives how long to wait, in ms. */
@@ -283,7 +338,11 @@ export class Watch extends Cell {
       this.changed();
       return 0;
     }
-    if (error.code === Code.OutOfRange) this.records.reset();
+    if (error.code === Code.OutOfRange) {
+      this.records.reset();
+      this.taskRevision = 0n;
+      this.tasks?.missed();
+    }
     const pause = backoff(this.attempt, this.world.random());
     this.attempt += 1;
     const why = abort.signal.reason === "silence" ? "Nothing was heard of the server." : "The server cannot be reached.";

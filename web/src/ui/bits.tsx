@@ -1,7 +1,8 @@
 // Small pieces that every view uses.
 import { type ReactNode, useEffect, useId, useRef, useState } from "react";
 
-import { problem } from "../api/problem";
+import { problem, type Problem } from "../api/problem";
+import { requestId } from "../api/transport";
 import { Cell, useCell } from "../store/cell";
 import { ago, moment } from "../text/format";
 import { Icon, type IconName } from "./icons";
@@ -205,7 +206,7 @@ export function Field({ label, hint, children }: { label: string; hint?: ReactNo
 }
 
 /** Buttons behind a button; Escape and a click elsewhere close it. */
-export function Menu({ label, icon, children }: { label: string; icon: IconName; children: (close: () => void) => ReactNode }) {
+export function Menu({ label, icon, name, children }: { label: string; icon: IconName; name?: string; children: (close: () => void) => ReactNode }) {
   const [open, setOpen] = useState(false);
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -228,7 +229,7 @@ export function Menu({ label, icon, children }: { label: string; icon: IconName;
   }, [open]);
   return (
     <div className="menu" ref={box}>
-      <Button icon={icon} label={label} kind="quiet" expanded={open} onClick={() => setOpen(!open)} />
+      <Button icon={icon} label={label} kind="quiet" expanded={open} onClick={() => setOpen(!open)}>{name}</Button>
       {open && <div className="menu-items">{children(() => setOpen(false))}</div>}
     </div>
   );
@@ -300,4 +301,41 @@ export function useAction(): [boolean, (action: () => Promise<void>) => void] {
       });
   };
   return [busy, run];
+}
+
+/**
+ * Runs a change that a dialog asks for and keeps what was refused, to be shown where it was asked. What may have been
+ * done although no answer came is repeated under the same id, and done once.
+ */
+export function useAttempt(): { busy: boolean; refused: Problem | undefined; clear: () => void; run: (action: (requestId: string) => Promise<void>) => void } {
+  const [busy, setBusy] = useState(false);
+  const [refused, setRefused] = useState<Problem>();
+  const [id, setId] = useState(requestId);
+  const run = (action: (requestId: string) => Promise<void>) => {
+    if (busy) return;
+    setBusy(true);
+    setRefused(undefined);
+    action(id)
+      .then(
+        () => setId(requestId()),
+        (thrown: unknown) => {
+          const found = problem(thrown);
+          if (!found.maybeDone) setId(requestId());
+          setRefused(found);
+        },
+      )
+      .finally(() => setBusy(false));
+  };
+  return { busy, refused, clear: () => setRefused(undefined), run };
+}
+
+/** What was refused, in a form. */
+export function Refused({ by, children }: { by: Problem | undefined; children?: ReactNode }) {
+  if (!by) return null;
+  return (
+    <div className="refused" role="alert">
+      <p>{by.message}{by.maybeDone && " It may have been done all the same; trying again does it once."}</p>
+      {children}
+    </div>
+  );
 }

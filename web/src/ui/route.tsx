@@ -52,16 +52,18 @@ interface LinkProps {
   current?: boolean;
   label?: string;
   title?: string;
+  /** Whether the tab key stops here; -1 if other keys lead here. */
+  tab?: 0 | -1;
 }
 
-export function Link({ to, children, className, current, label, title }: LinkProps) {
+export function Link({ to, children, className, current, label, title, tab }: LinkProps) {
   const follow = (event: MouseEvent) => {
     if (event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
     go(to);
   };
   return (
-    <a href={to} className={className} aria-current={current ? "page" : undefined} aria-label={label} title={title} onClick={follow}>
+    <a href={to} className={className} aria-current={current ? "page" : undefined} aria-label={label} title={title} tabIndex={tab} onClick={follow}>
       {children}
     </a>
   );

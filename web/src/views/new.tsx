@@ -46,7 +46,7 @@ function last(daemonId: string): string {
   return recent ?? records.daemons.get(daemonId)?.roots[0] ?? "";
 }
 
-function recentDirectories(daemonId: string): string[] {
+export function recentDirectories(daemonId: string): string[] {
   const mine = [...records.sessions.values()].filter((session) => session.daemonId === daemonId && session.cwd !== "");
   mine.sort((a, b) => ms(b.createdAt) - ms(a.createdAt));
   return [...new Set(mine.map((session) => session.cwd))].slice(0, 8);
@@ -282,7 +282,7 @@ function Form({ machines }: { machines: Daemon[] }) {
   );
 }
 
-function Bound({ says, value, set, step = "1" }: { says: string; value: string; set: (value: string) => void; step?: string }) {
+export function Bound({ says, value, set, step = "1" }: { says: string; value: string; set: (value: string) => void; step?: string }) {
   return (
     <label className="bound">
       <span>{says}</span>
@@ -291,7 +291,7 @@ function Bound({ says, value, set, step = "1" }: { says: string; value: string; 
   );
 }
 
-const UNBOUND: Bounds = { minutes: "", idle: "", turns: "", usd: "", suspend: false };
+export const UNBOUND: Bounds = { minutes: "", idle: "", turns: "", usd: "", suspend: false };
 
 /** `a=b c=d` as labels; a word without a value has an empty one. */
 export function labelsOf(text: string): Record<string, string> {
@@ -312,7 +312,7 @@ export function limitsOf(bounds: Bounds): { runtime?: { seconds: bigint; nanos: 
   return { ...(runtime && { runtime }), ...(idle && { idle }), turns, costMicroUsd, action: bounds.suspend ? LimitAction.SUSPEND : LimitAction.END };
 }
 
-function HarnessChoice({ harness, chosen, choose }: { harness: Harness; chosen: boolean; choose: () => void }) {
+export function HarnessChoice({ harness, chosen, choose }: { harness: Harness; chosen: boolean; choose: () => void }) {
   return (
     <label className={`option harness${chosen ? " chosen" : ""}${harness.available ? "" : " off"}`}>
       <input type="radio" name="harness" checked={chosen} disabled={!harness.available} onChange={choose} />

@@ -69,6 +69,10 @@ const DIFF_MAX = 400;
 
 export function DiffView({ before, after, path }: { before: string; after: string; path: string }) {
   const lines = useMemo(() => folded(diff(before, after)), [before, after]);
+  return <DiffLines lines={lines} path={path} />;
+}
+
+export function DiffLines({ lines, path }: { lines: Line[]; path: string }) {
   const shown = lines.slice(0, DIFF_MAX);
   return (
     <div className="diff" tabIndex={0} role="group" aria-label={path === "" ? "changes" : `changes of ${path}`}>

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baton/v1/task.proto.
  */
 export const file_baton_v1_task: GenFile = /*@__PURE__*/
-  fileDesc("ChNiYXRvbi92MS90YXNrLnByb3RvEghiYXRvbi52MSJhCgRHYXRlEiAKBGtpbmQYASABKA4yEi5iYXRvbi52MS5HYXRlS2luZBIMCgRuYW1lGAIgASgJEikKBXVudGlsGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJsChBEZXBlbmRlbmN5VGFyZ2V0EiYKBGtpbmQYASABKA4yGC5iYXRvbi52MS5EZXBlbmRlbmN5S2luZBISCgpvbl90YXNrX2lkGAIgASgJEhwKBGdhdGUYAyABKAsyDi5iYXRvbi52MS5HYXRlIokBCgpEZXBlbmRlbmN5EiYKAm9uGAEgASgLMhouYmF0b24udjEuRGVwZW5kZW5jeVRhcmdldBIjCgpjcmVhdGVkX2J5GAIgASgLMg8uYmF0b24udjEuQWN0b3ISLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoOVGFza0F0dGFjaG1lbnQSDAoEbmFtZRgBIAEoCRINCgN1cmkYAiABKAlIABIOCgR0ZXh0GAMgASgJSABCBgoEYm9keSLRAgoKQXNzaWdubWVudBIKCgJpZBgBIAEoCRIQCghhZ2VudF9pZBgCIAEoCRIoCgVzdGF0ZRgDIAEoDjIZLmJhdG9uLnYxLkFzc2lnbm1lbnRTdGF0ZRITCgtzZXNzaW9uX2lkcxgEIAMoCRIOCgZicmFuY2gYBSABKAkSEwoLd29ya3RyZWVfaWQYBiABKAkSDAoEbm90ZRgHIAEoCRIkCgthc3NpZ25lZF9ieRgIIAEoCzIPLmJhdG9uLnYxLkFjdG9yEi8KC2Fzc2lnbmVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiowEKEFRhc2tIaXN0b3J5RW50cnkSJgoCYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBWFjdG9yGAIgASgLMg8uYmF0b24udjEuQWN0b3ISJwoEa2luZBgDIAEoDjIZLmJhdG9uLnYxLlRhc2tIaXN0b3J5S2luZBIMCgR0ZXh0GAQgASgJEhAKCGFnZW50X2lkGAUgASgJIvkHCgRUYXNrEgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBGJvZHkYAyABKAkSIAoEdHlwZRgEIAEoDjISLmJhdG9uLnYxLlRhc2tUeXBlEhAKCHByaW9yaXR5GAUgASgNEhIKCmNvbXBsZXhpdHkYBiABKA0SJAoGc3RhdHVzGAcgASgOMhQuYmF0b24udjEuVGFza1N0YXR1cxIPCgdibG9ja2VkGAggASgIEhYKDmJsb2NrZWRfYnlfaWRzGAkgAygJEhoKEmVmZmVjdGl2ZV9wcmlvcml0eRgKIAEoDRIqCgZsYWJlbHMYCyADKAsyGi5iYXRvbi52MS5UYXNrLkxhYmVsc0VudHJ5EjEKDXNjaGVkdWxlZF9mb3IYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh0KFXJlcXVpcmVkX2NhcGFiaWxpdGllcxgNIAMoCRIeChZwcmVmZXJyZWRfY2FwYWJpbGl0aWVzGA4gAygJEhIKCmFjY2VwdGFuY2UYDyABKAkSLQoLYXR0YWNobWVudHMYECADKAsyGC5iYXRvbi52MS5UYXNrQXR0YWNobWVudBITCgtza2lwX3JldmlldxgRIAEoCBIRCglkaXJlY3RvcnkYEiABKAkSKgoMZGVwZW5kZW5jaWVzGBMgAygLMhQuYmF0b24udjEuRGVwZW5kZW5jeRIRCglwYXJlbnRfaWQYFCABKAkSKAoKYXNzaWdubWVudBgVIAEoCzIULmJhdG9uLnYxLkFzc2lnbm1lbnQSLgoQcGFzdF9hc3NpZ25tZW50cxgWIAMoCzIULmJhdG9uLnYxLkFzc2lnbm1lbnQSDwoHc3VtbWFyeRgXIAEoCRIrCgxtZXJnZV9zdGF0dXMYGCABKA4yFS5iYXRvbi52MS5NZXJnZVN0YXR1cxIjCgpjcmVhdGVkX2J5GBkgASgLMg8uYmF0b24udjEuQWN0b3ISLgoKY3JlYXRlZF9hdBgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgbIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJY2xvc2VkX2F0GBwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgdoaXN0b3J5GB0gAygLMhouYmF0b24udjEuVGFza0hpc3RvcnlFbnRyeRIXCg9oaXN0b3J5X2Ryb3BwZWQYHiABKAQSDAoEZXRhZxgfIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqkEChFDcmVhdGVUYXNrUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBGJvZHkYAyABKAkSIAoEdHlwZRgEIAEoDjISLmJhdG9uLnYxLlRhc2tUeXBlEhAKCHByaW9yaXR5GAUgASgNEhIKCmNvbXBsZXhpdHkYBiABKA0SJAoGc3RhdHVzGAcgASgOMhQuYmF0b24udjEuVGFza1N0YXR1cxI3CgZsYWJlbHMYCCADKAsyJy5iYXRvbi52MS5DcmVhdGVUYXNrUmVxdWVzdC5MYWJlbHNFbnRyeRIxCg1zY2hlZHVsZWRfZm9yGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIdChVyZXF1aXJlZF9jYXBhYmlsaXRpZXMYCiADKAkSHgoWcHJlZmVycmVkX2NhcGFiaWxpdGllcxgLIAMoCRISCgphY2NlcHRhbmNlGAwgASgJEi0KC2F0dGFjaG1lbnRzGA0gAygLMhguYmF0b24udjEuVGFza0F0dGFjaG1lbnQSEwoLc2tpcF9yZXZpZXcYDiABKAgSEQoJZGlyZWN0b3J5GA8gASgJEjAKDGRlcGVuZGVuY2llcxgQIAMoCzIaLmJhdG9uLnYxLkRlcGVuZGVuY3lUYXJnZXQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIyChJDcmVhdGVUYXNrUmVzcG9uc2USHAoEdGFzaxgBIAEoCzIOLmJhdG9uLnYxLlRhc2siIQoOR2V0VGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCSIvCg9HZXRUYXNrUmVzcG9uc2USHAoEdGFzaxgBIAEoCzIOLmJhdG9uLnYxLlRhc2si0AIKEExpc3RUYXNrc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSJgoIc3RhdHVzZXMYAyADKA4yFC5iYXRvbi52MS5UYXNrU3RhdHVzEiEKBXR5cGVzGAQgAygOMhIuYmF0b24udjEuVGFza1R5cGUSEgoKcHJpb3JpdGllcxgFIAMoDRIQCghhZ2VudF9pZBgGIAEoCRISCgp1bmFzc2lnbmVkGAcgASgIEjYKBmxhYmVscxgIIAMoCzImLmJhdG9uLnYxLkxpc3RUYXNrc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFyZW50X2lkGAkgASgJEhYKDnRpdGxlX2NvbnRhaW5zGAogASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiSwoRTGlzdFRhc2tzUmVzcG9uc2USHQoFdGFza3MYASADKAsyDi5iYXRvbi52MS5UYXNrEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKJAgoVTGlzdFJlYWR5VGFza3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEhAKCGFnZW50X2lkGAMgASgJEhIKCnVuYXNzaWduZWQYBCABKAgSFAoMY2FwYWJpbGl0aWVzGAUgAygJEiEKBXR5cGVzGAYgAygOMhIuYmF0b24udjEuVGFza1R5cGUSOwoGbGFiZWxzGAcgAygLMisuYmF0b24udjEuTGlzdFJlYWR5VGFza3NSZXF1ZXN0LkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUAoWTGlzdFJlYWR5VGFza3NSZXNwb25zZRIdCgV0YXNrcxgBIAMoCzIOLmJhdG9uLnYxLlRhc2sSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrQEChFVcGRhdGVUYXNrUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSDAoEZXRhZxgDIAEoCRIvCgt1cGRhdGVfbWFzaxgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDQoFdGl0bGUYBSABKAkSDAoEYm9keRgGIAEoCRIgCgR0eXBlGAcgASgOMhIuYmF0b24udjEuVGFza1R5cGUSEAoIcHJpb3JpdHkYCCABKA0SEgoKY29tcGxleGl0eRgJIAEoDRIkCgZzdGF0dXMYCiABKA4yFC5iYXRvbi52MS5UYXNrU3RhdHVzEjcKBmxhYmVscxgLIAMoCzInLmJhdG9uLnYxLlVwZGF0ZVRhc2tSZXF1ZXN0LkxhYmVsc0VudHJ5EjEKDXNjaGVkdWxlZF9mb3IYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh0KFXJlcXVpcmVkX2NhcGFiaWxpdGllcxgNIAMoCRIeChZwcmVmZXJyZWRfY2FwYWJpbGl0aWVzGA4gAygJEhIKCmFjY2VwdGFuY2UYDyABKAkSLQoLYXR0YWNobWVudHMYECADKAsyGC5iYXRvbi52MS5UYXNrQXR0YWNobWVudBITCgtza2lwX3JldmlldxgRIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjIKElVwZGF0ZVRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzayJxChRBZGREZXBlbmRlbmN5UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSDAoEZXRhZxgDIAEoCRImCgJvbhgEIAEoCzIaLmJhdG9uLnYxLkRlcGVuZGVuY3lUYXJnZXQiNQoVQWRkRGVwZW5kZW5jeVJlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrInQKF1JlbW92ZURlcGVuZGVuY3lSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDwoHdGFza19pZBgCIAEoCRIMCgRldGFnGAMgASgJEiYKAm9uGAQgASgLMhouYmF0b24udjEuRGVwZW5kZW5jeVRhcmdldCI4ChhSZW1vdmVEZXBlbmRlbmN5UmVzcG9uc2USHAoEdGFzaxgBIAEoCzIOLmJhdG9uLnYxLlRhc2sifQoRQXNzaWduVGFza1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIPCgd0YXNrX2lkGAIgASgJEgwKBGV0YWcYAyABKAkSEAoIYWdlbnRfaWQYBCABKAkSDgoGYnJhbmNoGAUgASgJEhMKC3dvcmt0cmVlX2lkGAYgASgJIjIKEkFzc2lnblRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzayJnChJIYW5kT2ZmVGFza1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIPCgd0YXNrX2lkGAIgASgJEgwKBGV0YWcYAyABKAkSDAoEbm90ZRgEIAEoCRIQCghhZ2VudF9pZBgFIAEoCSIzChNIYW5kT2ZmVGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrIoUBChNDb21wbGV0ZVRhc2tSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDwoHdGFza19pZBgCIAEoCRIMCgRldGFnGAMgASgJEg8KB3N1bW1hcnkYBCABKAkSKgoHb3V0Y29tZRgFIAEoDjIZLmJhdG9uLnYxLkNvbXBsZXRlT3V0Y29tZSI0ChRDb21wbGV0ZVRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzayJoChFSZW9wZW5UYXNrUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSDAoEZXRhZxgDIAEoCRIMCgRub3RlGAQgASgJEhIKCnNhbWVfYWdlbnQYBSABKAgiMgoSUmVvcGVuVGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrIlUKEURlbGV0ZVRhc2tSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDwoHdGFza19pZBgCIAEoCRIMCgRldGFnGAMgASgJEg0KBWZvcmNlGAQgASgIIhQKEkRlbGV0ZVRhc2tSZXNwb25zZSIlChJFeHBsYWluVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCSKEAQoTRXhwbGFpblRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzaxINCgVyZWFkeRgCIAEoCBIlCgdyZWFzb25zGAMgAygLMhQuYmF0b24udjEuVGFza1JlYXNvbhIZChFwcmlvcml0eV9mcm9tX2lkcxgEIAMoCSKTAQoKVGFza1JlYXNvbhImCgRraW5kGAEgASgOMhguYmF0b24udjEuVGFza1JlYXNvbktpbmQSDwoHbWVzc2FnZRgCIAEoCRIPCgd0YXNrX2lkGAMgASgJEhAKCGFnZW50X2lkGAQgASgJEikKBXVudGlsGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCq/AQoKVGFza1N0YXR1cxIbChdUQVNLX1NUQVRVU19VTlNQRUNJRklFRBAAEhQKEFRBU0tfU1RBVFVTX09QRU4QARIbChdUQVNLX1NUQVRVU19JTl9QUk9HUkVTUxACEhgKFFRBU0tfU1RBVFVTX0RFRkVSUkVEEAMSFwoTVEFTS19TVEFUVVNfQkFDS0xPRxAEEhYKElRBU0tfU1RBVFVTX1JFVklFVxAFEhYKElRBU0tfU1RBVFVTX0NMT1NFRBAGKngKCFRhc2tUeXBlEhkKFVRBU0tfVFlQRV9VTlNQRUNJRklFRBAAEhEKDVRBU0tfVFlQRV9CVUcQARIVChFUQVNLX1RZUEVfRkVBVFVSRRACEhIKDlRBU0tfVFlQRV9UQVNLEAMSEwoPVEFTS19UWVBFX0NIT1JFEAQqqQIKC01lcmdlU3RhdHVzEhwKGE1FUkdFX1NUQVRVU19VTlNQRUNJRklFRBAAEh8KG01FUkdFX1NUQVRVU19OT1RfQVBQTElDQUJMRRABEhgKFE1FUkdFX1NUQVRVU19QRU5ESU5HEAISGAoUTUVSR0VfU1RBVFVTX1RFU1RJTkcQAxIYChRNRVJHRV9TVEFUVVNfTUVSR0lORxAEEhcKE01FUkdFX1NUQVRVU19NRVJHRUQQBRIZChVNRVJHRV9TVEFUVVNfQ09ORkxJQ1QQBhIcChhNRVJHRV9TVEFUVVNfVEVTVF9GQUlMRUQQBxIXChNNRVJHRV9TVEFUVVNfRkFJTEVEEAgSIgoeTUVSR0VfU1RBVFVTX0FXQUlUSU5HX0FQUFJPVkFMEAkqyQIKDkRlcGVuZGVuY3lLaW5kEh8KG0RFUEVOREVOQ1lfS0lORF9VTlNQRUNJRklFRBAAEhoKFkRFUEVOREVOQ1lfS0lORF9CTE9DS1MQARIgChxERVBFTkRFTkNZX0tJTkRfUEFSRU5UX0NISUxEEAISGgoWREVQRU5ERU5DWV9LSU5EX0FXQUlUUxADEh4KGkRFUEVOREVOQ1lfS0lORF9SRUxBVEVTX1RPEAQSHgoaREVQRU5ERU5DWV9LSU5EX1JFRkVSRU5DRVMQBRIeChpERVBFTkRFTkNZX0tJTkRfU1VQRVJTRURFUxAGEh4KGkRFUEVOREVOQ1lfS0lORF9EVVBMSUNBVEVTEAcSHQoZREVQRU5ERU5DWV9LSU5EX0NBVVNFRF9CWRAIEh0KGURFUEVOREVOQ1lfS0lORF9WQUxJREFURVMQCSpqCghHYXRlS2luZBIZChVHQVRFX0tJTkRfVU5TUEVDSUZJRUQQABITCg9HQVRFX0tJTkRfVElNRVIQARIWChJHQVRFX0tJTkRfQVBQUk9WQUwQAhIWChJHQVRFX0tJTkRfRVhURVJOQUwQAyrxAQoPQXNzaWdubWVudFN0YXRlEiAKHEFTU0lHTk1FTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIdChlBU1NJR05NRU5UX1NUQVRFX0FTU0lHTkVEEAESIAocQVNTSUdOTUVOVF9TVEFURV9JTl9QUk9HUkVTUxACEh4KGkFTU0lHTk1FTlRfU1RBVEVfQ09NUExFVEVEEAMSGwoXQVNTSUdOTUVOVF9TVEFURV9NRVJHRUQQBBIfChtBU1NJR05NRU5UX1NUQVRFX0hBTkRFRF9PRkYQBRIdChlBU1NJR05NRU5UX1NUQVRFX1JFTEVBU0VEEAYq7AMKD1Rhc2tIaXN0b3J5S2luZBIhCh1UQVNLX0hJU1RPUllfS0lORF9VTlNQRUNJRklFRBAAEh0KGVRBU0tfSElTVE9SWV9LSU5EX0NSRUFURUQQARIdChlUQVNLX0hJU1RPUllfS0lORF9VUERBVEVEEAISGwoXVEFTS19ISVNUT1JZX0tJTkRfTU9WRUQQAxIeChpUQVNLX0hJU1RPUllfS0lORF9BU1NJR05FRBAEEh0KGVRBU0tfSElTVE9SWV9LSU5EX1NUQVJURUQQBRIkCiBUQVNLX0hJU1RPUllfS0lORF9TRVNTSU9OX0xJTktFRBAGEiAKHFRBU0tfSElTVE9SWV9LSU5EX0hBTkRFRF9PRkYQBxIeChpUQVNLX0hJU1RPUllfS0lORF9SRUxFQVNFRBAIEh8KG1RBU0tfSElTVE9SWV9LSU5EX0NPTVBMRVRFRBAJEh4KGlRBU0tfSElTVE9SWV9LSU5EX1JFT1BFTkVEEAoSJgoiVEFTS19ISVNUT1JZX0tJTkRfREVQRU5ERU5DWV9BRERFRBALEigKJFRBU0tfSElTVE9SWV9LSU5EX0RFUEVOREVOQ1lfUkVNT1ZFRBAMEiEKHVRBU0tfSElTVE9SWV9LSU5EX01FUkdFX01PVkVEEA0qbQoPQ29tcGxldGVPdXRjb21lEiAKHENPTVBMRVRFX09VVENPTUVfVU5TUEVDSUZJRUQQABIbChdDT01QTEVURV9PVVRDT01FX0NMT1NFRBABEhsKF0NPTVBMRVRFX09VVENPTUVfTUVSR0VEEAIq4wEKDlRhc2tSZWFzb25LaW5kEiAKHFRBU0tfUkVBU09OX0tJTkRfVU5TUEVDSUZJRUQQABIaChZUQVNLX1JFQVNPTl9LSU5EX1JFQURZEAESGwoXVEFTS19SRUFTT05fS0lORF9TVEFUVVMQAhIcChhUQVNLX1JFQVNPTl9LSU5EX0JMT0NLRUQQAxIZChVUQVNLX1JFQVNPTl9LSU5EX0dBVEUQBBIeChpUQVNLX1JFQVNPTl9LSU5EX1NDSEVEVUxFRBAFEh0KGVRBU0tfUkVBU09OX0tJTkRfQVNTSUdORUQQBjLpBwoLVGFza1NlcnZpY2USRwoKQ3JlYXRlVGFzaxIbLmJhdG9uLnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GhwuYmF0b24udjEuQ3JlYXRlVGFza1Jlc3BvbnNlEj4KB0dldFRhc2sSGC5iYXRvbi52MS5HZXRUYXNrUmVxdWVzdBoZLmJhdG9uLnYxLkdldFRhc2tSZXNwb25zZRJECglMaXN0VGFza3MSGi5iYXRvbi52MS5MaXN0VGFza3NSZXF1ZXN0GhsuYmF0b24udjEuTGlzdFRhc2tzUmVzcG9uc2USUwoOTGlzdFJlYWR5VGFza3MSHy5iYXRvbi52MS5MaXN0UmVhZHlUYXNrc1JlcXVlc3QaIC5iYXRvbi52MS5MaXN0UmVhZHlUYXNrc1Jlc3BvbnNlEkcKClVwZGF0ZVRhc2sSGy5iYXRvbi52MS5VcGRhdGVUYXNrUmVxdWVzdBocLmJhdG9uLnYxLlVwZGF0ZVRhc2tSZXNwb25zZRJQCg1BZGREZXBlbmRlbmN5Eh4uYmF0b24udjEuQWRkRGVwZW5kZW5jeVJlcXVlc3QaHy5iYXRvbi52MS5BZGREZXBlbmRlbmN5UmVzcG9uc2USWQoQUmVtb3ZlRGVwZW5kZW5jeRIhLmJhdG9uLnYxLlJlbW92ZURlcGVuZGVuY3lSZXF1ZXN0GiIuYmF0b24udjEuUmVtb3ZlRGVwZW5kZW5jeVJlc3BvbnNlEkcKCkFzc2lnblRhc2sSGy5iYXRvbi52MS5Bc3NpZ25UYXNrUmVxdWVzdBocLmJhdG9uLnYxLkFzc2lnblRhc2tSZXNwb25zZRJKCgtIYW5kT2ZmVGFzaxIcLmJhdG9uLnYxLkhhbmRPZmZUYXNrUmVxdWVzdBodLmJhdG9uLnYxLkhhbmRPZmZUYXNrUmVzcG9uc2USTQoMQ29tcGxldGVUYXNrEh0uYmF0b24udjEuQ29tcGxldGVUYXNrUmVxdWVzdBoeLmJhdG9uLnYxLkNvbXBsZXRlVGFza1Jlc3BvbnNlEkcKClJlb3BlblRhc2sSGy5iYXRvbi52MS5SZW9wZW5UYXNrUmVxdWVzdBocLmJhdG9uLnYxLlJlb3BlblRhc2tSZXNwb25zZRJHCgpEZWxldGVUYXNrEhsuYmF0b24udjEuRGVsZXRlVGFza1JlcXVlc3QaHC5iYXRvbi52MS5EZWxldGVUYXNrUmVzcG9uc2USSgoLRXhwbGFpblRhc2sSHC5iYXRvbi52MS5FeHBsYWluVGFza1JlcXVlc3QaHS5iYXRvbi52MS5FeHBsYWluVGFza1Jlc3BvbnNlYgZwcm90bzM", [file_baton_v1_common, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChNiYXRvbi92MS90YXNrLnByb3RvEghiYXRvbi52MSJhCgRHYXRlEiAKBGtpbmQYASABKA4yEi5iYXRvbi52MS5HYXRlS2luZBIMCgRuYW1lGAIgASgJEikKBXVudGlsGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJsChBEZXBlbmRlbmN5VGFyZ2V0EiYKBGtpbmQYASABKA4yGC5iYXRvbi52MS5EZXBlbmRlbmN5S2luZBISCgpvbl90YXNrX2lkGAIgASgJEhwKBGdhdGUYAyABKAsyDi5iYXRvbi52MS5HYXRlIokBCgpEZXBlbmRlbmN5EiYKAm9uGAEgASgLMhouYmF0b24udjEuRGVwZW5kZW5jeVRhcmdldBIjCgpjcmVhdGVkX2J5GAIgASgLMg8uYmF0b24udjEuQWN0b3ISLgoKY3JlYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoOVGFza0F0dGFjaG1lbnQSDAoEbmFtZRgBIAEoCRINCgN1cmkYAiABKAlIABIOCgR0ZXh0GAMgASgJSABCBgoEYm9keSKpAwoKQXNzaWdubWVudBIKCgJpZBgBIAEoCRIQCghhZ2VudF9pZBgCIAEoCRIoCgVzdGF0ZRgDIAEoDjIZLmJhdG9uLnYxLkFzc2lnbm1lbnRTdGF0ZRITCgtzZXNzaW9uX2lkcxgEIAMoCRIOCgZicmFuY2gYBSABKAkSEwoLd29ya3RyZWVfaWQYBiABKAkSDAoEbm90ZRgHIAEoCRIkCgthc3NpZ25lZF9ieRgIIAEoCzIPLmJhdG9uLnYxLkFjdG9yEi8KC2Fzc2lnbmVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmVzdGFydHMYDCABKA0SMAoMcGFya2VkX3VudGlsGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgplc2NhbGF0aW9uGA4gASgJIqMBChBUYXNrSGlzdG9yeUVudHJ5EiYKAmF0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIeCgVhY3RvchgCIAEoCzIPLmJhdG9uLnYxLkFjdG9yEicKBGtpbmQYAyABKA4yGS5iYXRvbi52MS5UYXNrSGlzdG9yeUtpbmQSDAoEdGV4dBgEIAEoCRIQCghhZ2VudF9pZBgFIAEoCSL5BwoEVGFzaxIKCgJpZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgRib2R5GAMgASgJEiAKBHR5cGUYBCABKA4yEi5iYXRvbi52MS5UYXNrVHlwZRIQCghwcmlvcml0eRgFIAEoDRISCgpjb21wbGV4aXR5GAYgASgNEiQKBnN0YXR1cxgHIAEoDjIULmJhdG9uLnYxLlRhc2tTdGF0dXMSDwoHYmxvY2tlZBgIIAEoCBIWCg5ibG9ja2VkX2J5X2lkcxgJIAMoCRIaChJlZmZlY3RpdmVfcHJpb3JpdHkYCiABKA0SKgoGbGFiZWxzGAsgAygLMhouYmF0b24udjEuVGFzay5MYWJlbHNFbnRyeRIxCg1zY2hlZHVsZWRfZm9yGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIdChVyZXF1aXJlZF9jYXBhYmlsaXRpZXMYDSADKAkSHgoWcHJlZmVycmVkX2NhcGFiaWxpdGllcxgOIAMoCRISCgphY2NlcHRhbmNlGA8gASgJEi0KC2F0dGFjaG1lbnRzGBAgAygLMhguYmF0b24udjEuVGFza0F0dGFjaG1lbnQSEwoLc2tpcF9yZXZpZXcYESABKAgSEQoJZGlyZWN0b3J5GBIgASgJEioKDGRlcGVuZGVuY2llcxgTIAMoCzIULmJhdG9uLnYxLkRlcGVuZGVuY3kSEQoJcGFyZW50X2lkGBQgASgJEigKCmFzc2lnbm1lbnQYFSABKAsyFC5iYXRvbi52MS5Bc3NpZ25tZW50Ei4KEHBhc3RfYXNzaWdubWVudHMYFiADKAsyFC5iYXRvbi52MS5Bc3NpZ25tZW50Eg8KB3N1bW1hcnkYFyABKAkSKwoMbWVyZ2Vfc3RhdHVzGBggASgOMhUuYmF0b24udjEuTWVyZ2VTdGF0dXMSIwoKY3JlYXRlZF9ieRgZIAEoCzIPLmJhdG9uLnYxLkFjdG9yEi4KCmNyZWF0ZWRfYXQYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYGyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWNsb3NlZF9hdBgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHaGlzdG9yeRgdIAMoCzIaLmJhdG9uLnYxLlRhc2tIaXN0b3J5RW50cnkSFwoPaGlzdG9yeV9kcm9wcGVkGB4gASgEEgwKBGV0YWcYHyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKpBAoRQ3JlYXRlVGFza1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgRib2R5GAMgASgJEiAKBHR5cGUYBCABKA4yEi5iYXRvbi52MS5UYXNrVHlwZRIQCghwcmlvcml0eRgFIAEoDRISCgpjb21wbGV4aXR5GAYgASgNEiQKBnN0YXR1cxgHIAEoDjIULmJhdG9uLnYxLlRhc2tTdGF0dXMSNwoGbGFiZWxzGAggAygLMicuYmF0b24udjEuQ3JlYXRlVGFza1JlcXVlc3QuTGFiZWxzRW50cnkSMQoNc2NoZWR1bGVkX2ZvchgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAogAygJEh4KFnByZWZlcnJlZF9jYXBhYmlsaXRpZXMYCyADKAkSEgoKYWNjZXB0YW5jZRgMIAEoCRItCgthdHRhY2htZW50cxgNIAMoCzIYLmJhdG9uLnYxLlRhc2tBdHRhY2htZW50EhMKC3NraXBfcmV2aWV3GA4gASgIEhEKCWRpcmVjdG9yeRgPIAEoCRIwCgxkZXBlbmRlbmNpZXMYECADKAsyGi5iYXRvbi52MS5EZXBlbmRlbmN5VGFyZ2V0Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMgoSQ3JlYXRlVGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrIiEKDkdldFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkiQwoPR2V0VGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrEhIKCndhaXRlcl9pZHMYAiADKAki0AIKEExpc3RUYXNrc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSJgoIc3RhdHVzZXMYAyADKA4yFC5iYXRvbi52MS5UYXNrU3RhdHVzEiEKBXR5cGVzGAQgAygOMhIuYmF0b24udjEuVGFza1R5cGUSEgoKcHJpb3JpdGllcxgFIAMoDRIQCghhZ2VudF9pZBgGIAEoCRISCgp1bmFzc2lnbmVkGAcgASgIEjYKBmxhYmVscxgIIAMoCzImLmJhdG9uLnYxLkxpc3RUYXNrc1JlcXVlc3QuTGFiZWxzRW50cnkSEQoJcGFyZW50X2lkGAkgASgJEhYKDnRpdGxlX2NvbnRhaW5zGAogASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiSwoRTGlzdFRhc2tzUmVzcG9uc2USHQoFdGFza3MYASADKAsyDi5iYXRvbi52MS5UYXNrEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKJAgoVTGlzdFJlYWR5VGFza3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEhAKCGFnZW50X2lkGAMgASgJEhIKCnVuYXNzaWduZWQYBCABKAgSFAoMY2FwYWJpbGl0aWVzGAUgAygJEiEKBXR5cGVzGAYgAygOMhIuYmF0b24udjEuVGFza1R5cGUSOwoGbGFiZWxzGAcgAygLMisuYmF0b24udjEuTGlzdFJlYWR5VGFza3NSZXF1ZXN0LkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUAoWTGlzdFJlYWR5VGFza3NSZXNwb25zZRIdCgV0YXNrcxgBIAMoCzIOLmJhdG9uLnYxLlRhc2sSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrQEChFVcGRhdGVUYXNrUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSDAoEZXRhZxgDIAEoCRIvCgt1cGRhdGVfbWFzaxgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDQoFdGl0bGUYBSABKAkSDAoEYm9keRgGIAEoCRIgCgR0eXBlGAcgASgOMhIuYmF0b24udjEuVGFza1R5cGUSEAoIcHJpb3JpdHkYCCABKA0SEgoKY29tcGxleGl0eRgJIAEoDRIkCgZzdGF0dXMYCiABKA4yFC5iYXRvbi52MS5UYXNrU3RhdHVzEjcKBmxhYmVscxgLIAMoCzInLmJhdG9uLnYxLlVwZGF0ZVRhc2tSZXF1ZXN0LkxhYmVsc0VudHJ5EjEKDXNjaGVkdWxlZF9mb3IYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh0KFXJlcXVpcmVkX2NhcGFiaWxpdGllcxgNIAMoCRIeChZwcmVmZXJyZWRfY2FwYWJpbGl0aWVzGA4gAygJEhIKCmFjY2VwdGFuY2UYDyABKAkSLQoLYXR0YWNobWVudHMYECADKAsyGC5iYXRvbi52MS5UYXNrQXR0YWNobWVudBITCgtza2lwX3JldmlldxgRIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjIKElVwZGF0ZVRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzayJxChRBZGREZXBlbmRlbmN5UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSDAoEZXRhZxgDIAEoCRImCgJvbhgEIAEoCzIaLmJhdG9uLnYxLkRlcGVuZGVuY3lUYXJnZXQiNQoVQWRkRGVwZW5kZW5jeVJlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrInQKF1JlbW92ZURlcGVuZGVuY3lSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDwoHdGFza19pZBgCIAEoCRIMCgRldGFnGAMgASgJEiYKAm9uGAQgASgLMhouYmF0b24udjEuRGVwZW5kZW5jeVRhcmdldCI4ChhSZW1vdmVEZXBlbmRlbmN5UmVzcG9uc2USHAoEdGFzaxgBIAEoCzIOLmJhdG9uLnYxLlRhc2sifQoRQXNzaWduVGFza1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIPCgd0YXNrX2lkGAIgASgJEgwKBGV0YWcYAyABKAkSEAoIYWdlbnRfaWQYBCABKAkSDgoGYnJhbmNoGAUgASgJEhMKC3dvcmt0cmVlX2lkGAYgASgJIjIKEkFzc2lnblRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzayKEAQoTRGlzcGF0Y2hUYXNrUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSEAoIYWdlbnRfaWQYAyABKAkSDAoEbm90ZRgEIAEoCRIoCghjaGVja291dBgFIAEoDjIWLmJhdG9uLnYxLlRhc2tDaGVja291dCJIChREaXNwYXRjaFRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYmF0b24udjEuVGFzaxISCgpzZXNzaW9uX2lkGAIgASgJImcKEkhhbmRPZmZUYXNrUmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSDAoEZXRhZxgDIAEoCRIMCgRub3RlGAQgASgJEhAKCGFnZW50X2lkGAUgASgJIjMKE0hhbmRPZmZUYXNrUmVzcG9uc2USHAoEdGFzaxgBIAEoCzIOLmJhdG9uLnYxLlRhc2sihQEKE0NvbXBsZXRlVGFza1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIPCgd0YXNrX2lkGAIgASgJEgwKBGV0YWcYAyABKAkSDwoHc3VtbWFyeRgEIAEoCRIqCgdvdXRjb21lGAUgASgOMhkuYmF0b24udjEuQ29tcGxldGVPdXRjb21lIjQKFENvbXBsZXRlVGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrImgKEVJlb3BlblRhc2tSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDwoHdGFza19pZBgCIAEoCRIMCgRldGFnGAMgASgJEgwKBG5vdGUYBCABKAkSEgoKc2FtZV9hZ2VudBgFIAEoCCIyChJSZW9wZW5UYXNrUmVzcG9uc2USHAoEdGFzaxgBIAEoCzIOLmJhdG9uLnYxLlRhc2siVQoRRGVsZXRlVGFza1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIPCgd0YXNrX2lkGAIgASgJEgwKBGV0YWcYAyABKAkSDQoFZm9yY2UYBCABKAgiFAoSRGVsZXRlVGFza1Jlc3BvbnNlIiUKEkV4cGxhaW5UYXNrUmVxdWVzdBIPCgd0YXNrX2lkGAEgASgJIrEBChNFeHBsYWluVGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5iYXRvbi52MS5UYXNrEg0KBXJlYWR5GAIgASgIEiUKB3JlYXNvbnMYAyADKAsyFC5iYXRvbi52MS5UYXNrUmVhc29uEhkKEXByaW9yaXR5X2Zyb21faWRzGAQgAygJEisKCmNhbmRpZGF0ZXMYBSADKAsyFy5iYXRvbi52MS5UYXNrQ2FuZGlkYXRlImIKDVRhc2tDYW5kaWRhdGUSEAoIYWdlbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRINCgVzY29yZRgDIAEoDRIQCghlbGlnaWJsZRgEIAEoCBIQCghvYnN0YWNsZRgFIAEoCSKTAQoKVGFza1JlYXNvbhImCgRraW5kGAEgASgOMhguYmF0b24udjEuVGFza1JlYXNvbktpbmQSDwoHbWVzc2FnZRgCIAEoCRIPCgd0YXNrX2lkGAMgASgJEhAKCGFnZW50X2lkGAQgASgJEikKBXVudGlsGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCq/AQoKVGFza1N0YXR1cxIbChdUQVNLX1NUQVRVU19VTlNQRUNJRklFRBAAEhQKEFRBU0tfU1RBVFVTX09QRU4QARIbChdUQVNLX1NUQVRVU19JTl9QUk9HUkVTUxACEhgKFFRBU0tfU1RBVFVTX0RFRkVSUkVEEAMSFwoTVEFTS19TVEFUVVNfQkFDS0xPRxAEEhYKElRBU0tfU1RBVFVTX1JFVklFVxAFEhYKElRBU0tfU1RBVFVTX0NMT1NFRBAGKngKCFRhc2tUeXBlEhkKFVRBU0tfVFlQRV9VTlNQRUNJRklFRBAAEhEKDVRBU0tfVFlQRV9CVUcQARIVChFUQVNLX1RZUEVfRkVBVFVSRRACEhIKDlRBU0tfVFlQRV9UQVNLEAMSEwoPVEFTS19UWVBFX0NIT1JFEAQqqQIKC01lcmdlU3RhdHVzEhwKGE1FUkdFX1NUQVRVU19VTlNQRUNJRklFRBAAEh8KG01FUkdFX1NUQVRVU19OT1RfQVBQTElDQUJMRRABEhgKFE1FUkdFX1NUQVRVU19QRU5ESU5HEAISGAoUTUVSR0VfU1RBVFVTX1RFU1RJTkcQAxIYChRNRVJHRV9TVEFUVVNfTUVSR0lORxAEEhcKE01FUkdFX1NUQVRVU19NRVJHRUQQBRIZChVNRVJHRV9TVEFUVVNfQ09ORkxJQ1QQBhIcChhNRVJHRV9TVEFUVVNfVEVTVF9GQUlMRUQQBxIXChNNRVJHRV9TVEFUVVNfRkFJTEVEEAgSIgoeTUVSR0VfU1RBVFVTX0FXQUlUSU5HX0FQUFJPVkFMEAkqyQIKDkRlcGVuZGVuY3lLaW5kEh8KG0RFUEVOREVOQ1lfS0lORF9VTlNQRUNJRklFRBAAEhoKFkRFUEVOREVOQ1lfS0lORF9CTE9DS1MQARIgChxERVBFTkRFTkNZX0tJTkRfUEFSRU5UX0NISUxEEAISGgoWREVQRU5ERU5DWV9LSU5EX0FXQUlUUxADEh4KGkRFUEVOREVOQ1lfS0lORF9SRUxBVEVTX1RPEAQSHgoaREVQRU5ERU5DWV9LSU5EX1JFRkVSRU5DRVMQBRIeChpERVBFTkRFTkNZX0tJTkRfU1VQRVJTRURFUxAGEh4KGkRFUEVOREVOQ1lfS0lORF9EVVBMSUNBVEVTEAcSHQoZREVQRU5ERU5DWV9LSU5EX0NBVVNFRF9CWRAIEh0KGURFUEVOREVOQ1lfS0lORF9WQUxJREFURVMQCSpqCghHYXRlS2luZBIZChVHQVRFX0tJTkRfVU5TUEVDSUZJRUQQABITCg9HQVRFX0tJTkRfVElNRVIQARIWChJHQVRFX0tJTkRfQVBQUk9WQUwQAhIWChJHQVRFX0tJTkRfRVhURVJOQUwQAyrxAQoPQXNzaWdubWVudFN0YXRlEiAKHEFTU0lHTk1FTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIdChlBU1NJR05NRU5UX1NUQVRFX0FTU0lHTkVEEAESIAocQVNTSUdOTUVOVF9TVEFURV9JTl9QUk9HUkVTUxACEh4KGkFTU0lHTk1FTlRfU1RBVEVfQ09NUExFVEVEEAMSGwoXQVNTSUdOTUVOVF9TVEFURV9NRVJHRUQQBBIfChtBU1NJR05NRU5UX1NUQVRFX0hBTkRFRF9PRkYQBRIdChlBU1NJR05NRU5UX1NUQVRFX1JFTEVBU0VEEAYqygQKD1Rhc2tIaXN0b3J5S2luZBIhCh1UQVNLX0hJU1RPUllfS0lORF9VTlNQRUNJRklFRBAAEh0KGVRBU0tfSElTVE9SWV9LSU5EX0NSRUFURUQQARIdChlUQVNLX0hJU1RPUllfS0lORF9VUERBVEVEEAISGwoXVEFTS19ISVNUT1JZX0tJTkRfTU9WRUQQAxIeChpUQVNLX0hJU1RPUllfS0lORF9BU1NJR05FRBAEEh0KGVRBU0tfSElTVE9SWV9LSU5EX1NUQVJURUQQBRIkCiBUQVNLX0hJU1RPUllfS0lORF9TRVNTSU9OX0xJTktFRBAGEiAKHFRBU0tfSElTVE9SWV9LSU5EX0hBTkRFRF9PRkYQBxIeChpUQVNLX0hJU1RPUllfS0lORF9SRUxFQVNFRBAIEh8KG1RBU0tfSElTVE9SWV9LSU5EX0NPTVBMRVRFRBAJEh4KGlRBU0tfSElTVE9SWV9LSU5EX1JFT1BFTkVEEAoSJgoiVEFTS19ISVNUT1JZX0tJTkRfREVQRU5ERU5DWV9BRERFRBALEigKJFRBU0tfSElTVE9SWV9LSU5EX0RFUEVOREVOQ1lfUkVNT1ZFRBAMEiEKHVRBU0tfSElTVE9SWV9LSU5EX01FUkdFX01PVkVEEA0SHQoZVEFTS19ISVNUT1JZX0tJTkRfUkVUUklFRBAOEhwKGFRBU0tfSElTVE9SWV9LSU5EX1BBUktFRBAPEh8KG1RBU0tfSElTVE9SWV9LSU5EX0VTQ0FMQVRFRBAQKmYKDFRhc2tDaGVja291dBIdChlUQVNLX0NIRUNLT1VUX1VOU1BFQ0lGSUVEEAASGgoWVEFTS19DSEVDS09VVF9XT1JLVFJFRRABEhsKF1RBU0tfQ0hFQ0tPVVRfRElSRUNUT1JZEAIqbQoPQ29tcGxldGVPdXRjb21lEiAKHENPTVBMRVRFX09VVENPTUVfVU5TUEVDSUZJRUQQABIbChdDT01QTEVURV9PVVRDT01FX0NMT1NFRBABEhsKF0NPTVBMRVRFX09VVENPTUVfTUVSR0VEEAIqgwIKDlRhc2tSZWFzb25LaW5kEiAKHFRBU0tfUkVBU09OX0tJTkRfVU5TUEVDSUZJRUQQABIaChZUQVNLX1JFQVNPTl9LSU5EX1JFQURZEAESGwoXVEFTS19SRUFTT05fS0lORF9TVEFUVVMQAhIcChhUQVNLX1JFQVNPTl9LSU5EX0JMT0NLRUQQAxIZChVUQVNLX1JFQVNPTl9LSU5EX0dBVEUQBBIeChpUQVNLX1JFQVNPTl9LSU5EX1NDSEVEVUxFRBAFEh0KGVRBU0tfUkVBU09OX0tJTkRfQVNTSUdORUQQBhIeChpUQVNLX1JFQVNPTl9LSU5EX1NDSEVEVUxFUhAHMrgICgtUYXNrU2VydmljZRJHCgpDcmVhdGVUYXNrEhsuYmF0b24udjEuQ3JlYXRlVGFza1JlcXVlc3QaHC5iYXRvbi52MS5DcmVhdGVUYXNrUmVzcG9uc2USPgoHR2V0VGFzaxIYLmJhdG9uLnYxLkdldFRhc2tSZXF1ZXN0GhkuYmF0b24udjEuR2V0VGFza1Jlc3BvbnNlEkQKCUxpc3RUYXNrcxIaLmJhdG9uLnYxLkxpc3RUYXNrc1JlcXVlc3QaGy5iYXRvbi52MS5MaXN0VGFza3NSZXNwb25zZRJTCg5MaXN0UmVhZHlUYXNrcxIfLmJhdG9uLnYxLkxpc3RSZWFkeVRhc2tzUmVxdWVzdBogLmJhdG9uLnYxLkxpc3RSZWFkeVRhc2tzUmVzcG9uc2USRwoKVXBkYXRlVGFzaxIbLmJhdG9uLnYxLlVwZGF0ZVRhc2tSZXF1ZXN0GhwuYmF0b24udjEuVXBkYXRlVGFza1Jlc3BvbnNlElAKDUFkZERlcGVuZGVuY3kSHi5iYXRvbi52MS5BZGREZXBlbmRlbmN5UmVxdWVzdBofLmJhdG9uLnYxLkFkZERlcGVuZGVuY3lSZXNwb25zZRJZChBSZW1vdmVEZXBlbmRlbmN5EiEuYmF0b24udjEuUmVtb3ZlRGVwZW5kZW5jeVJlcXVlc3QaIi5iYXRvbi52MS5SZW1vdmVEZXBlbmRlbmN5UmVzcG9uc2USRwoKQXNzaWduVGFzaxIbLmJhdG9uLnYxLkFzc2lnblRhc2tSZXF1ZXN0GhwuYmF0b24udjEuQXNzaWduVGFza1Jlc3BvbnNlEk0KDERpc3BhdGNoVGFzaxIdLmJhdG9uLnYxLkRpc3BhdGNoVGFza1JlcXVlc3QaHi5iYXRvbi52MS5EaXNwYXRjaFRhc2tSZXNwb25zZRJKCgtIYW5kT2ZmVGFzaxIcLmJhdG9uLnYxLkhhbmRPZmZUYXNrUmVxdWVzdBodLmJhdG9uLnYxLkhhbmRPZmZUYXNrUmVzcG9uc2USTQoMQ29tcGxldGVUYXNrEh0uYmF0b24udjEuQ29tcGxldGVUYXNrUmVxdWVzdBoeLmJhdG9uLnYxLkNvbXBsZXRlVGFza1Jlc3BvbnNlEkcKClJlb3BlblRhc2sSGy5iYXRvbi52MS5SZW9wZW5UYXNrUmVxdWVzdBocLmJhdG9uLnYxLlJlb3BlblRhc2tSZXNwb25zZRJHCgpEZWxldGVUYXNrEhsuYmF0b24udjEuRGVsZXRlVGFza1JlcXVlc3QaHC5iYXRvbi52MS5EZWxldGVUYXNrUmVzcG9uc2USSgoLRXhwbGFpblRhc2sSHC5iYXRvbi52MS5FeHBsYWluVGFza1JlcXVlc3QaHS5iYXRvbi52MS5FeHBsYWluVGFza1Jlc3BvbnNlYgZwcm90bzM", [file_baton_v1_common, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Something that is no task and keeps one waiting.
@@ -249,6 +249,28 @@ export type Assignment = Message<"baton.v1.Assignment"> & {
    * @generated from field: google.protobuf.Timestamp ended_at = 11;
    */
   endedAt?: Timestamp | undefined;
+
+  /**
+   * How often its work was taken up again after a session of it had failed.
+   *
+   * @generated from field: uint32 restarts = 12;
+   */
+  restarts: number;
+
+  /**
+   * Until when the provider takes nothing more of its agent; absent if it does.
+   *
+   * @generated from field: google.protobuf.Timestamp parked_until = 13;
+   */
+  parkedUntil?: Timestamp | undefined;
+
+  /**
+   * Why a person must look at it; empty if nobody must. Dispatching the task to its agent again, handing it off and
+   * completing it all say that one has.
+   *
+   * @generated from field: string escalation = 14;
+   */
+  escalation: string;
 };
 
 /**
@@ -718,6 +740,13 @@ export type GetTaskResponse = Message<"baton.v1.GetTaskResponse"> & {
    * @generated from field: baton.v1.Task task = 1;
    */
   task?: Task | undefined;
+
+  /**
+   * The tasks that wait for it or have it as a part, closed or not, that the caller sees; oldest first, at most 100.
+   *
+   * @generated from field: repeated string waiter_ids = 2;
+   */
+  waiterIds: string[];
 };
 
 /**
@@ -1289,6 +1318,83 @@ export const AssignTaskResponseSchema: GenMessage<AssignTaskResponse> = /*@__PUR
   messageDesc(file_baton_v1_task, 22);
 
 /**
+ * Lets an agent begin a task.
+ *
+ * @generated from message baton.v1.DispatchTaskRequest
+ */
+export type DispatchTaskRequest = Message<"baton.v1.DispatchTaskRequest"> & {
+  /**
+   * Makes a repeat return the first answer.
+   *
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * The task.
+   *
+   * @generated from field: string task_id = 2;
+   */
+  taskId: string;
+
+  /**
+   * The agent; empty means the one that fits best.
+   *
+   * @generated from field: string agent_id = 3;
+   */
+  agentId: string;
+
+  /**
+   * What the agent is told beside the task; may be empty.
+   *
+   * @generated from field: string note = 4;
+   */
+  note: string;
+
+  /**
+   * Where it works.
+   *
+   * @generated from field: baton.v1.TaskCheckout checkout = 5;
+   */
+  checkout: TaskCheckout;
+};
+
+/**
+ * Describes the message baton.v1.DispatchTaskRequest.
+ * Use `create(DispatchTaskRequestSchema)` to create a new message.
+ */
+export const DispatchTaskRequestSchema: GenMessage<DispatchTaskRequest> = /*@__PURE__*/
+  messageDesc(file_baton_v1_task, 23);
+
+/**
+ * A task that was begun.
+ *
+ * @generated from message baton.v1.DispatchTaskResponse
+ */
+export type DispatchTaskResponse = Message<"baton.v1.DispatchTaskResponse"> & {
+  /**
+   * The task.
+   *
+   * @generated from field: baton.v1.Task task = 1;
+   */
+  task?: Task | undefined;
+
+  /**
+   * The session that works on it.
+   *
+   * @generated from field: string session_id = 2;
+   */
+  sessionId: string;
+};
+
+/**
+ * Describes the message baton.v1.DispatchTaskResponse.
+ * Use `create(DispatchTaskResponseSchema)` to create a new message.
+ */
+export const DispatchTaskResponseSchema: GenMessage<DispatchTaskResponse> = /*@__PURE__*/
+  messageDesc(file_baton_v1_task, 24);
+
+/**
  * Hands a task on.
  *
  * @generated from message baton.v1.HandOffTaskRequest
@@ -1335,7 +1441,7 @@ export type HandOffTaskRequest = Message<"baton.v1.HandOffTaskRequest"> & {
  * Use `create(HandOffTaskRequestSchema)` to create a new message.
  */
 export const HandOffTaskRequestSchema: GenMessage<HandOffTaskRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 23);
+  messageDesc(file_baton_v1_task, 25);
 
 /**
  * The task as it is now.
@@ -1356,7 +1462,7 @@ export type HandOffTaskResponse = Message<"baton.v1.HandOffTaskResponse"> & {
  * Use `create(HandOffTaskResponseSchema)` to create a new message.
  */
 export const HandOffTaskResponseSchema: GenMessage<HandOffTaskResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 24);
+  messageDesc(file_baton_v1_task, 26);
 
 /**
  * Completes a task.
@@ -1405,7 +1511,7 @@ export type CompleteTaskRequest = Message<"baton.v1.CompleteTaskRequest"> & {
  * Use `create(CompleteTaskRequestSchema)` to create a new message.
  */
 export const CompleteTaskRequestSchema: GenMessage<CompleteTaskRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 25);
+  messageDesc(file_baton_v1_task, 27);
 
 /**
  * The task as it is now.
@@ -1426,7 +1532,7 @@ export type CompleteTaskResponse = Message<"baton.v1.CompleteTaskResponse"> & {
  * Use `create(CompleteTaskResponseSchema)` to create a new message.
  */
 export const CompleteTaskResponseSchema: GenMessage<CompleteTaskResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 26);
+  messageDesc(file_baton_v1_task, 28);
 
 /**
  * Opens a task again.
@@ -1475,7 +1581,7 @@ export type ReopenTaskRequest = Message<"baton.v1.ReopenTaskRequest"> & {
  * Use `create(ReopenTaskRequestSchema)` to create a new message.
  */
 export const ReopenTaskRequestSchema: GenMessage<ReopenTaskRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 27);
+  messageDesc(file_baton_v1_task, 29);
 
 /**
  * The task as it is now.
@@ -1496,7 +1602,7 @@ export type ReopenTaskResponse = Message<"baton.v1.ReopenTaskResponse"> & {
  * Use `create(ReopenTaskResponseSchema)` to create a new message.
  */
 export const ReopenTaskResponseSchema: GenMessage<ReopenTaskResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 28);
+  messageDesc(file_baton_v1_task, 30);
 
 /**
  * Deletes a task.
@@ -1538,7 +1644,7 @@ export type DeleteTaskRequest = Message<"baton.v1.DeleteTaskRequest"> & {
  * Use `create(DeleteTaskRequestSchema)` to create a new message.
  */
 export const DeleteTaskRequestSchema: GenMessage<DeleteTaskRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 29);
+  messageDesc(file_baton_v1_task, 31);
 
 /**
  * The task is gone.
@@ -1553,7 +1659,7 @@ export type DeleteTaskResponse = Message<"baton.v1.DeleteTaskResponse"> & {
  * Use `create(DeleteTaskResponseSchema)` to create a new message.
  */
 export const DeleteTaskResponseSchema: GenMessage<DeleteTaskResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 30);
+  messageDesc(file_baton_v1_task, 32);
 
 /**
  * Asks why a task is ready, or not.
@@ -1574,7 +1680,7 @@ export type ExplainTaskRequest = Message<"baton.v1.ExplainTaskRequest"> & {
  * Use `create(ExplainTaskRequestSchema)` to create a new message.
  */
 export const ExplainTaskRequestSchema: GenMessage<ExplainTaskRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 31);
+  messageDesc(file_baton_v1_task, 33);
 
 /**
  * Why a task is ready, or not.
@@ -1610,6 +1716,14 @@ export type ExplainTaskResponse = Message<"baton.v1.ExplainTaskResponse"> & {
    * @generated from field: repeated string priority_from_ids = 4;
    */
   priorityFromIds: string[];
+
+  /**
+   * The agents that the scheduler gives tasks to, and what it thinks of each for this one: those that could be given
+   * it now first, the best first; at most 50. Empty for a task that is not to be begun.
+   *
+   * @generated from field: repeated baton.v1.TaskCandidate candidates = 5;
+   */
+  candidates: TaskCandidate[];
 };
 
 /**
@@ -1617,7 +1731,56 @@ export type ExplainTaskResponse = Message<"baton.v1.ExplainTaskResponse"> & {
  * Use `create(ExplainTaskResponseSchema)` to create a new message.
  */
 export const ExplainTaskResponseSchema: GenMessage<ExplainTaskResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 32);
+  messageDesc(file_baton_v1_task, 34);
+
+/**
+ * What the scheduler thinks of an agent for a task.
+ *
+ * @generated from message baton.v1.TaskCandidate
+ */
+export type TaskCandidate = Message<"baton.v1.TaskCandidate"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * How well it fits, 50 to 100; 0 if it lacks what the task requires.
+   *
+   * @generated from field: uint32 score = 3;
+   */
+  score: number;
+
+  /**
+   * Whether it could be given the task now.
+   *
+   * @generated from field: bool eligible = 4;
+   */
+  eligible: boolean;
+
+  /**
+   * What keeps it from that; empty if nothing does.
+   *
+   * @generated from field: string obstacle = 5;
+   */
+  obstacle: string;
+};
+
+/**
+ * Describes the message baton.v1.TaskCandidate.
+ * Use `create(TaskCandidateSchema)` to create a new message.
+ */
+export const TaskCandidateSchema: GenMessage<TaskCandidate> = /*@__PURE__*/
+  messageDesc(file_baton_v1_task, 35);
 
 /**
  * Something that says how a task stands.
@@ -1666,7 +1829,7 @@ export type TaskReason = Message<"baton.v1.TaskReason"> & {
  * Use `create(TaskReasonSchema)` to create a new message.
  */
 export const TaskReasonSchema: GenMessage<TaskReason> = /*@__PURE__*/
-  messageDesc(file_baton_v1_task, 33);
+  messageDesc(file_baton_v1_task, 36);
 
 /**
  * Where a task is. Whether it is blocked is a field of its own, since it follows from other tasks.
@@ -2150,6 +2313,27 @@ export enum TaskHistoryKind {
    * @generated from enum value: TASK_HISTORY_KIND_MERGE_MOVED = 13;
    */
   MERGE_MOVED = 13,
+
+  /**
+   * Its work is to be taken up again; the text says after what.
+   *
+   * @generated from enum value: TASK_HISTORY_KIND_RETRIED = 14;
+   */
+  RETRIED = 14,
+
+  /**
+   * It waits for the provider; the text says until when.
+   *
+   * @generated from enum value: TASK_HISTORY_KIND_PARKED = 15;
+   */
+  PARKED = 15,
+
+  /**
+   * A person must look at it; the text says why.
+   *
+   * @generated from enum value: TASK_HISTORY_KIND_ESCALATED = 16;
+   */
+  ESCALATED = 16,
 }
 
 /**
@@ -2157,6 +2341,40 @@ export enum TaskHistoryKind {
  */
 export const TaskHistoryKindSchema: GenEnum<TaskHistoryKind> = /*@__PURE__*/
   enumDesc(file_baton_v1_task, 6);
+
+/**
+ * In which checkout a task is worked on.
+ *
+ * @generated from enum baton.v1.TaskCheckout
+ */
+export enum TaskCheckout {
+  /**
+   * A worktree for an ephemeral worker whose directory is in a repository, else the directory.
+   *
+   * @generated from enum value: TASK_CHECKOUT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A worktree.
+   *
+   * @generated from enum value: TASK_CHECKOUT_WORKTREE = 1;
+   */
+  WORKTREE = 1,
+
+  /**
+   * The directory itself.
+   *
+   * @generated from enum value: TASK_CHECKOUT_DIRECTORY = 2;
+   */
+  DIRECTORY = 2,
+}
+
+/**
+ * Describes the enum baton.v1.TaskCheckout.
+ */
+export const TaskCheckoutSchema: GenEnum<TaskCheckout> = /*@__PURE__*/
+  enumDesc(file_baton_v1_task, 7);
 
 /**
  * What a completed task becomes.
@@ -2190,7 +2408,7 @@ export enum CompleteOutcome {
  * Describes the enum baton.v1.CompleteOutcome.
  */
 export const CompleteOutcomeSchema: GenEnum<CompleteOutcome> = /*@__PURE__*/
-  enumDesc(file_baton_v1_task, 7);
+  enumDesc(file_baton_v1_task, 8);
 
 /**
  * Kinds of reason.
@@ -2246,13 +2464,20 @@ export enum TaskReasonKind {
    * @generated from enum value: TASK_REASON_KIND_ASSIGNED = 6;
    */
   ASSIGNED = 6,
+
+  /**
+   * The scheduler does: it is paused, waits, or has handed the task to a person.
+   *
+   * @generated from enum value: TASK_REASON_KIND_SCHEDULER = 7;
+   */
+  SCHEDULER = 7,
 }
 
 /**
  * Describes the enum baton.v1.TaskReasonKind.
  */
 export const TaskReasonKindSchema: GenEnum<TaskReasonKind> = /*@__PURE__*/
-  enumDesc(file_baton_v1_task, 8);
+  enumDesc(file_baton_v1_task, 9);
 
 /**
  * Keeps what is to be done: which of it is ready, and which agent has it.
@@ -2352,6 +2577,22 @@ export const TaskService: GenService<{
     output: typeof AssignTaskResponseSchema;
   },
   /**
+   * Gives a task to an agent and lets it begin: an idle agent is started with the task, in a worktree of its own where
+   * that is asked for or usual; a persistent one that runs is told. Without an agent, the one that fits best is taken
+   * (ExplainTask says which). Repeating it takes up what was left half done. ALREADY_EXISTS: somebody else has the
+   * task, `holder` says who. INVALID_STATE: it is not to be worked on now, no agent can take it, or the agent works in
+   * a terminal. SESSION_EXISTS: the agent is busy, `existing_session` says with what. AGENT_DISABLED: enable it first.
+   * NO_DAEMON: nothing can run it now. WORKTREES_DISABLED: a worktree was asked for where there can be none. NOT_FOUND:
+   * the task or the agent is not there, or not the caller's to see.
+   *
+   * @generated from rpc baton.v1.TaskService.DispatchTask
+   */
+  dispatchTask: {
+    methodKind: "unary";
+    input: typeof DispatchTaskRequestSchema;
+    output: typeof DispatchTaskResponseSchema;
+  },
+  /**
    * Takes a task from the agent that has it, with branch and worktree: for another agent, or back to the ready
    * queue. INVALID_STATE: nobody has it. NOT_FOUND: the task or the agent is not there, or not the caller's to see.
    * STALE: it changed since the etag; read it again.
@@ -2399,7 +2640,7 @@ export const TaskService: GenService<{
     output: typeof DeleteTaskResponseSchema;
   },
   /**
-   * Why a task is ready, or what it waits for. NOT_FOUND: there is none, or it is not the caller's to see.
+   * Why a task is ready, or what it waits for, and which agents could be given it, or why not. NOT_FOUND: there is none, or it is not the caller's to see.
    *
    * @generated from rpc baton.v1.TaskService.ExplainTask
    */
