@@ -84,6 +84,7 @@ async fn open(store: SharedStore) -> App {
         Default::default(),
         search,
         Default::default(),
+        Default::default(),
     )
     .await
     .expect("a server starts")

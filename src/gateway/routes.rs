@@ -5,7 +5,7 @@
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::Method;
 
 use crate::app::access::Need;
@@ -53,6 +53,24 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         T: 'static,
     {
         self.add(Method::POST, path, need, post(handler))
+    }
+
+    /// Adds a route that changes what is there: PATCH.
+    pub fn patch<H, T>(self, path: &'static str, need: Need, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.add(Method::PATCH, path, need, patch(handler))
+    }
+
+    /// Adds a route that takes away what is there: DELETE.
+    pub fn delete<H, T>(self, path: &'static str, need: Need, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.add(Method::DELETE, path, need, delete(handler))
     }
 
     fn add(

@@ -140,6 +140,7 @@ impl AgentService for Service {
             cwd: request.cwd,
             mode: enums::mode_from_pb(request.mode, "mode").map_err(status)?,
             force: request.force,
+            ..StartAgent::default()
         };
         let session = self
             .app
@@ -183,6 +184,7 @@ impl AgentService for Service {
             input: request.input,
             force: request.force,
             unchecked: !request.check_ready_queue.unwrap_or(true),
+            ..ResumeAgent::default()
         };
         let resumed = self
             .app

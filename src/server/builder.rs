@@ -26,6 +26,7 @@ use super::{bind, metrics_page};
 use crate::app::App;
 use crate::app::access::{Access, Need};
 use crate::app::idempotency::Idempotency;
+use crate::app::pace::Pace;
 use crate::app::system::{About, Counting, System};
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::gateway::rest;
@@ -142,8 +143,12 @@ impl Builder {
 
     /// Adds the dialects of older front ends, over `app`.
     pub fn add_dialects(self, app: App) -> Self {
-        let routes = rest::relay::routes(app, self.sockets.clone(), self.options.relay);
-        self.add_http(routes)
+        let pace = Arc::new(Pace::new(self.options.relay));
+        let sockets = self.sockets.clone();
+        let relay = rest::relay::routes(app.clone(), sockets.clone(), pace.clone());
+        let data_dir = self.options.data_dir.clone();
+        let orchestrator = rest::orchestrator::routes(app, sockets, pace, data_dir);
+        self.add_http(relay.merge(orchestrator))
     }
 
     /// Adds a job that runs as long as the server; it is stopped when the server has drained.

@@ -112,7 +112,7 @@ async fn every_rpc_refuses_who_has_no_business_there() {
             }
             for (scope, secret) in &tokens {
                 let allowed = match need {
-                    Need::Open => true,
+                    Need::Open | Need::Offered => true,
                     Need::Token => *scope != Scope::Join,
                     Need::Scope(needed) => scope.allows(*needed),
                 };

@@ -332,7 +332,7 @@ async fn a_session_that_crashes_is_taken_up_again_under_the_same_assignment_and_
         .unwrap()
         .scheduler
         .unwrap();
-    assert_eq!(scheduler.escalated_task_ids, [stopped.clone()]);
+    assert_eq!(scheduler.escalated_task_ids, std::slice::from_ref(&stopped));
     let text = said(&why(&client, &stopped).await);
     assert!(text.contains("a person must look at it"), "{text}");
     let living = left.assignment.unwrap();

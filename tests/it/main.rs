@@ -28,6 +28,7 @@ mod listener;
 mod live;
 mod narrowing;
 mod odd_output;
+mod orchestrator_dialect;
 mod ownership;
 mod permissions;
 mod relay_dialect;

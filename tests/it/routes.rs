@@ -38,6 +38,153 @@ const OPEN: &[&str] = &[
     "/manifest.webmanifest",
 ];
 
+/// The orchestrator's dialect: every route of it, and the least scope that it asks for; none for the one that has a
+/// word for everybody.
+const ORCHESTRATOR: &[(Method, &str, Option<Scope>)] = &[
+    (Method::GET, "/api/health", None),
+    (Method::GET, "/api/agents", Some(Scope::Viewer)),
+    (Method::POST, "/api/agents", Some(Scope::Operator)),
+    (Method::GET, "/api/agents/{id}", Some(Scope::Viewer)),
+    (Method::PATCH, "/api/agents/{id}", Some(Scope::Operator)),
+    (Method::DELETE, "/api/agents/{id}", Some(Scope::Operator)),
+    (Method::GET, "/api/agents/{id}/status", Some(Scope::Viewer)),
+    (
+        Method::POST,
+        "/api/agents/{id}/start",
+        Some(Scope::Operator),
+    ),
+    (Method::POST, "/api/agents/{id}/stop", Some(Scope::Operator)),
+    (
+        Method::POST,
+        "/api/agents/{id}/resume",
+        Some(Scope::Operator),
+    ),
+    (
+        Method::POST,
+        "/api/agents/{id}/input",
+        Some(Scope::Operator),
+    ),
+    (
+        Method::POST,
+        "/api/agents/{id}/interrupt",
+        Some(Scope::Operator),
+    ),
+    (Method::GET, "/api/agents/{id}/stream", Some(Scope::Viewer)),
+    (Method::GET, "/api/sessions", Some(Scope::Viewer)),
+    (
+        Method::GET,
+        "/api/sessions/latest-messages",
+        Some(Scope::Viewer),
+    ),
+    (Method::GET, "/api/sessions/{id}", Some(Scope::Viewer)),
+    (
+        Method::GET,
+        "/api/sessions/{id}/messages",
+        Some(Scope::Viewer),
+    ),
+    (
+        Method::GET,
+        "/api/sessions/{id}/stream",
+        Some(Scope::Viewer),
+    ),
+    (Method::GET, "/api/worktrees", Some(Scope::Viewer)),
+    (Method::POST, "/api/worktrees", Some(Scope::Operator)),
+    (Method::GET, "/api/worktrees/{path}", Some(Scope::Viewer)),
+    (
+        Method::DELETE,
+        "/api/worktrees/{path}",
+        Some(Scope::Operator),
+    ),
+    (Method::GET, "/api/tasks", Some(Scope::Viewer)),
+    (Method::POST, "/api/tasks", Some(Scope::Operator)),
+    (Method::GET, "/api/tasks/unassigned", Some(Scope::Viewer)),
+    (Method::GET, "/api/tasks/ready", Some(Scope::Viewer)),
+    (Method::GET, "/api/tasks/{id}", Some(Scope::Viewer)),
+    (Method::PATCH, "/api/tasks/{id}", Some(Scope::Operator)),
+    (Method::DELETE, "/api/tasks/{id}", Some(Scope::Operator)),
+    (
+        Method::POST,
+        "/api/tasks/{id}/assign",
+        Some(Scope::Operator),
+    ),
+    (Method::POST, "/api/tasks/{id}/start", Some(Scope::Operator)),
+    (
+        Method::POST,
+        "/api/tasks/{id}/dispatch",
+        Some(Scope::Operator),
+    ),
+    (Method::GET, "/api/scheduler/status", Some(Scope::Viewer)),
+    (Method::POST, "/api/scheduler/pause", Some(Scope::Operator)),
+    (Method::POST, "/api/scheduler/resume", Some(Scope::Operator)),
+    (
+        Method::POST,
+        "/api/tasks/{id}/complete",
+        Some(Scope::Operator),
+    ),
+    (
+        Method::POST,
+        "/api/tasks/{id}/reopen",
+        Some(Scope::Operator),
+    ),
+    (
+        Method::POST,
+        "/api/tasks/{id}/handoff",
+        Some(Scope::Operator),
+    ),
+    (
+        Method::GET,
+        "/api/tasks/{id}/dependencies",
+        Some(Scope::Viewer),
+    ),
+    (
+        Method::POST,
+        "/api/tasks/{id}/dependencies",
+        Some(Scope::Operator),
+    ),
+    (
+        Method::DELETE,
+        "/api/tasks/{id}/dependencies/{other}",
+        Some(Scope::Operator),
+    ),
+    (Method::GET, "/ws", Some(Scope::Viewer)),
+];
+
+#[tokio::test]
+async fn the_routes_of_the_orchestrators_dialect_ask_for_what_is_listed_here() {
+    let running = whole().await;
+    // What the relay's dialect has beneath the same paths.
+    let relays = ["spawn", "spawned", "{id}/info", "{id}/resume", "{id}/ws"];
+    let is_ours = |route: &&Route| {
+        let of_relay = route.path.strip_prefix("/api/sessions/");
+        let of_relay = of_relay.is_some_and(|rest| relays.contains(&rest));
+        let roots = [
+            "/api/health",
+            "/api/agents",
+            "/api/sessions",
+            "/api/worktrees",
+            "/api/tasks",
+        ];
+        !of_relay && (route.path == "/ws" || roots.iter().any(|root| route.path.starts_with(root)))
+    };
+    let name = |method: &Method, path: &str, need: Need| format!("{method} {path} {need:?}");
+    let mut there: Vec<String> = running
+        .routes
+        .iter()
+        .filter(is_ours)
+        .map(|route| name(&route.method, route.path, route.need))
+        .collect();
+    let mut listed: Vec<String> = ORCHESTRATOR
+        .iter()
+        .map(|(method, path, scope)| {
+            let need = scope.map_or(Need::Offered, Need::Scope);
+            name(method, path, need)
+        })
+        .collect();
+    there.sort();
+    listed.sort();
+    assert_eq!(there, listed);
+}
+
 /// The server as the program puts it together.
 async fn whole() -> Running {
     let data = tempfile::tempdir().unwrap();
@@ -154,6 +301,24 @@ async fn every_route_refuses_who_has_no_business_there() {
             refused(&[cookie, stranger, site("same-origin")], 403).await;
         }
         refused(&[cookie, ("host", &rebound), origin(&rebound_origin)], 403).await;
+        if route.need == Need::Offered {
+            // Everybody has a word; who shows a token that is none is refused all the same.
+            for headers in [&[][..], &[cookie], &[cookie, site("cross-site")]] {
+                let got = request(&running, route, headers).await;
+                assert_eq!(got.json(), serde_json::json!({ "status": "ok" }));
+            }
+            for junk in ["", "Bearer ", "Bearer junk", &near_miss] {
+                refused(&[("authorization", junk)], 401).await;
+                refused(&[("authorization", junk), cookie, origin(&own)], 401).await;
+            }
+            for (scope, secret) in &tokens {
+                let token = bearer(secret);
+                let got = request(&running, route, &[("authorization", &token)]).await;
+                let more = got.json()["services"].is_object();
+                assert_eq!(more, scope.allows(Scope::Viewer), "{scope:?}");
+            }
+            continue;
+        }
         if route.need == Need::Open {
             assert!(OPEN.contains(&route.path), "{} is open to all", route.path);
             continue;
@@ -184,7 +349,7 @@ async fn every_route_refuses_who_has_no_business_there() {
         }
         for (scope, secret) in &tokens {
             let allowed = match route.need {
-                Need::Open => true,
+                Need::Open | Need::Offered => true,
                 Need::Token => *scope != Scope::Join,
                 Need::Scope(needed) => scope.allows(needed),
             };
@@ -216,8 +381,14 @@ async fn what_is_in_no_table_is_not_there_for_anybody() {
     for path in [
         "/api",
         "/api/nothing",
-        "/api/sessions",
+        "/api/sessions/",
         "/api/sessions/x/y",
+        "/api/agents/",
+        "/api/agents/x/y",
+        "/api/worktrees/",
+        "/api/worktrees/x/y",
+        "/api/tasks/x/y",
+        "/ws/",
         "/api/daemon",
         "/auth",
         "/auth/caller/",
@@ -254,7 +425,8 @@ async fn a_method_that_a_path_does_not_take_is_refused_after_the_caller_was_aske
             }
             let path = path(route);
             let bare = ask(running.address, other.clone(), &path, &[], "").await;
-            let expected = if route.need == Need::Open { 405 } else { 401 };
+            let is_open = matches!(route.need, Need::Open | Need::Offered);
+            let expected = if is_open { 405 } else { 401 };
             assert_eq!(bare.status, expected, "{other} {path}");
             if matches!(route.need, Need::Scope(scope) if !Scope::Admin.allows(scope)) {
                 continue;

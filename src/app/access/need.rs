@@ -9,6 +9,8 @@ use crate::domain::Scope;
 pub enum Need {
     /// Nothing: liveness.
     Open,
+    /// Nothing: liveness, with more for whoever shows a token. One that is not good is refused.
+    Offered,
     /// Any token but a join token.
     Token,
     /// A token whose scope allows this one.
@@ -19,7 +21,7 @@ impl Need {
     /// [`Code::Forbidden`](crate::base::Code::Forbidden) unless the caller may.
     pub fn admit(self, caller: &Caller) -> Result<()> {
         match self {
-            Need::Open => Ok(()),
+            Need::Open | Need::Offered => Ok(()),
             Need::Token if caller.scope != Scope::Join => Ok(()),
             Need::Token => caller.require(Scope::Viewer),
             Need::Scope(needed) => caller.require(needed),

@@ -6,11 +6,11 @@ use crate::app::access::Caller;
 use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::sessions::{Ask, Attempts, Begun, NewSession, Resume, fields, joined};
-use crate::base::id::{AgentId, SessionId};
+use crate::base::id::{AgentId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::field;
 use crate::domain::session::Mode;
-use crate::domain::terminal::Screen;
+use crate::domain::terminal::{Screen, Size};
 use crate::domain::{Actor, Agent, Session};
 use crate::store::Commit;
 
@@ -26,6 +26,10 @@ pub struct StartAgent {
     pub cwd: String,
     /// Headless or interactive; `None` is as the agent is set.
     pub mode: Option<Mode>,
+    /// The daemon whose directory `cwd` is; `None` is as the agent is set.
+    pub daemon_id: Option<DaemonId>,
+    /// How large the terminal of an interactive session is; `None` is the usual.
+    pub size: Option<Size>,
     /// Whether to give up the process of a lost session.
     pub force: bool,
 }
@@ -37,6 +41,8 @@ pub struct ResumeAgent {
     pub session_id: Option<SessionId>,
     /// The same by the harness's own conversation id; empty where the session is named or any will do.
     pub provider_session_id: String,
+    /// The directory in which the conversation is, as the caller takes it; empty is not said. It goes on nowhere else.
+    pub cwd: String,
     /// The first input; may be empty.
     pub input: String,
     /// Whether to give up the process of a lost session.
@@ -84,8 +90,21 @@ impl App {
         id: AgentId,
         force: bool,
     ) -> Result<Option<SessionId>> {
+        self.stop_agent_because(caller, request_id, id, force, "")
+            .await
+    }
+
+    /// The same, with a reason for people; empty if none is given.
+    pub async fn stop_agent_because(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        id: AgentId,
+        force: bool,
+        reason: &str,
+    ) -> Result<Option<SessionId>> {
         let active = self.get_agent(caller, id).await?.active;
-        let request = digest(format!("{id}{force}").as_bytes());
+        let request = digest(format!("{id}{force}{reason}").as_bytes());
         let begun = self
             .idempotency()
             .begin(caller, "StopAgent", request_id, request)
@@ -96,7 +115,8 @@ impl App {
             Begin::Fresh(pending) => pending,
         };
         if let Some(active) = active {
-            self.end_session(caller, "", active, force).await?;
+            self.end_session_because(caller, "", active, force, reason)
+                .await?;
         }
         let stopped = active.map(|id| id.to_string()).unwrap_or_default();
         if let Some(op) = pending.op(stopped.as_bytes()) {
@@ -126,6 +146,7 @@ impl App {
             ));
         }
         fields::input("input", &resume.input, true)?;
+        field::path("cwd", &resume.cwd)?;
         field::line(
             "provider_session_id",
             &resume.provider_session_id,
@@ -184,6 +205,18 @@ impl App {
                     .await?
             }
         };
+        if !resume.cwd.is_empty() {
+            let (session, _) = self.get_session(caller, continued).await?;
+            if session.cwd != resume.cwd {
+                return Err(Error::invalid(
+                    "cwd",
+                    format!(
+                        "is not where the conversation goes on: that is {}",
+                        session.cwd
+                    ),
+                ));
+            }
+        }
         let first = match resume.unchecked {
             true => ReadyFirst {
                 input: resume.input.clone(),
@@ -313,10 +346,13 @@ pub(in crate::app) fn new_session(agent: &Agent, start: StartAgent) -> NewSessio
         model: settings.model.clone(),
         permission_mode: Some(settings.permission_mode),
         mode,
-        screen: Screen::default(),
+        screen: Screen {
+            size: start.size.unwrap_or_default(),
+            ..Screen::default()
+        },
         task: None,
         one_shot: false,
-        daemon_id: settings.daemon_id,
+        daemon_id: start.daemon_id.or(settings.daemon_id),
         selector: settings.selector.clone(),
         env_names: settings.env_names.clone(),
         limits: settings.limits.clone(),

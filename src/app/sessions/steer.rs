@@ -11,6 +11,9 @@ use crate::domain::harness::PermissionMode;
 use crate::domain::session::Mode;
 use crate::domain::{CommandBody, EndInfo, EndReason, EventBody, Lifecycle};
 
+/// The longest reason for an end, in bytes.
+const MAX_REASON_BYTES: usize = 1_024;
+
 /// What is to change of a living session.
 #[derive(Clone, Debug, Default)]
 pub struct NewOptions {
@@ -120,8 +123,25 @@ impl App {
         id: SessionId,
         force: bool,
     ) -> Result<()> {
-        let by = caller.actor().name;
-        let detail = force.to_string();
+        self.end_session_because(caller, request_id, id, force, "")
+            .await
+    }
+
+    /// The same, with a reason for people; empty if none is given.
+    pub async fn end_session_because(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        id: SessionId,
+        force: bool,
+        reason: &str,
+    ) -> Result<()> {
+        field::line("reason", reason, MAX_REASON_BYTES)?;
+        let by = match reason {
+            "" => caller.actor().name,
+            reason => format!("{}: {reason}", caller.actor().name),
+        };
+        let detail = format!("{force}{reason}");
         self.once(caller, "EndSession", request_id, id, &detail, move |step| {
             let session = &step.live.session;
             match session.lifecycle {

@@ -165,7 +165,7 @@ impl App {
         Ok(self.shown_task(caller, task, revision))
     }
 
-    /// The tasks that wait for one and that the caller sees: oldest first, at most [`MAX_BLOCKED_BY`].
+    /// The tasks that wait for one and that the caller sees: oldest first, at most `MAX_BLOCKED_BY`.
     pub fn tasks_waiting(&self, caller: &Caller, id: TaskId) -> Vec<TaskId> {
         self.tasks().ask(|index, _| {
             let mut waiting: Vec<TaskId> = index

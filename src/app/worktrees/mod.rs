@@ -5,6 +5,7 @@
 //! (`operate`). The daemon does each operation once.
 
 mod create;
+mod home;
 mod look;
 mod operate;
 mod prune;

@@ -269,6 +269,16 @@ impl Worktree {
         }
     }
 
+    /// Its path from the repository's top directory; the whole path where it lies elsewhere.
+    pub fn relative_path(&self) -> &str {
+        let place = &self.place;
+        place
+            .path
+            .strip_prefix(place.repository.as_str())
+            .and_then(|rest| rest.strip_prefix('/'))
+            .unwrap_or(&place.path)
+    }
+
     /// Takes over what the daemon saw.
     pub fn saw(&mut self, look: Look, now: Timestamp) {
         self.look = look;

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,18 +18,18 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::app::access::{Caller, Need};
 use crate::app::daemons::ShownDaemon;
-use crate::app::pace::{Pace, PaceLimits};
+use crate::app::pace::Pace;
 use crate::app::sessions::{NewSession, Resume, SessionFilter};
 use crate::base::id::SessionId;
 use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::base::{Code, Error, Result};
 use crate::domain::policy::is_within;
 use crate::domain::{Lifecycle, PermissionMode, Scope, Session};
+use crate::gateway::Routes;
 use crate::gateway::fail::{self, Dialect};
 use crate::gateway::views::relay as view;
 use crate::gateway::ws::daemon::{self, Bridges};
 use crate::gateway::ws::{self, Held, Sockets, relay as socket};
-use crate::gateway::{Routes, sse};
 
 /// The harness of a session that names none.
 const HARNESS: &str = "claude-code";
@@ -44,7 +44,7 @@ struct Relay {
 }
 
 /// The routes; their sockets belong to `sockets`.
-pub fn routes(app: App, sockets: Sockets, limits: PaceLimits) -> Routes {
+pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>) -> Routes {
     let viewer = Need::Scope(Scope::Viewer);
     let operator = Need::Scope(Scope::Operator);
     Routes::default()
@@ -54,14 +54,13 @@ pub fn routes(app: App, sockets: Sockets, limits: PaceLimits) -> Routes {
         .post("/api/sessions/{id}/resume", operator, resume)
         // What is said on it asks for more, message by message.
         .get("/api/sessions/{id}/ws", viewer, connect)
-        .get("/api/sessions/{id}/stream", viewer, stream)
         .get("/api/daemon/status", viewer, daemon_status)
         .get("/api/daemon/list", viewer, daemon_list)
         .post("/api/daemon/enroll", Need::Scope(Scope::Join), enroll)
         .get("/api/daemon/ws", Need::Scope(Scope::Daemon), link)
         .with_state(Relay {
             app,
-            pace: Arc::new(Pace::new(limits)),
+            pace,
             sockets,
             bridges: Bridges::default(),
         })
@@ -332,22 +331,6 @@ async fn daemon_list(State(relay): State<Relay>, Extension(caller): Extension<Ca
         json!({ "daemons": shown })
     });
     answer(StatusCode::OK, made)
-}
-
-async fn stream(
-    State(relay): State<Relay>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let opened = async {
-        let session = relay.session(&caller, &id).await?;
-        sse::session(&relay.app, &caller, &session, &headers).await
-    };
-    match opened.await {
-        Ok(response) => response,
-        Err(error) => fail::respond(Dialect::Own, &error),
-    }
 }
 
 async fn connect(

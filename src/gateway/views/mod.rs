@@ -1,5 +1,7 @@
 //! What the dialects show of the domain's types. Plain functions: no rule, no waiting.
 
+pub mod orchestrator;
+
 pub mod relay;
 
 pub mod stream_json;

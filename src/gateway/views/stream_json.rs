@@ -15,16 +15,6 @@ pub fn message(event: &Event) -> Option<Value> {
     Some(Value::Object(message))
 }
 
-/// The word that a stream of events names a message with.
-pub fn word(message: &Value) -> &str {
-    let kind = message["type"].as_str().unwrap_or_default();
-    // A tool's call and result are messages of the agent and to it; a reader of events wants to tell them apart.
-    match message["message"]["content"][0]["type"].as_str() {
-        Some(part @ ("tool_use" | "tool_result")) => part,
-        _ => kind,
-    }
-}
-
 fn body(body: &EventBody) -> Option<Map<String, Value>> {
     let value = match body {
         EventBody::Started {
@@ -199,7 +189,7 @@ mod tests {
     use crate::domain::event::Origin;
 
     #[test]
-    fn a_tools_call_is_the_agents_and_named_by_what_it_is() {
+    fn a_tools_call_is_the_agents() {
         let body = EventBody::ToolCall {
             call_id: "c1".to_owned(),
             tool: "Bash".to_owned(),
@@ -211,7 +201,6 @@ mod tests {
         let mut event = Event::new(id, Origin::Harness, Timestamp::EPOCH, body);
         event.seq = 7;
         let shown = message(&event).unwrap();
-        assert_eq!(word(&shown), "tool_use");
         assert_eq!(
             shown,
             json!({

@@ -9,6 +9,8 @@ mod socket;
 
 pub mod daemon;
 
+pub mod orchestrator;
+
 pub mod relay;
 
 use std::any::Any;

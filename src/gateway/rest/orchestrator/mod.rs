@@ -1,0 +1,333 @@
+//! The orchestrator's dialect: agents and their sessions, worktrees and tasks in camelCase, with errors as
+//! `{"error": {"code", "message"}}`.
+
+mod agents;
+mod fields;
+mod health;
+mod runs;
+mod scheduler;
+mod sessions;
+mod tasks;
+mod worktrees;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::app::access::{Caller, Need};
+use crate::app::pace::Pace;
+use crate::app::worktrees::WorktreeFilter;
+use crate::base::id::{AgentId, SessionId};
+use crate::base::page::{MAX_PAGE_SIZE, Page, PageRequest};
+use crate::base::{Code, Error, Result};
+use crate::domain::policy::is_within;
+use crate::domain::{EventBody, EventKind, Scope, Session, Worktree};
+use crate::gateway::Routes;
+use crate::gateway::fail::{self, Dialect};
+use crate::gateway::views::orchestrator as view;
+use crate::gateway::ws::{self, Held, Sockets, orchestrator as socket};
+use crate::wire::event::event_from_pb;
+
+/// Before this event a session's log says which process it has.
+const AT_THE_BEGINNING: u64 = 100;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Orchestrator {
+    app: App,
+    pace: Arc<Pace>,
+    sockets: Sockets,
+    data_dir: PathBuf,
+}
+
+/// The routes; their sockets belong to `sockets`.
+pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>, data_dir: PathBuf) -> Routes {
+    let viewer = Need::Scope(Scope::Viewer);
+    let operator = Need::Scope(Scope::Operator);
+    Routes::default()
+        .get("/api/health", Need::Offered, health::health)
+        .get("/api/agents", viewer, agents::list)
+        .post("/api/agents", operator, agents::create)
+        .get("/api/agents/{id}", viewer, agents::get)
+        .patch("/api/agents/{id}", operator, agents::update)
+        .delete("/api/agents/{id}", operator, agents::delete)
+        .get("/api/agents/{id}/status", viewer, runs::status)
+        .post("/api/agents/{id}/start", operator, runs::start)
+        .post("/api/agents/{id}/stop", operator, runs::stop)
+        .post("/api/agents/{id}/resume", operator, runs::resume)
+        .post("/api/agents/{id}/input", operator, runs::input)
+        .post("/api/agents/{id}/interrupt", operator, runs::interrupt)
+        .get("/api/agents/{id}/stream", viewer, runs::stream)
+        .get("/api/sessions", viewer, sessions::list)
+        .get("/api/sessions/latest-messages", viewer, sessions::latest)
+        .get("/api/sessions/{id}", viewer, sessions::get)
+        .get("/api/sessions/{id}/messages", viewer, sessions::messages)
+        .get("/api/sessions/{id}/stream", viewer, sessions::stream)
+        .get("/api/worktrees", viewer, worktrees::list)
+        .post("/api/worktrees", operator, worktrees::create)
+        .get("/api/worktrees/{path}", viewer, worktrees::get)
+        .delete("/api/worktrees/{path}", operator, worktrees::delete)
+        .get("/api/tasks", viewer, tasks::list)
+        .post("/api/tasks", operator, tasks::create)
+        .get("/api/tasks/unassigned", viewer, tasks::unassigned)
+        .get("/api/tasks/ready", viewer, tasks::ready)
+        .get("/api/tasks/{id}", viewer, tasks::get)
+        .patch("/api/tasks/{id}", operator, tasks::update)
+        .delete("/api/tasks/{id}", operator, tasks::delete)
+        .post("/api/tasks/{id}/assign", operator, tasks::assign)
+        .post("/api/tasks/{id}/start", operator, tasks::start)
+        .post("/api/tasks/{id}/dispatch", operator, tasks::dispatch)
+        .get("/api/scheduler/status", viewer, scheduler::status)
+        .post("/api/scheduler/pause", operator, scheduler::pause)
+        .post("/api/scheduler/resume", operator, scheduler::resume)
+        .post("/api/tasks/{id}/complete", operator, tasks::complete)
+        .post("/api/tasks/{id}/reopen", operator, tasks::reopen)
+        .post("/api/tasks/{id}/handoff", operator, tasks::hand_off)
+        .get("/api/tasks/{id}/dependencies", viewer, tasks::dependencies)
+        .post("/api/tasks/{id}/dependencies", operator, tasks::depend)
+        .delete(
+            "/api/tasks/{id}/dependencies/{other}",
+            operator,
+            tasks::undepend,
+        )
+        // What is said on it asks for more, message by message.
+        .get("/ws", viewer, connect)
+        .with_state(Orchestrator {
+            app,
+            pace,
+            sockets,
+            data_dir,
+        })
+}
+
+fn answer(code: StatusCode, made: Result<Value>) -> Response {
+    match made {
+        Ok(value) => shown(code, value),
+        Err(error) => failed(&error),
+    }
+}
+
+fn shown(code: StatusCode, value: Value) -> Response {
+    let mut response = (code, Json(value)).into_response();
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a field of `app` is called here.
+fn field_name(name: &str) -> String {
+    match name {
+        "settings.directory" | "cwd" => return "workingDirectory".to_owned(),
+        "settings.argv" => return "command".to_owned(),
+        "settings.harness" => return "provider".to_owned(),
+        "settings.focus" => return "stewardFocus".to_owned(),
+        "settings.definition.instructions" => return "roleDefinition.systemPrompt".to_owned(),
+        _ => {}
+    }
+    let name = name.strip_prefix("settings.").unwrap_or(name);
+    let name = match name.strip_prefix("definition.") {
+        Some(rest) => format!("roleDefinition.{rest}"),
+        None => name.to_owned(),
+    };
+    let mut camel = String::with_capacity(name.len());
+    let mut up = false;
+    for c in name.chars() {
+        match c {
+            '_' => up = true,
+            c if up => {
+                camel.extend(c.to_uppercase());
+                up = false;
+            }
+            c => camel.push(c),
+        }
+    }
+    camel
+}
+
+/// An error about a field that is called otherwise in a request.
+fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
+    let (Code::InvalidInput, [field]) = (error.code(), error.fields()) else {
+        return error;
+    };
+    match names.iter().find(|(ours, _)| *ours == field.field) {
+        Some((_, here)) => Error::invalid(here, field.problem.as_str()),
+        None => error,
+    }
+}
+
+fn failed(error: &Error) -> Response {
+    // An error of `app` names a field as the API does.
+    match (error.code(), error.fields()) {
+        (Code::InvalidInput, [field]) => {
+            let renamed = Error::invalid(&field_name(&field.field), field.problem.as_str());
+            fail::respond(Dialect::Own, &renamed)
+        }
+        _ => fail::respond(Dialect::Own, error),
+    }
+}
+
+/// What a path names, its escapes read; what is no text names nothing.
+type Named = std::result::Result<Path<String>, PathRejection>;
+
+fn named(path: Named) -> Result<String> {
+    match path {
+        Ok(Path(name)) => Ok(name),
+        Err(_) => Err(Error::new(Code::InvalidInput, "the path is not a text")),
+    }
+}
+
+/// An agent's id; one that cannot be an id names no agent.
+fn agent_id(path: Named) -> Result<AgentId> {
+    AgentId::parse("id", &named(path)?).map_err(|_| no_agent())
+}
+
+fn no_agent() -> Error {
+    Error::new(Code::NotFound, "Agent not found")
+}
+
+fn session_id(text: &str) -> Result<SessionId> {
+    SessionId::parse("id", text).map_err(|_| no_session())
+}
+
+fn no_session() -> Error {
+    Error::new(Code::NotFound, "Session not found")
+}
+
+/// All items of a list that has an end, page by page.
+async fn all<T, F: Future<Output = Result<Page<T>>>>(
+    mut list: impl FnMut(PageRequest) -> F,
+) -> Result<Vec<T>> {
+    let mut page = PageRequest {
+        size: MAX_PAGE_SIZE,
+        after: None,
+    };
+    let mut items = Vec::new();
+    loop {
+        let found = list(page.clone()).await?;
+        items.extend(found.items);
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(items),
+        }
+    }
+}
+
+/// Adds where a list goes on, if it does.
+fn paged(mut value: Value, next: Option<&str>) -> Value {
+    if let Some(next) = next {
+        value["nextPageToken"] = PageRequest::token(next).into();
+    }
+    value
+}
+
+impl Orchestrator {
+    /// The worktrees that the caller sees, to say of sessions in which of them they are.
+    async fn places(&self, caller: &Caller) -> Result<Vec<Worktree>> {
+        let filter = WorktreeFilter::default();
+        let found = all(async |page| self.app.list_worktrees(caller, &filter, &page).await).await?;
+        Ok(found.into_iter().map(|shown| shown.worktree).collect())
+    }
+
+    /// One session, with its process while it has one.
+    async fn session(&self, caller: &Caller, session: &Session) -> Result<Value> {
+        let places = self.places(caller).await?;
+        let pid = match session.lifecycle.is_living() {
+            true => self.process(caller, session.id).await?,
+            false => None,
+        };
+        Ok(view::session(session, place(&places, session), pid))
+    }
+
+    /// A session's process, as its log tells at the beginning.
+    async fn process(&self, caller: &Caller, id: SessionId) -> Result<Option<u32>> {
+        let page = PageRequest {
+            size: 10,
+            after: None,
+        };
+        let kinds = [EventKind::Started];
+        let found = self
+            .app
+            .list_events(caller, id, 0, 0, AT_THE_BEGINNING, &kinds, &page)
+            .await?;
+        let mut process = None;
+        for event in found.events {
+            if let EventBody::Started { pid, .. } = event_from_pb(event)?.body
+                && pid > 0
+            {
+                process = Some(pid);
+            }
+        }
+        Ok(process)
+    }
+
+    /// The session of this id.
+    async fn session_shown(&self, caller: &Caller, id: SessionId) -> Result<Value> {
+        let (session, _) = self.app.get_session(caller, id).await?;
+        self.session(caller, &session).await
+    }
+}
+
+/// The worktree that a session works in.
+fn place<'a>(places: &'a [Worktree], session: &Session) -> Option<&'a Worktree> {
+    places.iter().find(|worktree| {
+        worktree.daemon_id == session.daemon_id
+            && !worktree.place.path.is_empty()
+            && is_within(&session.cwd, &worktree.place.path)
+    })
+}
+
+async fn connect(
+    State(orchestrator): State<Orchestrator>,
+    Extension(caller): Extension<Caller>,
+    held: Option<Extension<Held>>,
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let Ok(upgrade) = upgrade else {
+        return failed(&Error::invalid(
+            "upgrade",
+            "is missing: this path speaks WebSocket, version 13",
+        ));
+    };
+    let Orchestrator {
+        app, pace, sockets, ..
+    } = orchestrator;
+    let end = app.access().watch_validity(&caller);
+    let held = held.map(|Extension(held)| held);
+    let talk = socket::Talk::new(app, pace, caller);
+    sockets.open(upgrade, held, end, ws::MAX_MESSAGE_BYTES, talk)
+}
+
+fn success() -> Value {
+    json!({ "success": true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_their_names_of_this_dialect() {
+        for (ours, here) in [
+            ("settings.worker_mode", "workerMode"),
+            ("settings.directory", "workingDirectory"),
+            ("directory", "directory"),
+            ("settings.definition.on_startup", "roleDefinition.onStartup"),
+            ("required_capabilities[2]", "requiredCapabilities[2]"),
+            ("title", "title"),
+        ] {
+            assert_eq!(field_name(ours), here);
+        }
+    }
+}
