@@ -154,7 +154,7 @@ async fn a_hundred_thousand_tiny_events_arrive_intact_over_every_surface() {
         }
         assert_eq!(seen, count);
     };
-    let streaming = read_until(&mut sse, "event: agent_assistant\n", count);
+    let streaming = read_until(&mut sse, "event: agent_output\n", count);
     tokio::join!(reading, streaming);
     // One that comes when all is written, over gRPC-Web.
     has_written(&baton, &session, count).await;

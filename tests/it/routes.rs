@@ -163,6 +163,7 @@ async fn the_routes_of_the_orchestrators_dialect_ask_for_what_is_listed_here() {
             "/api/sessions",
             "/api/worktrees",
             "/api/tasks",
+            "/api/scheduler",
         ];
         !of_relay && (route.path == "/ws" || roots.iter().any(|root| route.path.starts_with(root)))
     };

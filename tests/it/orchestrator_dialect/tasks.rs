@@ -427,7 +427,7 @@ async fn tasks_are_dispatched_and_the_scheduler_is_controlled() {
     let got = post(&baton, &path, json!({})).await;
     let done = got.json();
     assert_eq!(got.status, 201, "{done}");
-    assert_eq!(fields(&done), ["sessionId", "success", "task"]);
+    assert_eq!(fields(&done), ["success", "task", "sessionId"]);
     assert_eq!(done["task"]["assignee"], agent.as_str());
     let session = done["sessionId"].as_str().unwrap().to_owned();
     // Again, by the agent's start: the same session.

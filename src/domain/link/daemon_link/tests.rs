@@ -336,7 +336,7 @@ fn a_new_link_carries_the_text_so_far_first() {
         session(1),
         &EventBody::Message {
             role: crate::domain::event::Role::Agent,
-            blocks: Vec::new(),
+            blocks: vec![crate::domain::Block::Text("one two three".to_owned())],
             message_id: "m".to_owned(),
             parent_call_id: String::new(),
         },
