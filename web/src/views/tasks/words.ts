@@ -131,6 +131,12 @@ export function deed(entry: TaskHistoryEntry, agent: string): string {
       return `removed: ${entry.text}`;
     case TaskHistoryKind.MERGE_MOVED:
       return `merging${more}`;
+    case TaskHistoryKind.RETRIED:
+      return `took it up again, with ${agent}${more}`;
+    case TaskHistoryKind.PARKED:
+      return `let it wait: ${agent} is refused by its provider until ${entry.text}`;
+    case TaskHistoryKind.ESCALATED:
+      return `left it to a person${more}`;
     case TaskHistoryKind.UNSPECIFIED:
       return entry.text;
   }
