@@ -92,6 +92,9 @@ async function sees(record, who = visitor) {
   return page;
 }
 
+/** Waits until the terminal has the size of the page's own window. */
+const fits = (page) => page.locator(".terminal-size.dim").waitFor();
+
 /** What the screen shows, line by line. */
 const rows = (page) => page.locator(".xterm-rows > div").evaluateAll((lines) => lines.map((line) => line.textContent.replaceAll("\u00a0", " ").trimEnd()));
 
@@ -168,6 +171,7 @@ test("a terminal is opened in the console, takes keys, shows what comes, and is 
   assert.deepEqual(await violations(page), []);
   await dialog.getByRole("button", { name: "Open", exact: true }).click();
   await page.locator(".terminal-view[data-phase=live]").waitFor();
+  await fits(page);
   // It has the focus: what is typed goes to it, key by key.
   await page.keyboard.type("pwd; stty size\n");
   await shows(page, /\/work\/project$/);
@@ -192,6 +196,7 @@ test("a terminal is opened in the console, takes keys, shows what comes, and is 
   const before = await rows(page);
   await page.reload();
   await page.locator(".terminal-view[data-phase=live]").waitFor();
+  await fits(page);
   await shows(page, /^before$/);
   assert.deepEqual(await rows(page), before);
   await shot(page, "terminal-1280-light");
@@ -316,6 +321,7 @@ test("two look: the smaller window has its say, or who types; and what one types
 test("who may only look sees all, types nothing, and has no say in the size", async () => {
   const record = await opens("sh");
   const mine = await sees(record);
+  await fits(mine);
   const size = await mine.locator(".terminal-size").textContent();
   const other = await Visitor.open(browser, baton, { viewport: { width: 700, height: 500 } });
   const page = await other.signIn("--scope", "viewer");
@@ -568,6 +574,7 @@ test("on a phone: the whole width, keys that its keyboard has not, and nothing c
   assert.deepEqual(await violations(list), []);
   await list.close();
   const page = await sees(record, phone);
+  await fits(page);
   await types(page, "ls -la /; stty size\r");
   await shows(page, /^\d+ \d+$/);
   const cols = Number((await page.locator(".terminal-size").textContent()).split("×")[0]);
