@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
+use super::App;
 use super::access::Caller;
 use super::failure;
 use crate::base::{Error, Result, SharedClock, Timestamp};
@@ -226,6 +227,21 @@ impl Idempotency {
                 Err(error) => return Err(failure::from_store(error)),
             }
         }
+    }
+}
+
+impl App {
+    /// Stores an answer by itself, where what was done had no commit that it could be in.
+    pub(in crate::app) async fn remember(&self, fresh: Fresh, answer: &[u8]) -> Result<()> {
+        let Some(op) = fresh.op(answer) else {
+            return Ok(());
+        };
+        let commit = Commit {
+            ops: vec![op],
+            ..Commit::default()
+        };
+        let done = self.store().commit(commit).await;
+        done.map(drop).map_err(failure::from_store)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use baton::base::Code;
 use baton::client::Client;
+use baton::domain::EventBody;
 use baton::wire::v1;
 use futures_util::future::join_all;
 
@@ -470,7 +471,18 @@ async fn a_worker_that_is_busy_is_not_disturbed_and_a_persistent_one_is_told() {
         .await
         .unwrap();
     assert_eq!(told.session_id, begun.session_id);
+    // Once: the same again is the same.
+    let again = client
+        .dispatch_task(dispatch(&more, &pair.id))
+        .await
+        .unwrap();
+    assert_eq!(again.session_id, begun.session_id);
     baton.turns(&begun.session_id, 2).await;
+    let inputs = baton.events(&begun.session_id).await;
+    let inputs = inputs
+        .iter()
+        .filter(|event| matches!(event.body, EventBody::InputAccepted { .. }));
+    assert_eq!(inputs.count(), 2);
     let task = task(&client, &more).await;
     assert_eq!(task.assignment.unwrap().session_ids, [begun.session_id]);
 }
@@ -501,6 +513,9 @@ async fn the_real_claude_code_does_a_task_in_a_worktree_and_it_is_merged() {
     assert!(!merged.report.unwrap_or_default().commit.is_empty());
     assert_eq!(git(&repo, &["show", "main:fix.txt"]), "fixed");
     assert!(git(&repo, &["log", "-1", "--format=%s", "main"]).contains("Fix it"));
+    // The task knows, before anybody says so.
+    let told = task(&client, &id).await;
+    assert_eq!(told.merge_status(), v1::MergeStatus::Merged);
     let complete = v1::CompleteTaskRequest {
         task_id: id.clone(),
         outcome: v1::CompleteOutcome::Merged.into(),

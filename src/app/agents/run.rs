@@ -3,7 +3,6 @@
 use super::ready::{ReadyCheck, ReadyFirst, Resumed};
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::sessions::{Ask, Attempts, Begun, NewSession, Resume, fields, joined};
 use crate::base::id::{AgentId, DaemonId, SessionId};
@@ -12,7 +11,6 @@ use crate::domain::field;
 use crate::domain::session::Mode;
 use crate::domain::terminal::{Screen, Size};
 use crate::domain::{Actor, Agent, Session};
-use crate::store::Commit;
 
 /// The longest conversation id that is looked for, in bytes.
 const MAX_CONVERSATION_BYTES: usize = 1_024;
@@ -65,21 +63,14 @@ impl App {
         if start.force {
             self.give_up_lost(caller, id).await?;
         }
-        let mut attempts = Attempts::default();
-        loop {
-            let ask = Ask {
-                caller,
-                method: "StartAgent",
-                request_id,
-                detail: format!("{id}{start:?}"),
-                agent: Some(id),
-            };
-            let new = new_session(&agent, start.clone());
-            let done = self.make_session(ask, new).await;
-            if !attempts.once_more(&done) {
-                return done;
-            }
-        }
+        let ask = Ask {
+            caller,
+            method: "StartAgent",
+            request_id,
+            detail: format!("{id}{start:?}"),
+            agent: Some(id),
+        };
+        self.make_session_of(&ask, new_session(&agent, start)).await
     }
 
     /// Ends an agent's session, gracefully or by force; answers which. An idle agent is stopped already.
@@ -119,14 +110,7 @@ impl App {
                 .await?;
         }
         let stopped = active.map(|id| id.to_string()).unwrap_or_default();
-        if let Some(op) = pending.op(stopped.as_bytes()) {
-            let commit = Commit {
-                ops: vec![op],
-                ..Commit::default()
-            };
-            let done = self.store().commit(commit).await;
-            done.map_err(failure::from_store)?;
-        }
+        self.remember(pending, stopped.as_bytes()).await?;
         Ok(active)
     }
 
@@ -181,7 +165,7 @@ impl App {
             .begin_assignment(task.id, task.assignment_id, agent.id, session.id, by)
             .await;
         if let Err(error) = begun {
-            tracing::info!(session = %session.id, task = %task.id, ?error, "the task is not begun");
+            tracing::debug!(session = %session.id, task = %task.id, ?error, "the task is not begun");
         }
     }
 

@@ -55,7 +55,7 @@ impl App {
             paused: switch.as_ref().is_none_or(|switch| switch.paused),
             switch,
             looked_at,
-            running: self.crew().await?.running,
+            running: self.crew().await?.running(),
             max_running: self.dispatching().options.max_running,
             escalated: self.escalated_tasks(MAX_ESCALATED).await?,
         })
@@ -92,14 +92,22 @@ impl App {
         Ok(found.map(|(switch, _)| switch))
     }
 
-    /// Why the scheduler does nothing; `None` if it works.
-    pub(super) async fn scheduler_pause(&self) -> Result<Option<String>> {
+    /// Whether the scheduler does nothing.
+    pub(super) async fn scheduler_is_paused(&self) -> Result<bool> {
+        let switch = self.scheduler_switch().await?;
+        Ok(switch.is_none_or(|switch| switch.paused))
+    }
+
+    /// Why the scheduler does nothing; `None` if it works. Who paused it and why is not a narrowed caller's to see.
+    pub(super) async fn scheduler_pause(&self, caller: &Caller) -> Result<Option<String>> {
         Ok(match self.scheduler_switch().await? {
+            Some(switch) if !switch.paused => None,
+            _ if caller.narrowing.is_some() => Some("the scheduler is paused".to_owned()),
             None => Some(
                 "the scheduler is paused, as it is on a new server; `baton scheduler resume` lets it work"
                     .to_owned(),
             ),
-            Some(switch) if switch.paused => {
+            Some(switch) => {
                 let why = match switch.reason.as_str() {
                     "" => String::new(),
                     why => format!(" ({why})"),
@@ -109,7 +117,6 @@ impl App {
                     switch.by.name, switch.at
                 ))
             }
-            Some(_) => None,
         })
     }
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Candidate, Dispatch, Giving};
+use super::give::start_of;
+use super::{Dispatch, Giving};
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::sessions::{Ask, Attempts, Begun, Resume, joined};
+use crate::app::sessions::{Ask, Resume, joined};
 use crate::base::id::{SessionId, TaskId};
 use crate::base::page::PageRequest;
 use crate::base::{Result, Timestamp};
 use crate::domain::session::{Mode, SessionTask};
 use crate::domain::task::{Assignment, Outcome, Status};
-use crate::domain::{Agent, EndReason, Lifecycle, Session, Task, dispatch};
+use crate::domain::{Agent, EndReason, Lifecycle, Session, Task};
 use crate::wire::v1::event::Body;
 
 /// How long a provider that does not say for how long it refuses is left alone.
@@ -24,6 +25,8 @@ const REST: Duration = Duration::from_secs(5);
 const WHY_CHARS: usize = 500;
 /// The longest summary that is taken from what an agent said last, in characters.
 const SUMMARY_CHARS: usize = 4_000;
+/// How many of an agent's tasks are looked at.
+const IN_HAND: usize = 20;
 /// Events that are looked through for what an agent said last.
 const LAST_EVENTS: usize = 200;
 
@@ -36,7 +39,7 @@ pub(super) enum Next {
     GoOn(Box<Session>, String),
     /// It is begun anew after a failure, without the conversation.
     Anew(String),
-    /// It is done, with this summary.
+    /// It is done, in this session.
     Done(SessionId),
     /// The provider refuses.
     Park(Timestamp),
@@ -44,6 +47,13 @@ pub(super) enum Next {
     Escalate(String),
     /// Nothing; the text says why.
     Wait(String),
+}
+
+impl Next {
+    /// Whether it starts a session of the agent.
+    pub(super) fn starts(&self) -> bool {
+        matches!(self, Next::Begin | Next::GoOn(..) | Next::Anew(_))
+    }
 }
 
 impl App {
@@ -97,7 +107,7 @@ impl App {
                 Next::Escalate(format!("session {id} did not finish it ({why})"))
             }
             EndReason::RateLimited if assignment.parked_until.is_none() => {
-                Next::Park(parked_until(&session, now))
+                Next::Park(asked_again_at(&session, now))
             }
             EndReason::RateLimited
             | EndReason::Failed
@@ -125,8 +135,16 @@ impl App {
         }
     }
 
-    /// Does what is to be done for a task that an idle agent has.
-    pub(super) async fn follow(
+    /// Does what is to be done for a task that an idle agent has. What does not work is tried again later.
+    pub(super) async fn follow(&self, agent: &Agent, task: &Task, next: Next, keeping: Giving) {
+        if let Err(error) = self.follow_now(agent, task, next, keeping).await {
+            tracing::info!(task = %task.id, agent = %agent.id, ?error, "it could not be taken up");
+            let now = self.clock().now();
+            self.dispatching().refused(task.id, agent.id, &error, now);
+        }
+    }
+
+    async fn follow_now(
         &self,
         agent: &Agent,
         task: &Task,
@@ -142,8 +160,10 @@ impl App {
             Next::Wait(_) => {}
             Next::Begin => {
                 let how = Dispatch::default();
-                self.give(&caller, agent, task.id, &how, Some(keeping))
-                    .await?;
+                // What keeps it is remembered there.
+                if let Err(error) = self.give(&caller, agent, task.id, &how, keeping).await {
+                    tracing::info!(task = %task.id, agent = %agent.id, ?error, "it could not begin");
+                }
             }
             Next::Anew(why) => {
                 let Some((task, assignment)) = self.retry(task, &assignment, &why).await? else {
@@ -166,7 +186,7 @@ impl App {
             }
             Next::Done(session) => {
                 let summary = self.last_words(session).await?;
-                self.change_assignment(task.id, &by, |task, by, now| {
+                self.change_own(task.id, &by, |task, by, now| {
                     match task.living().map(|living| living.id) == Some(assignment.id) {
                         true => task.complete(&summary, Outcome::Done, by, now),
                         false => Ok(()),
@@ -175,14 +195,14 @@ impl App {
                 .await?;
             }
             Next::Park(until) => {
-                self.change_assignment(task.id, &by, |task, by, now| {
+                self.change_own(task.id, &by, |task, by, now| {
                     task.park(assignment.id, until, by, now)
                 })
                 .await?;
             }
             Next::Escalate(why) => {
                 tracing::warn!(task = %task.id, agent = %agent.id, why, "a person must look at a task");
-                self.change_assignment(task.id, &by, |task, by, now| {
+                self.change_own(task.id, &by, |task, by, now| {
                     task.escalate(assignment.id, &why, by, now)
                 })
                 .await?;
@@ -201,7 +221,7 @@ impl App {
     ) -> Result<Option<(Task, Assignment)>> {
         let by = Caller::scheduler().actor();
         let task = self
-            .change_assignment(task.id, &by, |task, by, now| {
+            .change_own(task.id, &by, |task, by, now| {
                 task.retry(assignment.id, why, by, now)
             })
             .await?;
@@ -225,35 +245,25 @@ impl App {
                 task.reminder()
             ),
         );
-        let start = format!("{}/{}", assignment.id, assignment.session_ids.len());
-        let mut attempts = Attempts::default();
-        loop {
-            let ask = Ask {
-                caller,
-                method: "ResumeAgent",
-                request_id: &format!("dispatch/{start}"),
-                detail: start.clone(),
-                agent: Some(agent.id),
-            };
-            let (fresh, room) = match self.begin_birth(&ask).await? {
-                Begun::Repeat(session) => return Ok(session.id),
-                Begun::Fresh(fresh, room) => (fresh, room),
-            };
-            let how = Resume {
-                input: input.clone(),
-                task: Some(SessionTask {
-                    id: task.id,
-                    assignment_id: assignment.id,
-                }),
-                ..Resume::default()
-            };
-            let done = self.resume_into(caller, session.id, how, fresh, room).await;
-            if !attempts.once_more(&done) {
-                let session = done?;
-                self.note_begun(&session, &caller.actor()).await;
-                return Ok(session.id);
-            }
-        }
+        let start = start_of(assignment);
+        let ask = Ask {
+            caller,
+            method: "ResumeAgent",
+            request_id: &start,
+            detail: start.clone(),
+            agent: Some(agent.id),
+        };
+        let how = Resume {
+            input,
+            task: Some(SessionTask {
+                id: task.id,
+                assignment_id: assignment.id,
+            }),
+            ..Resume::default()
+        };
+        let session = self.continue_session(&ask, session.id, how).await?;
+        self.note_begun(&session, &caller.actor()).await;
+        Ok(session.id)
     }
 
     /// The newest session that worked under an assignment: as the assignment says, or, if a crash came between, as the
@@ -290,17 +300,10 @@ impl App {
         Ok(None)
     }
 
-    /// Until when an agent is refused by its provider, as far as its tasks say.
-    pub(super) async fn parked_until(&self, agent: &Agent) -> Result<Option<Timestamp>> {
-        let now = self.clock().now();
-        let tasks = self
-            .tasks_in_hand(agent.id, &agent.settings.capabilities, super::pass::IN_HAND)
-            .await?;
-        Ok(tasks
-            .iter()
-            .filter_map(|task| task.living()?.parked_until)
-            .filter(|until| now < *until)
-            .max())
+    /// What an agent has and could work on now, the most urgent first.
+    pub(super) async fn in_hand(&self, agent: &Agent) -> Result<Vec<Task>> {
+        self.tasks_in_hand(agent.id, &agent.settings.capabilities, IN_HAND)
+            .await
     }
 
     /// What the agent said last in a session.
@@ -325,45 +328,6 @@ impl App {
         Ok(text.unwrap_or_default())
     }
 
-    /// What the scheduler has to say of a task, and what it thinks of its agents for one that is ready and that nobody
-    /// has.
-    pub(in crate::app) async fn dispatch_view(
-        &self,
-        caller: &Caller,
-        task: &Task,
-        is_ready: bool,
-    ) -> Result<(Vec<String>, Vec<Candidate>)> {
-        let mut said = Vec::new();
-        let holder = match task.living() {
-            Some(living) => self.agent_record(living.agent_id).await?,
-            None => None,
-        };
-        let Some((agent, _)) = holder else {
-            if !is_ready {
-                return Ok((said, Vec::new()));
-            }
-            said.extend(self.scheduler_pause().await?);
-            return Ok((said, self.candidates(caller, task).await?));
-        };
-        if !dispatch::is_scheduled(&agent) || !caller.sees_agent(&agent) {
-            return Ok((said, Vec::new()));
-        }
-        if self.active_session(agent.id).await?.is_none() {
-            said.extend(self.scheduler_pause().await?);
-            let now = self.clock().now();
-            if let Some(refusal) = self.dispatching().refusal(task.id, agent.id, now) {
-                said.push(format!(
-                    "it could not be begun a moment ago ({}); that is tried again at {}",
-                    refusal.why, refusal.until
-                ));
-            }
-            if let Next::Wait(why) | Next::Escalate(why) = self.next(&agent, task).await? {
-                said.push(why);
-            }
-        }
-        Ok((said, Vec::new()))
-    }
-
     /// Tasks at which a person must look.
     pub(super) async fn escalated_tasks(&self, limit: usize) -> Result<Vec<TaskId>> {
         let mut found = Vec::new();
@@ -382,8 +346,14 @@ impl App {
     }
 }
 
+/// Until when an agent is refused by its provider, as far as its tasks say.
+pub(super) fn parked_until(tasks: &[Task], now: Timestamp) -> Option<Timestamp> {
+    let parked = tasks.iter().filter_map(|task| task.living()?.parked_until);
+    parked.filter(|until| now < *until).max()
+}
+
 /// When to ask a provider again that refused a session.
-fn parked_until(session: &Session, now: Timestamp) -> Timestamp {
+fn asked_again_at(session: &Session, now: Timestamp) -> Timestamp {
     let until = session.limited.and_then(|limited| limited.until);
     until
         .unwrap_or_else(|| now.saturating_add(PARKED_AT_LEAST))

@@ -3,10 +3,9 @@
 use super::Giving;
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::agents::StartAgent;
-use crate::app::failure;
+use crate::app::agents::{StartAgent, new_session, title};
 use crate::app::idempotency::{Begin, digest};
-use crate::app::sessions::{Ask, Attempts, NewSession, joined};
+use crate::app::sessions::{Ask, NewSession, joined};
 use crate::app::tasks::ShownTask;
 use crate::base::id::{AgentId, SessionId, TaskId, WorktreeId};
 use crate::base::{Code, Error, Result};
@@ -15,7 +14,9 @@ use crate::domain::session::{Mode, SessionTask};
 use crate::domain::task::{Assignment, Status};
 use crate::domain::worktree::{Create, State};
 use crate::domain::{Agent, Delivery, Session, Task, dispatch};
-use crate::store::Commit;
+
+/// The longest that is told of why something could not be begun, in characters.
+const WHY_CHARS: usize = 1_000;
 
 /// How a task is to be given.
 #[derive(Clone, Debug, Default)]
@@ -70,15 +71,9 @@ impl App {
             (None, Some(living)) => self.get_agent(caller, living.agent_id).await?.agent,
             (None, None) => self.best_agent(caller, &shown.task).await?,
         };
-        let session = self.give(caller, &agent, id, &how, None).await?;
-        if let Some(op) = fresh.op(session.to_string().as_bytes()) {
-            let commit = Commit {
-                ops: vec![op],
-                ..Commit::default()
-            };
-            let done = self.store().commit(commit).await;
-            done.map_err(failure::from_store)?;
-        }
+        let keeping = self.dispatching().keep_after_others(agent.id).await;
+        let session = self.give(caller, &agent, id, &how, keeping).await?;
+        self.remember(fresh, session.to_string().as_bytes()).await?;
         Ok(Dispatched {
             task: self.get_task(caller, id).await?,
             session,
@@ -92,7 +87,7 @@ impl App {
         agent: &Agent,
         task: TaskId,
         how: &Dispatch,
-        keeping: Option<Giving>,
+        keeping: Giving,
     ) -> Result<SessionId> {
         let (app, caller, agent, how) = (self.clone(), caller.clone(), agent.clone(), how.clone());
         let job = self.dispatching().jobs.spawn(async move {
@@ -118,16 +113,18 @@ impl App {
         how: &Dispatch,
     ) -> Result<SessionId> {
         let by = caller.actor();
-        if agent.settings.disabled {
-            // Said before anything is given.
-            self.hold_agent(agent.id, None).await?;
-        }
         let active = self.active_session(agent.id).await?;
-        if let Some(active) = &active {
-            takes_more(agent, active, id)?;
+        // What refuses is said before anything is given.
+        match &active {
+            Some(active) => takes_more(agent, active, id)?,
+            None => {
+                self.hold_agent(agent.id, None).await?;
+                let found = self.task(id).await?;
+                let task = found.ok_or_else(|| Error::not_found("task", id))?;
+                self.place(caller, &new_work(agent, &task)?).await?;
+            }
         }
-        let had = self.task(id).await?.and_then(|task| task.living().cloned());
-        let task = self.take_task(id, agent.id, &by).await?;
+        let (task, is_new) = self.take_task(id, agent.id, &by).await?;
         let Some(assignment) = task.living().cloned() else {
             return Err(Error::state("the task was taken back meanwhile"));
         };
@@ -138,25 +135,28 @@ impl App {
             }
             None => self.begin(caller, agent, &task, &assignment, how).await,
         };
-        match done {
-            Ok(session) => {
-                self.change_assignment(id, &by, |task, _, _| task.settle(assignment.id))
-                    .await
-                    .ok();
-                Ok(session)
-            }
-            Err(error) => {
-                // What was given for this only is taken back: others may take it.
-                if had.is_none() {
-                    let why = format!("it could not be begun: {}", error.message());
-                    let why = why.chars().take(1_000).collect::<String>();
-                    if let Err(other) = self.release_assignment(id, &why, &by).await {
-                        tracing::warn!(task = %id, ?other, "a task that was not begun stays given");
-                    }
+        match &done {
+            Ok(_) => {
+                let settled = self
+                    .change_own(id, &by, |task, _, _| task.settle(assignment.id))
+                    .await;
+                if let Err(error) = settled {
+                    // It is over already, or was taken away: then there is nothing to settle.
+                    tracing::debug!(task = %id, ?error, "a task that was begun is not settled");
                 }
-                Err(error)
             }
+            // What was given for this only is taken back: others may take it.
+            Err(error) if is_new => {
+                let why = format!("it could not be begun: {}", error.message());
+                let why: String = why.chars().take(WHY_CHARS).collect();
+                let taken_back = self.release_assignment(id, assignment.id, &why, &by).await;
+                if let Err(other) = taken_back {
+                    tracing::warn!(task = %id, ?other, "a task that was not begun stays given");
+                }
+            }
+            Err(_) => {}
         }
+        done
     }
 
     /// Tells a running agent of a task.
@@ -169,18 +169,15 @@ impl App {
         active: &Session,
         how: &Dispatch,
     ) -> Result<SessionId> {
-        if active.task.map(|task| task.assignment_id) == Some(assignment.id) {
+        let was_told = assignment.session_ids.contains(&active.id);
+        if was_told || active.task.map(|task| task.assignment_id) == Some(assignment.id) {
             // It works on it already: this is a repeat, or what a crash left.
             self.note_begun(active, &caller.actor()).await;
             return Ok(active.id);
         }
         let text = joined(told(agent, task), &how.note);
-        let request_id = format!(
-            "dispatch/{}/{}",
-            assignment.id,
-            assignment.session_ids.len()
-        );
-        self.send_input(caller, &request_id, active.id, text, Delivery::Queue)
+        let start = start_of(assignment);
+        self.send_input(caller, &start, active.id, text, Delivery::Queue)
             .await?;
         self.begin_assignment(task.id, assignment.id, agent.id, active.id, &caller.actor())
             .await?;
@@ -196,7 +193,11 @@ impl App {
         assignment: &Assignment,
         how: &Dispatch,
     ) -> Result<SessionId> {
-        let mut new = self.new_work(agent, task, assignment)?;
+        let mut new = new_work(agent, task)?;
+        new.task = Some(SessionTask {
+            id: task.id,
+            assignment_id: assignment.id,
+        });
         let daemon = self.place(caller, &new).await?;
         new.daemon_id = Some(daemon.id);
         if let Some((worktree, path, branch)) = self
@@ -215,63 +216,17 @@ impl App {
             ),
             &how.note,
         );
-        let start = format!("{}/{}", assignment.id, assignment.session_ids.len());
-        let mut attempts = Attempts::default();
-        let session = loop {
-            let ask = Ask {
-                caller,
-                method: "StartAgent",
-                // One start for each session that the assignment has had: after a crash it is found.
-                request_id: &format!("dispatch/{start}"),
-                detail: start.clone(),
-                agent: Some(agent.id),
-            };
-            let done = self.make_session(ask, new.clone()).await;
-            if !attempts.once_more(&done) {
-                break done?;
-            }
+        let start = start_of(assignment);
+        let ask = Ask {
+            caller,
+            method: "StartAgent",
+            request_id: &start,
+            detail: start.clone(),
+            agent: Some(agent.id),
         };
+        let session = self.make_session_of(&ask, new).await?;
         self.note_begun(&session, &caller.actor()).await;
         Ok(session.id)
-    }
-
-    /// The session in which an agent would work on a task; its input and checkout come later.
-    pub(super) fn new_work(
-        &self,
-        agent: &Agent,
-        task: &Task,
-        assignment: &Assignment,
-    ) -> Result<NewSession> {
-        if agent.settings.mode == Mode::Interactive {
-            return Err(Error::new(
-                Code::InvalidState,
-                format!(
-                    "{} works in a terminal, where a person types; assign the task instead",
-                    agent.settings.name
-                ),
-            ));
-        }
-        let Some(cwd) = dispatch::workplace(task, agent) else {
-            return Err(Error::state(format!(
-                "{} works in {}, and the task is about {}",
-                agent.settings.name, agent.settings.directory, task.directory
-            )));
-        };
-        let start = StartAgent {
-            cwd: cwd.to_owned(),
-            ..StartAgent::default()
-        };
-        let new = crate::app::agents::new_session(agent, start);
-        Ok(NewSession {
-            input: String::new(),
-            title: crate::app::agents::title(&agent.settings.name, &task.title),
-            one_shot: dispatch::is_scheduled(agent),
-            task: Some(SessionTask {
-                id: task.id,
-                assignment_id: assignment.id,
-            }),
-            ..new
-        })
     }
 
     /// The worktree in which a task is worked on: the one that it has, or a new one. `None`: in the directory itself.
@@ -313,10 +268,8 @@ impl App {
             title: task.title.clone(),
             ..Create::default()
         };
-        // Made once for each session that the assignment has had.
-        let request_id = format!("{}/{}", assignment.id, assignment.session_ids.len());
         let made = self
-            .create_worktree(caller, &request_id, new.daemon_id, create)
+            .create_worktree(caller, &start_of(assignment), new.daemon_id, create)
             .await;
         match made {
             Ok(shown) => {
@@ -331,8 +284,49 @@ impl App {
     }
 }
 
+/// The name of what begins the next session of an assignment: one for each session that it has had, so that after a
+/// crash what was begun is found and not begun again.
+pub(super) fn start_of(assignment: &Assignment) -> String {
+    format!(
+        "dispatch/{}/{}",
+        assignment.id,
+        assignment.session_ids.len()
+    )
+}
+
+/// The session in which an agent would work on a task; its input, checkout and assignment come later. `INVALID_STATE`:
+/// the agent works in a terminal, or elsewhere.
+pub(super) fn new_work(agent: &Agent, task: &Task) -> Result<NewSession> {
+    if agent.settings.mode == Mode::Interactive {
+        return Err(works_in_terminal(agent));
+    }
+    let Some(cwd) = dispatch::workplace(task, agent) else {
+        return Err(Error::state(format!(
+            "{} works in {}, and the task is about {}",
+            agent.settings.name, agent.settings.directory, task.directory
+        )));
+    };
+    let start = StartAgent {
+        cwd: cwd.to_owned(),
+        ..StartAgent::default()
+    };
+    Ok(NewSession {
+        input: String::new(),
+        title: title(&agent.settings.name, &task.title),
+        one_shot: dispatch::is_scheduled(agent),
+        ..new_session(agent, start)
+    })
+}
+
+fn works_in_terminal(agent: &Agent) -> Error {
+    Error::state(format!(
+        "{} works in a terminal, where a person types; assign the task instead",
+        agent.settings.name
+    ))
+}
+
 /// What an agent is told of a task.
-pub(super) fn told(agent: &Agent, task: &Task) -> String {
+fn told(agent: &Agent, task: &Task) -> String {
     joined(
         agent.settings.definition.on_task_assigned.clone(),
         &task.brief(),
@@ -365,13 +359,11 @@ fn takes_more(agent: &Agent, active: &Session, task: TaskId) -> Result<()> {
     if active.task.map(|task| task.id) == Some(task) {
         return Ok(());
     }
-    let name = &agent.settings.name;
     if active.mode == Mode::Interactive {
-        return Err(Error::state(format!(
-            "{name} works in a terminal, where a person types; assign the task instead"
-        )));
+        return Err(works_in_terminal(agent));
     }
     if dispatch::is_scheduled(agent) {
+        let name = &agent.settings.name;
         return Err(Error::new(
             Code::SessionExists,
             format!(

@@ -1,14 +1,13 @@
 //! What speaks for giving a task to an agent, and what against it.
 
-use std::cmp::Reverse;
-
-use super::Crew;
+use super::crew::Crew;
+use super::follow::{Next, parked_until};
+use super::give::new_work;
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::base::id::AgentId;
 use crate::base::{Error, Result};
-use crate::domain::task::Assignment;
-use crate::domain::{Agent, AgentRole, Task, dispatch};
+use crate::domain::{Agent, Task, dispatch};
 
 /// The most agents that are shown for a task.
 const MAX_SHOWN: usize = 50;
@@ -37,39 +36,25 @@ impl App {
         task: &Task,
     ) -> Result<Vec<Candidate>> {
         let crew = self.crew().await?;
-        let mut candidates = Vec::new();
-        for id in self.agents().of_role(AgentRole::Worker) {
-            let Some((agent, _)) = self.agent_record(id).await? else {
-                continue;
-            };
-            if !caller.sees_agent(&agent) || !dispatch::is_scheduled(&agent) {
-                continue;
-            }
-            let score = match dispatch::missing(task, &agent.settings.capabilities).is_empty() {
-                true => dispatch::score(task, &agent.settings.capabilities),
-                false => 0,
-            };
-            candidates.push((score, agent));
-        }
+        let seen = crew.members.iter().map(|(agent, _)| agent);
+        let mut seen: Vec<&Agent> = seen.filter(|agent| caller.sees_agent(agent)).collect();
         // The best are looked at more closely; of thousands, not all.
-        candidates.sort_by_key(|(score, agent)| (Reverse(*score), agent.id));
-        candidates.truncate(MAX_SHOWN);
-        let mut judged = Vec::with_capacity(candidates.len());
-        for (score, agent) in candidates {
+        seen.sort_by_key(|agent| {
+            let rank = crew.rank(task, agent);
+            (rank.is_none(), rank, agent.id)
+        });
+        seen.truncate(MAX_SHOWN);
+        let mut judged = Vec::with_capacity(seen.len());
+        for agent in seen {
             judged.push(Candidate {
                 agent: agent.id,
                 name: agent.settings.name.clone(),
-                score,
-                obstacle: self.obstacle(caller, task, &agent, &crew).await?,
+                score: crew.rank(task, agent).map_or(0, |(score, ..)| score.0),
+                obstacle: self.obstacle(caller, task, agent, &crew).await?,
             });
         }
-        judged.sort_by_key(|candidate| {
-            (
-                candidate.obstacle.is_some(),
-                Reverse(candidate.score),
-                candidate.agent,
-            )
-        });
+        // Stable: among those that can, and among those that cannot, the order stays.
+        judged.sort_by_key(|candidate| candidate.obstacle.is_some());
         Ok(judged)
     }
 
@@ -121,10 +106,13 @@ impl App {
             return Ok(Some(format!("lacks {}", missing.join(", "))));
         }
         if let Some(active) = self.active_session(agent.id).await? {
-            return Ok(Some(format!("is busy, in session {}", active.id)));
+            return Ok(Some(match caller.sees(&active) {
+                true => format!("is busy, in session {}", active.id),
+                false => "is busy".to_owned(),
+            }));
         }
         let now = self.clock().now();
-        if let Some(until) = self.parked_until(agent).await? {
+        if let Some(until) = parked_until(&self.in_hand(agent).await?, now) {
             return Ok(Some(format!("is refused by its provider until {until}")));
         }
         if let Err(error) = self.hold_agent(agent.id, None).await {
@@ -137,22 +125,20 @@ impl App {
             )));
         }
         let options = &self.dispatching().options;
-        if crew.running >= options.max_running {
+        if crew.running() >= options.max_running {
             return Ok(Some(format!(
                 "waits: {} agents run, as many as may at a time",
-                crew.running
+                crew.running()
             )));
         }
-        // What would be asked of a daemon, with an assignment that is not made.
-        let assignment = Assignment::draft(agent.id, &caller.actor(), now);
-        let new = match self.new_work(agent, task, &assignment) {
+        let new = match new_work(agent, task) {
             Ok(new) => new,
             Err(error) => return Ok(Some(format!("does not fit: {}", error.message()))),
         };
         match self.place(caller, &new).await {
             Err(error) => Ok(Some(format!("has no machine: {}", error.message()))),
             Ok(daemon) => {
-                let there = crew.daemons.get(&daemon.id).copied().unwrap_or_default();
+                let there = crew.running_on(daemon.id);
                 Ok((there >= options.max_per_daemon).then(|| {
                     format!(
                         "waits: {there} agents run on {}, as many as may there at a time",
@@ -161,5 +147,44 @@ impl App {
                 }))
             }
         }
+    }
+
+    /// What the scheduler has to say of a task, and what it thinks of its agents for one that is ready and that nobody
+    /// has.
+    pub(in crate::app) async fn dispatch_view(
+        &self,
+        caller: &Caller,
+        task: &Task,
+        is_ready: bool,
+    ) -> Result<(Vec<String>, Vec<Candidate>)> {
+        let mut said = Vec::new();
+        let Some(living) = task.living() else {
+            if !is_ready {
+                return Ok((said, Vec::new()));
+            }
+            said.extend(self.scheduler_pause(caller).await?);
+            return Ok((said, self.candidates(caller, task).await?));
+        };
+        let Some((agent, _)) = self.agent_record(living.agent_id).await? else {
+            said.push("the agent that has it was deleted; hand it off".to_owned());
+            return Ok((said, Vec::new()));
+        };
+        if !dispatch::is_scheduled(&agent) || !caller.sees_agent(&agent) {
+            return Ok((said, Vec::new()));
+        }
+        if self.active_session(agent.id).await?.is_none() {
+            said.extend(self.scheduler_pause(caller).await?);
+            let now = self.clock().now();
+            if let Some(refusal) = self.dispatching().refusal(task.id, agent.id, now) {
+                said.push(format!(
+                    "it could not be begun a moment ago ({}); that is tried again at {}",
+                    refusal.why, refusal.until
+                ));
+            }
+            if let Next::Wait(why) | Next::Escalate(why) = self.next(&agent, task).await? {
+                said.push(why);
+            }
+        }
+        Ok((said, Vec::new()))
     }
 }

@@ -9,6 +9,7 @@
 //! themselves spend money, and somebody has to want that.
 
 mod control;
+mod crew;
 mod follow;
 mod give;
 mod judge;
@@ -19,7 +20,7 @@ pub use give::{Dispatch, Dispatched};
 pub use judge::Candidate;
 pub use pass::run;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +28,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::app::App;
 use crate::app::access::Caller;
-use crate::base::id::{AgentId, DaemonId, TaskId};
-use crate::base::{Error, Result, Timestamp};
-use crate::domain::{Agent, AgentRole};
+use crate::base::id::{AgentId, TaskId};
+use crate::base::{Error, Timestamp};
 
 /// How long what was refused is left alone at first; each time twice as long.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
@@ -39,6 +38,9 @@ const LEFT_ALONE: Duration = Duration::from_secs(10);
 const LEFT_ALONE_MAX: Duration = Duration::from_secs(15 * 60);
 /// The most refusals that are remembered.
 const MAX_REFUSALS: usize = 10_000;
+
+/// How long a server that stops waits for what is being given out.
+const STOPS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the scheduler may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,17 +99,6 @@ impl Drop for Giving {
     }
 }
 
-/// The agents that the scheduler gives tasks to.
-#[derive(Default)]
-struct Crew {
-    /// Those that do nothing.
-    idle: Vec<Agent>,
-    /// How many run.
-    running: usize,
-    /// On which daemons.
-    daemons: BTreeMap<DaemonId, usize>,
-}
-
 impl Dispatching {
     /// Nothing is under way.
     pub fn new(options: Options) -> Self {
@@ -126,10 +117,16 @@ impl Dispatching {
         self.wake.send_modify(|count| *count += 1);
     }
 
-    /// Waits for what is under way, after the last call was made.
+    /// Waits for what is under way, after the last call was made; not for long, since a worktree may take its time,
+    /// and what is left half done is taken up by the next server.
     pub async fn stop(&self) {
         self.jobs.close();
-        self.jobs.wait().await;
+        if tokio::time::timeout(STOPS_WITHIN, self.jobs.wait())
+            .await
+            .is_err()
+        {
+            tracing::info!("tasks that are being given out are left to the next server");
+        }
     }
 
     /// Keeps an agent for one who gives it something; `None` if somebody does already.
@@ -138,6 +135,19 @@ impl Dispatching {
             of: self.clone(),
             agent,
         })
+    }
+
+    /// Keeps an agent, after whoever gives it something now.
+    async fn keep_after_others(self: &Arc<Self>, agent: AgentId) -> Giving {
+        let mut freed = self.wake.subscribe();
+        loop {
+            freed.mark_unchanged();
+            if let Some(giving) = self.keep(agent) {
+                return giving;
+            }
+            // The sender lives as long as this does.
+            freed.changed().await.ok();
+        }
     }
 
     /// Why a task is not given to an agent again just now.
@@ -178,30 +188,5 @@ impl Caller {
     /// The scheduler, which acts as the server itself.
     pub(in crate::app) fn scheduler() -> Self {
         Caller::server("scheduler")
-    }
-}
-
-impl App {
-    /// The scheduler's agents: which of them are idle, and where the others run.
-    async fn crew(&self) -> Result<Crew> {
-        let mut crew = Crew::default();
-        for id in self.agents().of_role(AgentRole::Worker) {
-            let Some((agent, _)) = self.agent_record(id).await? else {
-                continue;
-            };
-            if !crate::domain::dispatch::is_scheduled(&agent) {
-                continue;
-            }
-            if let Some(session) = self.active_session(id).await? {
-                crew.running += 1;
-                *crew.daemons.entry(session.daemon_id).or_default() += 1;
-                // A crash may have come between the session and its note at the task.
-                self.note_begun(&session, &Caller::scheduler().actor())
-                    .await;
-            } else if !agent.settings.disabled {
-                crew.idle.push(agent);
-            }
-        }
-        Ok(crew)
     }
 }

@@ -1,21 +1,25 @@
 //! The scheduler's look at what is to be done.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::follow::Next;
-use super::{Crew, Dispatch};
+use super::Dispatch;
+use super::crew::Crew;
+use super::follow::{Next, parked_until};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::tasks::ReadyFilter;
-use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
-use crate::base::{Error, Result};
+use crate::base::Result;
+use crate::base::page::PageRequest;
 use crate::domain::{Agent, Task, dispatch};
 
-/// How many of an agent's tasks are looked at.
-pub(super) const IN_HAND: usize = 20;
 /// How many ready tasks one look goes through at most.
-const MAX_READY: usize = 5_000;
+const MAX_READY: usize = 1_000;
+/// How many of them are read at once.
+const PAGE: usize = 100;
+/// How many tasks an agent is asked for in vain in one look.
+const MAX_IN_VAIN: usize = 3;
+/// The most capabilities that are looked for at once.
+const MAX_ABILITIES: usize = 256;
 /// How long the scheduler waits after it was woken: what wakes it rarely comes alone.
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -25,13 +29,13 @@ pub async fn run(app: App) {
     let mut woken = dispatching.wake.subscribe();
     let mut changed = app.tasks().changes();
     loop {
-        match app.scheduler_pause().await {
-            Ok(None) => {
+        match app.scheduler_is_paused().await {
+            Ok(false) => {
                 if let Err(error) = app.schedule().await {
                     tracing::warn!(?error, "the scheduler's look failed; it looks again");
                 }
             }
-            Ok(Some(_)) => {}
+            Ok(true) => {}
             Err(error) => tracing::warn!(?error, "it is not known whether the scheduler is paused"),
         }
         tokio::select! {
@@ -44,34 +48,34 @@ pub async fn run(app: App) {
 
 impl App {
     /// Looks once at what is to be done, and lets it be done.
-    pub(super) async fn schedule(&self) -> Result<()> {
+    async fn schedule(&self) -> Result<()> {
         *self.dispatching().looked_at.lock() = Some(self.clock().now());
         let mut crew = self.crew().await?;
-        self.follow_up(&mut crew).await?;
-        self.give_out(&mut crew).await
+        let by = Caller::scheduler().actor();
+        for session in crew.sessions() {
+            // A crash may have come between the session and its note at the task.
+            self.note_begun(session, &by).await;
+        }
+        let free = self.follow_up(&mut crew).await?;
+        self.give_out(&mut crew, free).await
     }
 
-    /// What the idle agents have comes first.
-    async fn follow_up(&self, crew: &mut Crew) -> Result<()> {
-        let mut free = Vec::with_capacity(crew.idle.len());
-        for agent in std::mem::take(&mut crew.idle) {
+    /// What the idle agents have comes first. Gives those that it takes none of.
+    async fn follow_up(&self, crew: &mut Crew) -> Result<Vec<Agent>> {
+        let idle: Vec<Agent> = crew.idle().cloned().collect();
+        let mut free = Vec::with_capacity(idle.len());
+        for agent in idle {
             if !self.follow_one(&agent, crew).await? {
                 free.push(agent);
             }
         }
-        crew.idle = free;
-        Ok(())
+        Ok(free)
     }
 
     /// Does what is to be done for an idle agent's own tasks; whether that takes the agent.
     async fn follow_one(&self, agent: &Agent, crew: &mut Crew) -> Result<bool> {
-        let tasks = self
-            .tasks_in_hand(agent.id, &agent.settings.capabilities, IN_HAND)
-            .await?;
-        if tasks.is_empty() {
-            return Ok(false);
-        }
-        if self.parked_until(agent).await?.is_some() {
+        let tasks = self.in_hand(agent).await?;
+        if parked_until(&tasks, self.clock().now()).is_some() {
             return Ok(true);
         }
         for task in tasks {
@@ -80,58 +84,64 @@ impl App {
                 continue;
             }
             let next = self.next(agent, &task).await?;
-            let starts = matches!(next, Next::Begin | Next::GoOn(..) | Next::Anew(_));
             if matches!(next, Next::Wait(_)) {
                 continue;
             }
-            if starts && crew.running >= self.dispatching().options.max_running {
+            if next.starts() && crew.running() >= self.dispatching().options.max_running {
                 return Ok(true);
             }
             let Some(keeping) = self.dispatching().keep(agent.id) else {
                 return Ok(true);
             };
-            let parks = matches!(next, Next::Park(_));
-            if !starts {
-                if let Err(error) = self.follow(agent, &task, next, keeping).await {
-                    self.note_refusal(agent, &task, &error);
-                }
-                if parks {
-                    return Ok(true);
-                }
-                continue;
+            if next.starts() {
+                crew.begins(agent);
+                let (app, agent) = (self.clone(), agent.clone());
+                let job = async move { app.follow(&agent, &task, next, keeping).await };
+                self.dispatching().jobs.spawn(job);
+                return Ok(true);
             }
-            crew.running += 1;
-            let (app, agent) = (self.clone(), agent.clone());
-            self.dispatching().jobs.spawn(async move {
-                if let Err(error) = app.follow(&agent, &task, next, keeping).await {
-                    app.note_refusal(&agent, &task, &error);
-                }
-            });
-            return Ok(true);
+            let parks = matches!(next, Next::Park(_));
+            self.follow(agent, &task, next, keeping).await;
+            if parks {
+                return Ok(true);
+            }
         }
         Ok(false)
     }
 
-    /// What nobody has goes to the idle agents, the most urgent first.
-    async fn give_out(&self, crew: &mut Crew) -> Result<()> {
+    /// What nobody has goes to the free agents, the most urgent first.
+    async fn give_out(&self, crew: &mut Crew, free: Vec<Agent>) -> Result<()> {
+        // What none of them can do is not looked at; how often one was asked in vain is counted.
+        let mut abilities: Vec<String> = free
+            .iter()
+            .flat_map(|agent| agent.settings.capabilities.iter().cloned())
+            .collect();
+        abilities.sort_unstable();
+        abilities.dedup();
+        abilities.truncate(MAX_ABILITIES);
+        let mut free: Vec<(Agent, usize)> = free.into_iter().map(|agent| (agent, 0)).collect();
         let caller = Caller::scheduler();
         let filter = ReadyFilter {
             unassigned: true,
+            capabilities: Some(abilities),
             ..ReadyFilter::default()
         };
         let mut page = PageRequest {
-            size: MAX_PAGE_SIZE,
+            size: PAGE,
             after: None,
         };
         let mut seen = 0;
-        while !crew.idle.is_empty() && seen < MAX_READY {
+        while !free.is_empty() && seen < MAX_READY {
             let ready = self.list_ready_tasks(&caller, &filter, &page).await?;
             for shown in ready.items {
                 seen += 1;
-                if crew.idle.is_empty() || crew.running >= self.dispatching().options.max_running {
+                if free.is_empty() || crew.running() >= self.dispatching().options.max_running {
                     return Ok(());
                 }
-                self.give_to_best(&caller, &shown.task, crew).await?;
+                self.give_to_best(&caller, &shown.task, crew, &mut free)
+                    .await?;
+                // Others have something to do as well.
+                tokio::task::yield_now().await;
             }
             match ready.next {
                 Some(next) => page.after = Some(next),
@@ -141,59 +151,53 @@ impl App {
         Ok(())
     }
 
-    async fn give_to_best(&self, caller: &Caller, task: &Task, crew: &mut Crew) -> Result<()> {
-        let mut fitting: Vec<(Reverse<u8>, usize, usize)> = crew
-            .idle
+    /// Gives a task to the free agent that fits it best. One that cannot take several is not asked any more.
+    async fn give_to_best(
+        &self,
+        caller: &Caller,
+        task: &Task,
+        crew: &mut Crew,
+        free: &mut Vec<(Agent, usize)>,
+    ) -> Result<()> {
+        let fitting = free
             .iter()
-            .enumerate()
-            .filter(|(_, agent)| {
-                dispatch::missing(task, &agent.settings.capabilities).is_empty()
-                    && dispatch::workplace(task, agent).is_some()
-            })
-            .map(|(at, agent)| {
-                let score = dispatch::score(task, &agent.settings.capabilities);
-                let there = agent
-                    .settings
-                    .daemon_id
-                    .and_then(|id| crew.daemons.get(&id));
-                (Reverse(score), there.copied().unwrap_or_default(), at)
-            })
-            .collect();
+            .filter(|(agent, _)| dispatch::workplace(task, agent).is_some())
+            .filter_map(|(agent, _)| crew.rank(task, agent));
+        let mut fitting: Vec<_> = fitting.collect();
         fitting.sort_unstable();
-        for (score, _, at) in fitting {
-            let Some(agent) = crew.idle.get(at) else {
+        for (score, _, id) in fitting {
+            let Some(at) = free.iter().position(|(agent, _)| agent.id == id) else {
                 continue;
             };
-            if let Some(why) = self.obstacle(caller, task, agent, crew).await? {
-                tracing::debug!(task = %task.id, agent = %agent.id, why, "a task is not given");
-                continue;
-            }
-            let Some(keeping) = self.dispatching().keep(agent.id) else {
-                continue;
-            };
-            let agent = crew.idle.remove(at);
-            crew.running += 1;
-            if let Some(daemon) = agent.settings.daemon_id {
-                *crew.daemons.entry(daemon).or_default() += 1;
-            }
-            tracing::info!(task = %task.id, agent = %agent.id, score = score.0, "a task is given");
-            let (app, task) = (self.clone(), task.clone());
-            let caller = caller.clone();
-            self.dispatching().jobs.spawn(async move {
-                let how = Dispatch::default();
-                let given = app.give(&caller, &agent, task.id, &how, Some(keeping)).await;
-                if let Err(error) = given {
-                    tracing::info!(task = %task.id, agent = %agent.id, ?error, "it could not begin");
+            let (agent, in_vain) = &mut free[at];
+            let obstacle = self.obstacle(caller, task, agent, crew).await?;
+            let keeping = match obstacle {
+                None => self.dispatching().keep(agent.id),
+                Some(why) => {
+                    tracing::debug!(task = %task.id, agent = %agent.id, why, "a task is not given");
+                    None
                 }
-            });
+            };
+            let Some(keeping) = keeping else {
+                *in_vain += 1;
+                if *in_vain >= MAX_IN_VAIN {
+                    free.swap_remove(at);
+                }
+                continue;
+            };
+            let (agent, _) = free.swap_remove(at);
+            crew.begins(&agent);
+            tracing::info!(task = %task.id, agent = %agent.id, score = score.0, "a task is given");
+            let (app, task, caller) = (self.clone(), task.id, caller.clone());
+            let job = async move {
+                let how = Dispatch::default();
+                if let Err(error) = app.give(&caller, &agent, task, &how, keeping).await {
+                    tracing::info!(%task, agent = %agent.id, ?error, "it could not begin");
+                }
+            };
+            self.dispatching().jobs.spawn(job);
             return Ok(());
         }
         Ok(())
-    }
-
-    fn note_refusal(&self, agent: &Agent, task: &Task, error: &Error) {
-        tracing::info!(task = %task.id, agent = %agent.id, ?error, "it could not be taken up");
-        let now = self.clock().now();
-        self.dispatching().refused(task.id, agent.id, error, now);
     }
 }

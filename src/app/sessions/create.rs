@@ -239,14 +239,41 @@ impl App {
             detail: format!("{id}{resume:?}"),
             agent: None,
         };
+        self.continue_session(&ask, id, resume).await
+    }
+
+    /// Continues a session's conversation, once for each request; again, where another change came before.
+    pub(in crate::app) async fn continue_session(
+        &self,
+        ask: &Ask<'_>,
+        id: SessionId,
+        resume: Resume,
+    ) -> Result<Session> {
         let mut attempts = Attempts::default();
         loop {
-            let (pending, room) = match self.begin_birth(&ask).await? {
+            let (pending, room) = match self.begin_birth(ask).await? {
                 Begun::Repeat(session) => return Ok(*session),
                 Begun::Fresh(pending, room) => (pending, room),
             };
             let resume = resume.clone();
-            let done = self.resume_into(caller, id, resume, pending, room).await;
+            let done = self
+                .resume_into(ask.caller, id, resume, pending, room)
+                .await;
+            if !attempts.once_more(&done) {
+                return done;
+            }
+        }
+    }
+
+    /// Makes a session of an agent, once for each request; again, where another start came before.
+    pub(in crate::app) async fn make_session_of(
+        &self,
+        ask: &Ask<'_>,
+        new: NewSession,
+    ) -> Result<Session> {
+        let mut attempts = Attempts::default();
+        loop {
+            let done = self.make_session(ask.clone(), new.clone()).await;
             if !attempts.once_more(&done) {
                 return done;
             }

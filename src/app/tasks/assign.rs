@@ -2,8 +2,8 @@
 
 use crate::app::App;
 use crate::base::id::{AgentId, AssignmentId, SessionId, TaskId, WorktreeId};
-use crate::base::{Error, Result, Timestamp};
-use crate::domain::task::{Assignment, MergeStatus};
+use crate::base::{Error, Result};
+use crate::domain::task::MergeStatus;
 use crate::domain::{Actor, Task};
 
 impl App {
@@ -40,42 +40,24 @@ impl App {
         .await
     }
 
-    /// Gives a task to an agent, or finds that the agent has it. ALREADY_EXISTS: somebody else has it.
+    /// Gives a task to an agent, or finds that the agent has it; which of the two. ALREADY_EXISTS: somebody else has it.
     pub(in crate::app) async fn take_task(
         &self,
         task: TaskId,
         agent: AgentId,
         by: &Actor,
-    ) -> Result<Task> {
-        self.change_own(task, by, |task, by, now| match task.living() {
-            Some(living) if living.agent_id == agent => Ok(()),
-            _ => task.assign(AssignmentId::generate(now), agent, "", None, by, now),
-        })
-        .await
-    }
-
-    /// Changes a task whose assignment an agent has. INVALID_STATE: the assignment is over.
-    pub(in crate::app) async fn change_assignment(
-        &self,
-        task: TaskId,
-        by: &Actor,
-        change: impl FnMut(&mut Task, &Actor, Timestamp) -> Result<()>,
-    ) -> Result<Task> {
-        self.change_own(task, by, change).await
-    }
-
-    /// Another session works on a task under the same assignment. INVALID_STATE: the assignment is over.
-    pub async fn link_assignment_session(
-        &self,
-        task: TaskId,
-        assignment: AssignmentId,
-        session: SessionId,
-        by: &Actor,
-    ) -> Result<Task> {
-        self.change_own(task, by, |task, by, now| {
-            task.link_session(assignment, session, by, now)
-        })
-        .await
+    ) -> Result<(Task, bool)> {
+        let mut is_new = false;
+        let task = self
+            .change_own(task, by, |task, by, now| {
+                is_new = task.living().is_none_or(|living| living.agent_id != agent);
+                match is_new {
+                    true => task.assign(AssignmentId::generate(now), agent, "", None, by, now),
+                    false => Ok(()),
+                }
+            })
+            .await?;
+        Ok((task, is_new))
     }
 
     /// Says in which branch and worktree a task is worked on. INVALID_STATE: nobody has it.
@@ -91,32 +73,39 @@ impl App {
             .await
     }
 
-    /// Takes a task back from who has it: it is open again, for anybody. INVALID_STATE: nobody has it.
-    pub async fn release_assignment(&self, task: TaskId, reason: &str, by: &Actor) -> Result<Task> {
-        crate::domain::task::note("reason", reason)?;
-        self.change_own(task, by, |task, by, now| task.release(reason, by, now))
-            .await
-    }
-
-    /// What became of a task's branch.
-    pub async fn set_merge_status(
+    /// Takes a task back from who has it under an assignment: it is open again, for anybody. INVALID_STATE: the
+    /// assignment is over.
+    pub async fn release_assignment(
         &self,
         task: TaskId,
-        to: MergeStatus,
-        note: &str,
+        assignment: AssignmentId,
+        reason: &str,
         by: &Actor,
     ) -> Result<Task> {
-        crate::domain::task::note("note", note)?;
-        self.change_own(task, by, |task, by, now| {
-            task.set_merge_status(to, note, by, now);
-            Ok(())
+        crate::domain::task::note("reason", reason)?;
+        self.change_own(task, by, |task, by, now| match task.living() {
+            Some(living) if living.id == assignment => task.release(reason, by, now),
+            _ => Err(Error::state(format!("the assignment {assignment} is over"))),
         })
         .await
     }
 
-    /// Who has a task now.
-    pub async fn assignment_of(&self, task: TaskId) -> Result<Option<Assignment>> {
-        let task = self.task(task).await?;
-        Ok(task.and_then(|task| task.living().cloned()))
+    /// What became of the branch in a worktree, for the task that was worked on there last, if there is one.
+    pub(in crate::app) async fn note_merge(
+        &self,
+        task: TaskId,
+        worktree: WorktreeId,
+        to: MergeStatus,
+        note: &str,
+        by: &Actor,
+    ) -> Result<Task> {
+        self.change_own(task, by, |task, by, now| {
+            let last = task.assignments.last().and_then(|last| last.worktree_id);
+            if last == Some(worktree) && task.merge_status != to {
+                task.set_merge_status(to, note, by, now);
+            }
+            Ok(())
+        })
+        .await
     }
 }

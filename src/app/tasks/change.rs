@@ -253,8 +253,8 @@ impl App {
         Err(too_busy(target.id))
     }
 
-    /// The same for the server's own part, whoever sees the task; `None` if there is none.
-    pub(super) async fn change_own(
+    /// The same for the server's own part, whoever sees the task. NOT_FOUND: there is none.
+    pub(in crate::app) async fn change_own(
         &self,
         id: TaskId,
         by: &Actor,

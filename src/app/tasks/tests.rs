@@ -406,12 +406,12 @@ async fn the_queue_of_an_agent_has_its_own_first_and_then_what_it_can_do() {
     assert_eq!(ready(true, 10).await, [minor, urgent]);
     let assignment = task.living().unwrap().id;
     rig.app
-        .link_assignment_session(late, assignment, SessionId::from_bits(2), &by)
+        .begin_assignment(late, assignment, agent(1), SessionId::from_bits(2), &by)
         .await
         .unwrap();
     let task = rig
         .app
-        .release_assignment(late, "crashed", &by)
+        .release_assignment(late, assignment, "crashed", &by)
         .await
         .unwrap();
     assert_eq!((task.status, task.living()), (Status::Open, None));
@@ -419,7 +419,7 @@ async fn the_queue_of_an_agent_has_its_own_first_and_then_what_it_can_do() {
     assert!(!ready(true, 10).await.contains(&python));
     let error = rig
         .app
-        .link_assignment_session(late, assignment, SessionId::from_bits(3), &by)
+        .begin_assignment(late, assignment, agent(1), SessionId::from_bits(3), &by)
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::InvalidState);

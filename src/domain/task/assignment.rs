@@ -82,11 +82,6 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// An assignment that is made just now, with an id that no other has or will have.
-    pub fn draft(agent_id: AgentId, by: &Actor, now: Timestamp) -> Self {
-        Assignment::new(AssignmentId::generate(now), agent_id, by, now)
-    }
-
     /// An assignment that is not begun.
     pub fn new(id: AssignmentId, agent_id: AgentId, by: &Actor, now: Timestamp) -> Self {
         Assignment {

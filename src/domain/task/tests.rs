@@ -132,7 +132,7 @@ fn one_agent_at_a_time_has_a_task() {
     }
     assert_eq!(task.assignments[0].session_ids.len(), 2);
     refuses(
-        task.link_session(asg(2), SessionId::from_bits(3), &by(), NOW),
+        task.begin(asg(2), agent(1), SessionId::from_bits(3), &by(), NOW),
         Code::InvalidState,
     );
 }

@@ -170,31 +170,6 @@ impl Task {
         }
     }
 
-    /// Another session works on it under the same assignment. INVALID_STATE: the assignment is over.
-    pub fn link_session(
-        &mut self,
-        id: AssignmentId,
-        session: SessionId,
-        by: &Actor,
-        now: Timestamp,
-    ) -> Result<()> {
-        let assignment = self.living_mut()?;
-        if assignment.id != id {
-            return Err(Error::state(format!("the assignment {id} is over")));
-        }
-        let agent = assignment.agent_id;
-        if link(assignment, session) {
-            self.note(
-                What::SessionLinked,
-                &session.to_string(),
-                Some(agent),
-                by,
-                now,
-            );
-        }
-        Ok(())
-    }
-
     /// Its work is to be taken up again after a session has failed. INVALID_STATE: the assignment is over.
     pub fn retry(&mut self, id: AssignmentId, why: &str, by: &Actor, now: Timestamp) -> Result<()> {
         let assignment = self.living_as(id)?;
