@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod budgets;
 pub mod daemons;
 pub mod events;
 pub mod failure;
@@ -34,6 +35,7 @@ use crate::store::SharedStore;
 
 use access::Access;
 use agents::Agents;
+use budgets::Budgets;
 use events::Transients;
 use idempotency::Idempotency;
 use prompts::Rules;
@@ -54,6 +56,7 @@ struct Parts {
     clock: SharedClock,
     access: Access,
     agents: Agents,
+    budgets: Budgets,
     greetings: link::Greetings,
     idempotency: Idempotency,
     relay: Relay,
@@ -86,6 +89,8 @@ impl App {
         let agents = Agents::load(store.as_ref()).await?;
         let rules = Rules::load(store.clone(), clock.clone()).await?;
         let tasks = Tasks::load(store.clone(), clock.clone()).await?;
+        let (prices, held) = (options.prices.clone(), tasks.clone());
+        let budgets = Budgets::load(store.clone(), clock.clone(), prices, held).await?;
         let parts = Arc::new_cyclic(|parts| {
             let upper = Arc::new(link::Upper {
                 parts: parts.clone(),
@@ -97,6 +102,7 @@ impl App {
                 options,
                 transients.clone(),
                 Arc::new(relay.clone()),
+                budgets.clone(),
             );
             Parts {
                 idempotency: Idempotency::new(store.clone(), clock.clone()),
@@ -105,6 +111,7 @@ impl App {
                 clock,
                 access,
                 agents,
+                budgets,
                 relay,
                 rules,
                 search,

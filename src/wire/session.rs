@@ -76,11 +76,15 @@ pub fn session_to_pb(
             Mode::Headless => String::new(),
         },
         agent: session.agent.as_ref().map(session_agent_to_pb),
+        parked_by: session
+            .parked
+            .map(|parked| parked.budget.to_string())
+            .unwrap_or_default(),
     }
 }
 
 /// A session from the wire: what a client sees. What only the server keeps (`stopping`, `env_names`,
-/// `output_bytes`, `screen`, and the activity of a session that does not run) is empty.
+/// `output_bytes`, `screen`, `book`, `parked`, and the activity of a session that does not run) is empty.
 pub fn session_from_pb(session: v1::Session) -> Result<Session> {
     Ok(Session {
         id: SessionId::parse("session.id", &session.id)?,
@@ -144,6 +148,8 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         labels: session.labels.into_iter().collect(),
         created_by: actor_from_pb(required(session.created_by, "session.created_by")?)?,
         agent: session.agent.map(session_agent_from_pb).transpose()?,
+        book: Default::default(),
+        parked: None,
     })
 }
 

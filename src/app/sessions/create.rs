@@ -263,6 +263,7 @@ impl App {
         let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
         may_resume(&old, resume.force)?;
+        self.budget_allows_again(&old)?;
         if old.mode == Mode::Interactive && !resume.input.is_empty() {
             return Err(typed_only("input"));
         }
@@ -445,6 +446,7 @@ impl App {
                 Ok(Begun::Repeat(Box::new(session)))
             }
             Begin::Fresh(pending) => {
+                self.budget_allows(ask.agent, None)?;
                 let room = SessionId::generate(self.clock().now());
                 Ok(Begun::Fresh(pending, self.sessions().reserve(room)?))
             }
