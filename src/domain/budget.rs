@@ -416,7 +416,9 @@ impl Budget {
             amount(reached.limit, reached.value),
             amount(reached.limit, reached.allowed),
         );
-        if let Some(warning) = warning {
+        // Whose turns these were is not for everybody who sees one session.
+        let is_common = self.scope == BudgetScope::Everything;
+        if let Some(warning) = warning.filter(|_| !is_common) {
             text.push_str(&format!(" ({warning})"));
         }
         Question {

@@ -117,8 +117,11 @@ struct Held {
     last: Option<SessionId>,
     /// What was booked while the records are read; `None` when they have been.
     coming: Option<Vec<Booking>>,
-    /// How many bookings of a session's day were read from its record.
+    /// How many bookings of a session's day were read from its record. What is booked later has higher numbers, so
+    /// this is of use for as long as a commit may take to get here, and forgotten after a day.
     read: HashMap<(SessionId, Day), u64>,
+    /// The day on which it was read.
+    read_on: Day,
     /// Whether it was spent when that was looked at last.
     was_hard: bool,
 }
@@ -135,6 +138,7 @@ impl Held {
             last: None,
             coming: Some(Vec::new()),
             read: HashMap::new(),
+            read_on: Day::of(now),
             was_hard: false,
         }
     }
@@ -145,7 +149,9 @@ impl Held {
         if day > self.day {
             self.day = day;
             self.spent = Spent::default();
-            self.read.clear();
+        }
+        if !self.read.is_empty() && Day::of(now) > self.read_on.next() {
+            self.read = HashMap::new();
         }
     }
 
@@ -170,7 +176,12 @@ impl Held {
         });
         self.spent = shares.fold(self.spent, |sum, share| sum.plus(share.spent));
         // Only what may still be booked in can be booked while it is read.
-        if day.day.next() >= newest {
+        let may_be_covered = match self.budget.scope {
+            BudgetScope::Session(id) => id == day.session,
+            BudgetScope::Agent(id) => Some(id) == day.agent,
+            BudgetScope::Everything | BudgetScope::Task(_) => true,
+        };
+        if may_be_covered && day.day.next() >= newest {
             self.read.insert((day.session, day.day), day.bookings);
         }
     }
@@ -330,6 +341,8 @@ impl Budgets {
         }
         for held in state.held.values_mut() {
             held.is_read();
+            // Nothing is booked yet.
+            held.read = HashMap::new();
         }
         // The sessions are looked at once, whatever was the case when the last server stopped.
         state.sweep = true;
@@ -469,7 +482,7 @@ impl App {
         self.nothing_spent(covered)
     }
 
-    /// The same for the session that another session continues: its own budget counts too.
+    /// The same for the session that another session continues or branches off from: its own budget counts too.
     pub(in crate::app) fn budget_allows_again(&self, session: &Session) -> Result<()> {
         self.nothing_spent(self.budgets().covered(session))
     }

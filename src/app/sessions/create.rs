@@ -383,6 +383,7 @@ impl App {
             Begun::Fresh(pending, room) => (pending, room),
         };
         let (old, _) = self.get_session(caller, id).await?;
+        self.budget_allows_again(&old)?;
         if !old.capabilities.fork {
             return Err(Error::new(
                 Code::NoResumableSession,
