@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod budgets;
 pub mod daemons;
 pub mod dispatch;
 pub mod events;
@@ -35,6 +36,7 @@ use crate::store::SharedStore;
 
 use access::Access;
 use agents::Agents;
+use budgets::Budgets;
 use dispatch::Dispatching;
 use events::Transients;
 use idempotency::Idempotency;
@@ -57,6 +59,7 @@ struct Parts {
     access: Access,
     dispatching: Arc<Dispatching>,
     agents: Agents,
+    budgets: Budgets,
     greetings: link::Greetings,
     idempotency: Idempotency,
     relay: Relay,
@@ -90,6 +93,8 @@ impl App {
         let agents = Agents::load(store.as_ref()).await?;
         let rules = Rules::load(store.clone(), clock.clone()).await?;
         let tasks = Tasks::load(store.clone(), clock.clone()).await?;
+        let (prices, held) = (options.prices.clone(), tasks.clone());
+        let budgets = Budgets::load(store.clone(), clock.clone(), prices, held).await?;
         let parts = Arc::new_cyclic(|parts| {
             let upper = Arc::new(link::Upper {
                 parts: parts.clone(),
@@ -101,6 +106,7 @@ impl App {
                 options,
                 transients.clone(),
                 Arc::new(relay.clone()),
+                budgets.clone(),
             );
             Parts {
                 idempotency: Idempotency::new(store.clone(), clock.clone()),
@@ -110,6 +116,7 @@ impl App {
                 access,
                 dispatching: Arc::new(Dispatching::new(dispatch)),
                 agents,
+                budgets,
                 relay,
                 rules,
                 search,

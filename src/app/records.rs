@@ -11,13 +11,15 @@ use crate::app::dispatch::Switch;
 use crate::app::failure;
 use crate::app::tasks::GoneTask;
 use crate::base::id::{
-    AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
+    AgentId, BudgetId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
 };
 use crate::base::{Error, Result};
+use crate::domain::budget::{Answered, Asked};
 use crate::domain::session::Gone;
+use crate::domain::spending::{Day, SessionDay};
 use crate::domain::{
-    Agent, AgentRun, Daemon, Input, Prompt, PromptRule, Session, SignInCode, Task, Token, TokenUse,
-    Worktree,
+    Agent, AgentRun, Budget, BudgetPeriod, BudgetScope, Daemon, Input, Prompt, PromptRule, Session,
+    SignInCode, Task, Token, TokenUse, Worktree,
 };
 use crate::store::{Expect, Record, RecordOp, Records};
 
@@ -161,6 +163,42 @@ pub fn sign_in_code_key(sha256: &str) -> String {
 /// What the keys of all sign-in codes begin with.
 pub const SIGN_IN_CODES: &str = "sign-in-code/";
 
+/// Key of a budget's record.
+pub fn budget_key(id: BudgetId) -> String {
+    format!("{BUDGETS}{id}")
+}
+
+/// What the keys of all budgets begin with.
+pub const BUDGETS: &str = "budget/";
+
+/// Key of the record that makes a budget the only one of what it is of; its value is the budget's id.
+pub fn budget_scope_key(scope: BudgetScope, period: BudgetPeriod) -> String {
+    format!("budget-of/{}/{}", scope.key(), period.as_str())
+}
+
+/// Key of what a person was asked last about a budget.
+pub fn budget_asked_key(id: BudgetId) -> String {
+    format!("budget-asked/{id}")
+}
+
+/// Key of what a person answered last about a budget.
+pub fn budget_answered_key(id: BudgetId) -> String {
+    format!("budget-answered/{id}")
+}
+
+/// Key of what a session spent in a day.
+pub fn usage_key(day: Day, session: SessionId) -> String {
+    format!("{USAGE}{day}/{session}")
+}
+
+/// What the keys of a day's spending begin with.
+pub fn usage_prefix(day: Day) -> String {
+    format!("{USAGE}{day}/")
+}
+
+/// What the keys of all spending begin with.
+pub const USAGE: &str = "usage/";
+
 /// Key of a task's record.
 pub fn task_key(id: TaskId) -> String {
     format!("{TASKS}{id}")
@@ -237,6 +275,18 @@ impl Kept for Task {
 }
 impl Kept for GoneTask {
     const NOUN: &'static str = "deleted task";
+}
+impl Kept for Budget {
+    const NOUN: &'static str = "budget";
+}
+impl Kept for Asked {
+    const NOUN: &'static str = "question about a budget";
+}
+impl Kept for Answered {
+    const NOUN: &'static str = "answer about a budget";
+}
+impl Kept for SessionDay {
+    const NOUN: &'static str = "spending";
 }
 impl Kept for Switch {
     const NOUN: &'static str = "scheduler";

@@ -53,6 +53,8 @@ pub enum Code {
     RateLimited,
     /// A limit of the session, the caller or the server is reached.
     LimitExceeded,
+    /// A budget is spent; the details say which, and `Error::retry_after` when its next day begins.
+    BudgetExceeded,
     /// The machine or server has as many as it takes.
     AtCapacity,
     /// No daemon fits.
@@ -94,6 +96,7 @@ impl Code {
         Code::OutOfRange,
         Code::RateLimited,
         Code::LimitExceeded,
+        Code::BudgetExceeded,
         Code::AtCapacity,
         Code::NoDaemon,
         Code::DaemonDisconnected,
@@ -126,6 +129,7 @@ impl Code {
             Code::OutOfRange => "OUT_OF_RANGE",
             Code::RateLimited => "RATE_LIMITED",
             Code::LimitExceeded => "LIMIT_EXCEEDED",
+            Code::BudgetExceeded => "BUDGET_EXCEEDED",
             Code::AtCapacity => "AT_CAPACITY",
             Code::NoDaemon => "NO_DAEMON",
             Code::DaemonDisconnected => "DAEMON_DISCONNECTED",

@@ -124,6 +124,8 @@ ids! {
     TokenId = "tok", "token_id";
     /// A turn: from an input to the harness's result.
     TurnId = "trn", "turn_id";
+    /// Names a budget.
+    BudgetId = "bgt", "budget_id";
     /// An agent: a lasting identity with a role that runs sessions.
     AgentId = "agt", "agent_id";
     /// A task: a unit of work.

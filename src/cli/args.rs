@@ -13,8 +13,10 @@ use crate::domain::{EventKind, PermissionMode};
 pub use tasks::*;
 
 mod agents;
+mod budgets;
 
 pub use agents::{AgentChanges, AgentsAction, AgentsArgs};
+pub use budgets::{BudgetOf, BudgetsAction, BudgetsArgs};
 
 /// The control plane for coding agents.
 #[derive(Debug, Parser)]
@@ -102,6 +104,8 @@ pub enum Command {
     Rules(RulesArgs),
     /// Lasting identities with a role that run sessions
     Agents(AgentsArgs),
+    /// What may be spent, and what was
+    Budgets(BudgetsArgs),
     /// What is to be done, and who has it
     Tasks(Box<TasksArgs>),
     /// What gives ready tasks to agents by itself

@@ -307,6 +307,7 @@ mod tests {
             delivery: AnswerDelivery::None,
             note: String::new(),
             command_id: None,
+            budget: None,
         }
     }
 

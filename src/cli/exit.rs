@@ -49,6 +49,7 @@ pub const fn code_for(code: Code) -> u8 {
         | Code::Stale
         | Code::RateLimited
         | Code::LimitExceeded
+        | Code::BudgetExceeded
         | Code::AtCapacity
         | Code::NoDaemon
         | Code::HarnessUnavailable

@@ -3,7 +3,8 @@
 use super::exit::usage;
 use crate::base::Error;
 use crate::base::id::{
-    AgentId, DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
+    AgentId, BudgetId, DaemonId, ID_LEN, InputId, PromptId, RuleId, SessionId, TaskId, TokenId,
+    WorktreeId,
 };
 use crate::client::Client;
 use crate::wire::v1;
@@ -89,6 +90,8 @@ resolvers! {
     rule RuleId "rule" list_prompt_rules ListPromptRulesRequest rules;
     /// An agent's id.
     agent AgentId "agent" list_agents ListAgentsRequest agents;
+    /// A budget's id.
+    budget BudgetId "budget" list_budgets ListBudgetsRequest budgets;
     /// A task's id.
     task TaskId "task" list_tasks ListTasksRequest tasks;
     /// A worktree's id.

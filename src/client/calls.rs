@@ -130,6 +130,14 @@ calls! {
     create_prompt_rule prompts(CreatePromptRuleRequest) -> CreatePromptRuleResponse;
     /// Deletes a rule.
     delete_prompt_rule prompts(DeletePromptRuleRequest) -> DeletePromptRuleResponse;
+    /// Sets the limits of something.
+    set_budget budgets(SetBudgetRequest) -> SetBudgetResponse;
+    /// One budget.
+    get_budget budgets(GetBudgetRequest) -> GetBudgetResponse;
+    /// A page of budgets.
+    list_budgets budgets(ListBudgetsRequest) -> ListBudgetsResponse;
+    /// What was spent.
+    get_usage budgets(GetUsageRequest) -> GetUsageResponse;
     /// Makes an agent.
     create_agent agents(CreateAgentRequest) -> CreateAgentResponse;
     /// One agent.
@@ -246,6 +254,7 @@ services! {
     prompts prompt_service_client PromptServiceClient;
     terminals terminal_service_client TerminalServiceClient;
     agents agent_service_client AgentServiceClient;
+    budgets budget_service_client BudgetServiceClient;
     scheduler scheduler_service_client SchedulerServiceClient;
     daemons daemon_service_client DaemonServiceClient;
     tasks task_service_client TaskServiceClient;

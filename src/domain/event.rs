@@ -10,7 +10,7 @@ use super::input::{Delivery, InputState};
 use super::prompt::{AnswerDelivery, Prompt, PromptAnswer};
 use super::session::{Activity, ActivitySource, EndInfo, Lifecycle, LimitAction};
 use super::usage::Usage;
-use crate::base::id::{CommandId, DaemonId, InputId, PromptId, SessionId, TurnId};
+use crate::base::id::{BudgetId, CommandId, DaemonId, InputId, PromptId, SessionId, TurnId};
 use crate::base::{Json, Timestamp};
 
 /// The most of a harness's own text that an event keeps in `raw`, in bytes.
@@ -134,6 +134,8 @@ kinds! {
     RateLimited = "rate_limited",
     /// A limit was reached.
     LimitExceeded = "limit_exceeded",
+    /// A budget holds the session no longer.
+    LimitLifted = "limit_lifted",
     /// The agent asks a person.
     PromptRequested = "prompt_requested",
     /// A prompt was answered.
@@ -365,7 +367,7 @@ pub enum EventBody {
     },
     /// A limit was reached.
     LimitExceeded {
-        /// Which: runtime, idle, output_bytes, turns or cost.
+        /// Which: runtime, idle, output_bytes, turns or cost; of a budget its limit, which begins with `budget_`.
         limit: String,
         /// What was reached.
         value: u64,
@@ -373,6 +375,15 @@ pub enum EventBody {
         allowed: u64,
         /// What follows.
         action: LimitAction,
+        /// The budget whose limit it is; `None` for a limit of the session.
+        budget_id: Option<BudgetId>,
+    },
+    /// A budget holds the session no longer.
+    LimitLifted {
+        /// The budget that held it.
+        budget_id: BudgetId,
+        /// Why.
+        reason: String,
     },
     /// The agent asks a person.
     PromptRequested {
@@ -470,6 +481,7 @@ impl EventBody {
             EventBody::UsageUpdated { .. } => EventKind::UsageUpdated,
             EventBody::RateLimited { .. } => EventKind::RateLimited,
             EventBody::LimitExceeded { .. } => EventKind::LimitExceeded,
+            EventBody::LimitLifted { .. } => EventKind::LimitLifted,
             EventBody::PromptRequested { .. } => EventKind::PromptRequested,
             EventBody::PromptAnswered { .. } => EventKind::PromptAnswered,
             EventBody::PromptExpired { .. } => EventKind::PromptExpired,

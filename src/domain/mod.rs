@@ -5,8 +5,11 @@
 
 pub mod actor;
 pub mod agent;
+pub mod budget;
 pub mod content;
 pub mod field;
+pub mod price;
+pub mod spending;
 pub mod usage;
 pub mod visible;
 
@@ -42,6 +45,7 @@ pub mod worktree;
 
 pub use actor::{Actor, ActorKind};
 pub use agent::{Agent, AgentRole, AgentRun, AgentSettings, SessionAgent, WorkerMode};
+pub use budget::{Budget, BudgetPeriod, BudgetScope, BudgetState};
 pub use command::{Command, CommandBody, CommandOutcome, CommandResult};
 pub use content::{Block, ContentRef};
 pub use daemon::Daemon;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::actor::Actor;
+use super::budget::Occasion;
 use crate::base::id::{CommandId, PromptId, RuleId, SessionId};
 use crate::base::{Json, Timestamp};
 
@@ -191,6 +192,9 @@ pub struct Prompt {
     /// The command that carries the answer.
     #[serde(default)]
     pub command_id: Option<CommandId>,
+    /// The budget that the server asks about; `None` for what an agent asks.
+    #[serde(default)]
+    pub budget: Option<Occasion>,
 }
 
 /// A rule that answers permissions by itself. Deny beats allow.

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::actor::Actor;
 use super::agent::SessionAgent;
 use super::harness::{Capabilities, PermissionMode};
+use super::spending::Book;
 use super::terminal::Screen;
 use super::usage::Usage;
-use crate::base::id::{AssignmentId, DaemonId, PromptId, SessionId, TaskId};
+use crate::base::id::{AssignmentId, BudgetId, DaemonId, PromptId, SessionId, TaskId};
 use crate::base::{Error, Result, Timestamp};
 
 /// How many ancestors a session's record names; those that are further back are forgotten.
@@ -223,6 +224,17 @@ pub enum LimitAction {
     End,
     /// The session is suspended.
     Suspend,
+    /// The session is parked: what runs is interrupted, and inputs are held. Of budgets only.
+    Park,
+}
+
+/// That a session is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// By which budget.
+    pub budget: BudgetId,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// What a session may use; `None` is without bound.
@@ -346,6 +358,12 @@ pub struct Session {
     /// Until when the provider refuses, as it said in the turn that runs or ran last; `None` if it did not.
     #[serde(default)]
     pub limited: Option<Refusal>,
+    /// What it spent, as budgets count it.
+    #[serde(default)]
+    pub book: Book,
+    /// Whether a budget keeps its inputs from it.
+    #[serde(default)]
+    pub parked: Option<Parked>,
 }
 
 /// A provider's refusal because of too many requests.
@@ -419,6 +437,8 @@ impl Session {
             agent: None,
             task: None,
             limited: None,
+            book: Book::default(),
+            parked: None,
         }
     }
 

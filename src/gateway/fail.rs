@@ -89,7 +89,9 @@ pub const fn http_status(code: Code) -> StatusCode {
         | Code::NotInteractive => StatusCode::CONFLICT,
         Code::Stale => StatusCode::PRECONDITION_FAILED,
         Code::OutOfRange => StatusCode::RANGE_NOT_SATISFIABLE,
-        Code::RateLimited | Code::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::LimitExceeded | Code::BudgetExceeded => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Code::AtCapacity
         | Code::NoDaemon
         | Code::DaemonDisconnected

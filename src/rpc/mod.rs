@@ -7,6 +7,8 @@ pub mod access;
 
 pub mod agents;
 
+pub mod budgets;
+
 pub mod system;
 
 pub mod sessions;

@@ -12,7 +12,7 @@ use crate::app::access::{Access, Caller};
 use crate::app::retention::Retention;
 use crate::app::search::{self, Search};
 use crate::app::system::{About, Counting, Counts};
-use crate::app::{App, dispatch, failure, sessions};
+use crate::app::{App, budgets, dispatch, failure, sessions};
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::input::{MAX_INPUT_BYTES, MAX_QUEUED_INPUTS};
@@ -38,6 +38,7 @@ pub async fn compose(
         prompt_expiry: options.prompt_expiry,
         max_living: options.max_sessions,
         scrollback_bytes: options.scrollback_bytes,
+        prices: options.prices.clone(),
     };
     let retention = Retention {
         max_age: options.retention.max_age,
@@ -59,6 +60,7 @@ pub async fn compose(
             "narrowing",
             "tasks",
             "scheduler",
+            "budgets",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -112,6 +114,7 @@ pub async fn compose(
         .add_service(rpc::tasks::service(app.clone()))
         .add_service(rpc::worktrees::service(app.clone()))
         .add_service(rpc::scheduler::service(app.clone()))
+        .add_service(rpc::budgets::service(app.clone()))
         .add_service(rpc::link::LinkRpc::service(
             app.relay().clone(),
             Arc::new(LinkGate {
@@ -123,6 +126,7 @@ pub async fn compose(
             search::run_indexer(app.clone(), CancellationToken::new()),
         )
         .add_job("gauges", gauges::run(app.clone()))
+        .add_job("budgets", budgets::run_keeper(app.clone()))
         .add_job("retention", retain(app.clone(), retention, retention_every))
         .add_job("scheduler", dispatch::run(app.clone()))
         .add_job("draining", draining);

@@ -9,6 +9,7 @@ pub mod options;
 mod builder;
 mod compose;
 mod gauges;
+mod prices;
 
 pub mod bind;
 pub mod connection;

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{Value, Values, value};
 use crate::app::dispatch;
 use crate::app::pace::PaceLimits;
 use crate::base::{Code, Error, Result};
+use crate::domain::price::Prices;
 use crate::domain::session::{LimitAction, Limits};
 use crate::store::Durability;
 
@@ -48,6 +50,8 @@ pub struct Options {
     pub compaction_every: Duration,
     /// Limits of a session that names none.
     pub limits: Limits,
+    /// What models cost.
+    pub prices: Arc<Prices>,
     /// How often a caller may call.
     pub rate: Rate,
     /// How often sessions are started and inputs typed through the relay's dialect.
@@ -188,6 +192,7 @@ impl Options {
                 cost_micro_usd: read.with("limits.cost", value::optional_micro_usd)?,
                 action: read.with("limits.action", action)?,
             },
+            prices: Arc::new(read.with("prices", super::prices::read)?),
             rate: Rate {
                 per_second: read.number("rate.requests_per_second", 1, 1_000_000)? as u32,
                 burst: read.number("rate.burst", 1, 1_000_000)? as u32,

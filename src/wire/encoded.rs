@@ -39,6 +39,7 @@ pub fn kind_of(event: &v1::Event) -> Option<EventKind> {
         Body::UsageUpdated(_) => EventKind::UsageUpdated,
         Body::RateLimited(_) => EventKind::RateLimited,
         Body::LimitExceeded(_) => EventKind::LimitExceeded,
+        Body::LimitLifted(_) => EventKind::LimitLifted,
         Body::PromptRequested(_) => EventKind::PromptRequested,
         Body::PromptAnswered(_) => EventKind::PromptAnswered,
         Body::PromptExpired(_) => EventKind::PromptExpired,

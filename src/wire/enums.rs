@@ -4,6 +4,7 @@
 use crate::base::{Error, Result};
 use crate::domain::actor::ActorKind;
 use crate::domain::agent::{AgentRole, StewardFocus, WorkerMode};
+use crate::domain::budget::{BudgetPeriod, BudgetState};
 use crate::domain::command::CommandOutcome;
 use crate::domain::dispatch::Checkout;
 use crate::domain::event::{EventKind, Origin, Role};
@@ -11,6 +12,7 @@ use crate::domain::harness::{Login, PermissionMode};
 use crate::domain::input::{Delivery, InputState};
 use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState, Remember};
 use crate::domain::session::{Activity, ActivitySource, EndReason, Lifecycle, LimitAction, Mode};
+use crate::domain::spending::UsageBy;
 use crate::domain::task::{AssignmentState, MergeStatus, Outcome, Status, Type, What};
 use crate::domain::token::{Scope, TokenKind};
 use crate::domain::worktree::{MergeVerdict, State, Strategy};
@@ -130,7 +132,7 @@ enums! {
         Headless = Headless, Interactive = Interactive,
     }
     limit_action_to_pb limit_action_from_pb LimitAction = LimitAction {
-        End = End, Suspend = Suspend,
+        End = End, Suspend = Suspend, Park = Park,
     }
     delivery_to_pb delivery_from_pb Delivery = Delivery {
         Queue = Queue, Steer = Steer,
@@ -206,7 +208,16 @@ enums! {
         PromptAnswered = PromptAnswered, PromptExpired = PromptExpired,
         PromptWithdrawn = PromptWithdrawn, PromptDelivered = PromptDelivered,
         OptionsChanged = OptionsChanged, CommandFailed = CommandFailed, Notice = Notice, Gap = Gap,
-        Ended = Ended,
+        Ended = Ended, LimitLifted = LimitLifted,
+    }
+    budget_period_to_pb budget_period_from_pb BudgetPeriod = BudgetPeriod {
+        Total = Total, Day = Day,
+    }
+    budget_state_to_pb budget_state_from_pb BudgetState = BudgetState {
+        Within = Within, Soft = Soft, Hard = Hard,
+    }
+    usage_by_to_pb usage_by_from_pb UsageBy = UsageGroup {
+        Day = Day, Session = Session, Agent = Agent, Task = Task, Model = Model,
     }
 }
 

@@ -9,7 +9,7 @@ use super::field::{json_from_pb, json_to_pb, optional_id, percent, required};
 use super::prompt::{prompt_answer_from_pb, prompt_answer_to_pb, prompt_from_pb, prompt_to_pb};
 use super::session::{end_from_pb, end_to_pb};
 use super::time::{duration_from_pb, duration_to_pb, time_from_pb, time_to_pb};
-use crate::base::id::{CommandId, DaemonId, InputId, PromptId, SessionId, TurnId};
+use crate::base::id::{BudgetId, CommandId, DaemonId, InputId, PromptId, SessionId, TurnId};
 use crate::base::{Error, Result, Timestamp};
 use crate::domain::event::{Event, EventBody, PlanItem};
 use crate::wire::v1;
@@ -230,11 +230,17 @@ fn body_to_pb(body: &EventBody) -> Body {
             value,
             allowed,
             action,
+            budget_id,
         } => Body::LimitExceeded(v1::LimitExceeded {
             limit: limit.clone(),
             value: *value,
             allowed: *allowed,
             action: enums::limit_action_to_pb(*action).into(),
+            budget_id: budget_id.map(|id| id.to_string()).unwrap_or_default(),
+        }),
+        EventBody::LimitLifted { budget_id, reason } => Body::LimitLifted(v1::LimitLifted {
+            budget_id: budget_id.to_string(),
+            reason: reason.clone(),
         }),
         EventBody::PromptRequested { prompt } => Body::PromptRequested(v1::PromptRequested {
             prompt: Some(prompt_to_pb(prompt, None)),
@@ -405,6 +411,11 @@ fn body_from_pb(body: Body) -> Result<EventBody> {
             value: body.value,
             allowed: body.allowed,
             action: enums::limit_action_from_pb(body.action, "action")?.unwrap_or_default(),
+            budget_id: optional_id(&body.budget_id, "budget_id", BudgetId::parse)?,
+        },
+        Body::LimitLifted(body) => EventBody::LimitLifted {
+            budget_id: BudgetId::parse("budget_id", &body.budget_id)?,
+            reason: body.reason,
         },
         Body::PromptRequested(body) => EventBody::PromptRequested {
             prompt: Box::new(prompt_from_pb(required(body.prompt, "prompt")?)?),

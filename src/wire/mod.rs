@@ -12,6 +12,7 @@ pub mod field;
 pub mod enums;
 
 pub mod agent;
+pub mod budget;
 
 pub mod common;
 

@@ -42,6 +42,10 @@ pub fn prompt_to_pb(prompt: &Prompt, revision: Option<u64>) -> v1::Prompt {
         call_id: prompt.call_id.clone(),
         plan: prompt.plan.clone(),
         request_key: prompt.request_key.clone(),
+        budget_id: prompt
+            .budget
+            .map(|about| about.budget.to_string())
+            .unwrap_or_default(),
     }
 }
 
@@ -84,6 +88,8 @@ pub fn prompt_from_pb(prompt: v1::Prompt) -> Result<Prompt> {
             .unwrap_or_default(),
         note: prompt.note,
         command_id: None,
+        // Only the server asks about budgets.
+        budget: None,
     })
 }
 

@@ -77,11 +77,15 @@ pub fn session_to_pb(
         },
         agent: session.agent.as_ref().map(session_agent_to_pb),
         task: session.task.map(session_task_to_pb),
+        parked_by: session
+            .parked
+            .map(|parked| parked.budget.to_string())
+            .unwrap_or_default(),
     }
 }
 
 /// A session from the wire: what a client sees. What only the server keeps (`stopping`, `env_names`,
-/// `output_bytes`, `screen`, `limited`, and the activity of a session that does not run) is empty.
+/// `output_bytes`, `screen`, `limited`, `book`, `parked`, and the activity of a session that does not run) is empty.
 pub fn session_from_pb(session: v1::Session) -> Result<Session> {
     Ok(Session {
         id: SessionId::parse("session.id", &session.id)?,
@@ -147,6 +151,8 @@ pub fn session_from_pb(session: v1::Session) -> Result<Session> {
         agent: session.agent.map(session_agent_from_pb).transpose()?,
         task: session.task.map(session_task_from_pb).transpose()?,
         limited: None,
+        book: Default::default(),
+        parked: None,
     })
 }
 

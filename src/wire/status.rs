@@ -39,7 +39,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         | Code::WorktreesDisabled => tonic::Code::FailedPrecondition,
         Code::Stale => tonic::Code::Aborted,
         Code::OutOfRange => tonic::Code::OutOfRange,
-        Code::RateLimited | Code::LimitExceeded | Code::AtCapacity => {
+        Code::RateLimited | Code::LimitExceeded | Code::BudgetExceeded | Code::AtCapacity => {
             tonic::Code::ResourceExhausted
         }
         Code::NoDaemon | Code::DaemonDisconnected | Code::Unavailable => tonic::Code::Unavailable,

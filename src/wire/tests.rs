@@ -223,6 +223,7 @@ impl Gen {
             delivery: self.answer_delivery(),
             note: self.text(),
             command_id: None,
+            budget: None,
         }
     }
     fn delivery(&mut self) -> Delivery {
@@ -240,7 +241,7 @@ impl Gen {
         ])
     }
     fn limit_action(&mut self) -> LimitAction {
-        self.pick(&[LimitAction::End, LimitAction::Suspend])
+        self.pick(&[LimitAction::End, LimitAction::Suspend, LimitAction::Park])
     }
     fn body(&mut self, kind: EventKind) -> EventBody {
         use EventKind as K;
@@ -342,6 +343,11 @@ impl Gen {
                 value: self.u64(),
                 allowed: self.u64(),
                 action: self.limit_action(),
+                budget_id: self.opt(|g| BudgetId::from_bits(g.u64().into())),
+            },
+            K::LimitLifted => EventBody::LimitLifted {
+                budget_id: BudgetId::from_bits(self.u64().into()),
+                reason: self.text(),
             },
             K::PromptRequested => EventBody::PromptRequested {
                 prompt: Box::new(self.prompt()),
@@ -468,6 +474,8 @@ impl Gen {
                 assignment_id: AssignmentId::from_bits(g.bits()),
             }),
             limited: None,
+            book: Default::default(),
+            parked: None,
         }
     }
     fn capabilities(&mut self) -> Capabilities {

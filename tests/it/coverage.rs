@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use baton::base::id::{
-    AgentId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TerminalId, TokenId,
+    AgentId, BudgetId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TerminalId, TokenId,
     WorktreeId,
 };
 use baton::base::{Clock as _, Code, Secret, SystemClock};
@@ -154,6 +154,7 @@ struct World {
     agent: String,
     running_agent: String,
     agent_session: String,
+    budget: String,
     tasks: Tasks,
     repository: String,
     worktree: String,
@@ -304,6 +305,8 @@ async fn world(baton: &Baton) -> (World, Secret) {
     };
     let agent_session = client.start_agent(request).await.unwrap();
     let agent_session = agent_session.session.unwrap().id;
+    let budget = client.set_budget(set_budget(1 << 50)).await.unwrap();
+    let budget = budget.budget.unwrap().id;
     baton
         .wait_for(&agent_session, "the agent runs", |body| {
             matches!(body, EventBody::Started { .. })
@@ -358,6 +361,7 @@ async fn world(baton: &Baton) -> (World, Secret) {
         agent,
         running_agent,
         agent_session,
+        budget,
         tasks: tasks(baton).await,
         repository: repository.to_string_lossy().into_owned(),
         worktree: worktree.id,
@@ -382,6 +386,21 @@ async fn make_agent(client: &baton::client::Client, name: &str, cwd: &str) -> St
     };
     let made = client.create_agent(request).await.unwrap();
     made.agent.unwrap().id
+}
+
+/// Of everything, by the day.
+fn set_budget(cost_micro_usd: u64) -> v1::SetBudgetRequest {
+    v1::SetBudgetRequest {
+        scope: Some(v1::BudgetScope {
+            of: Some(v1::budget_scope::Of::Everything(true)),
+        }),
+        period: v1::BudgetPeriod::Day.into(),
+        hard: Some(v1::Allowance {
+            cost_micro_usd,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 fn allow() -> v1::answer_prompt_request::Answer {
@@ -1079,6 +1098,94 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
                 },
                 &["rule_id"],
             ),
+        ),
+        (
+            "baton.v1.BudgetService/SetBudget",
+            entry(&set_budget(5), &["scope"])
+                .extra(
+                    Malformed,
+                    "of everything, and not",
+                    &v1::SetBudgetRequest {
+                        scope: Some(v1::BudgetScope {
+                            of: Some(v1::budget_scope::Of::Everything(false)),
+                        }),
+                        ..set_budget(5)
+                    },
+                    "scope.everything",
+                )
+                .extra(
+                    Malformed,
+                    "a soft limit above the hard one",
+                    &v1::SetBudgetRequest {
+                        soft: Some(v1::Allowance {
+                            cost_micro_usd: 6,
+                            ..Default::default()
+                        }),
+                        ..set_budget(5)
+                    },
+                    "soft.cost_micro_usd",
+                )
+                .state(
+                    "with an old etag",
+                    &v1::SetBudgetRequest {
+                        etag: "1".to_owned(),
+                        ..set_budget(5)
+                    },
+                    &[Code::Stale],
+                )
+                .state(
+                    "of an agent that is none",
+                    &v1::SetBudgetRequest {
+                        scope: Some(v1::BudgetScope {
+                            of: Some(v1::budget_scope::Of::AgentId(unknown("agent_id"))),
+                        }),
+                        ..set_budget(5)
+                    },
+                    GONE,
+                ),
+        ),
+        (
+            "baton.v1.BudgetService/GetBudget",
+            entry(
+                &v1::GetBudgetRequest {
+                    budget_id: world.budget.clone(),
+                },
+                &["budget_id"],
+            ),
+        ),
+        (
+            "baton.v1.BudgetService/ListBudgets",
+            entry(&v1::ListBudgetsRequest::default(), &[]).state(
+                "of no session",
+                &v1::ListBudgetsRequest {
+                    session_id: unknown("session_id"),
+                    ..Default::default()
+                },
+                GONE,
+            ),
+        ),
+        (
+            "baton.v1.BudgetService/GetUsage",
+            entry(&v1::GetUsageRequest::default(), &[])
+                .extra(
+                    Malformed,
+                    "no day",
+                    &v1::GetUsageRequest {
+                        from_day: "2026-02-30".to_owned(),
+                        ..Default::default()
+                    },
+                    "from_day",
+                )
+                .extra(
+                    Malformed,
+                    "a page of another list",
+                    &v1::GetUsageRequest {
+                        page_token: "c2VzXzE".to_owned(),
+                        ..Default::default()
+                    },
+                    "page_token",
+                )
+                .stateless(),
         ),
         (
             "baton.v1.AgentService/CreateAgent",
@@ -2373,6 +2480,7 @@ fn unknown(field: &str) -> String {
         "prompt_id" => PromptId::generate(now).to_string(),
         "rule_id" => RuleId::generate(now).to_string(),
         "agent_id" => AgentId::generate(now).to_string(),
+        "budget_id" => BudgetId::generate(now).to_string(),
         "token_id" => TokenId::generate(now).to_string(),
         "terminal_id" => TerminalId::generate(now).to_string(),
         "task_id" => TaskId::generate(now).to_string(),
@@ -2716,6 +2824,8 @@ pub(crate) async fn picture(baton: &Baton) -> Vec<String> {
     ));
     let agents = client.list_agents(v1::ListAgentsRequest::default()).await;
     picture.push(format!("{:?}", agents.unwrap().agents));
+    let budgets = client.list_budgets(v1::ListBudgetsRequest::default()).await;
+    picture.push(format!("{:?}", budgets.unwrap().budgets));
     let tasks = client.list_tasks(v1::ListTasksRequest::default()).await;
     picture.push(format!("{:?}", tasks.unwrap().tasks));
     let tokens = client.list_tokens(v1::ListTokensRequest::default()).await;

@@ -525,3 +525,54 @@ async fn the_real_claude_code_does_a_task_in_a_worktree_and_it_is_merged() {
     assert_eq!(closed.status(), v1::TaskStatus::Closed);
     assert_eq!(closed.merge_status(), v1::MergeStatus::Merged);
 }
+
+#[tokio::test]
+async fn a_task_pays_for_its_session_and_what_is_spent_is_given_nothing() {
+    let baton = quick(&[]).await;
+    let client = baton.client();
+    resume_scheduler(&client).await;
+    let spender = make(&client, worker("Spender", &baton.project())).await;
+    let dear = create(&client, draft("dear", "cost: 0.30\nsay: spent")).await;
+    client
+        .dispatch_task(dispatch(&dear, &spender.id))
+        .await
+        .unwrap();
+    in_review(&client, &dear).await;
+    let usage = v1::GetUsageRequest {
+        group_by: v1::UsageGroup::Task.into(),
+        ..Default::default()
+    };
+    let rows = client.get_usage(usage).await.unwrap().rows;
+    let paid = rows.iter().find(|row| row.task_id == dear).unwrap();
+    assert!(paid.spent.unwrap().cost_micro_usd >= 300_000, "{paid:?}");
+
+    let of = v1::budget_scope::Of::AgentId(spender.id.clone());
+    let mut budget = v1::SetBudgetRequest {
+        scope: Some(v1::BudgetScope { of: Some(of) }),
+        hard: Some(v1::Allowance {
+            cost_micro_usd: 250_000,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    client.set_budget(budget.clone()).await.unwrap();
+    let next = create(&client, draft("next", "say: done")).await;
+    let error = client
+        .dispatch_task(dispatch(&next, &spender.id))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::BudgetExceeded, "{error:?}");
+    assert!(assignments(&task(&client, &next).await).is_empty());
+    let explained = why(&client, &next).await;
+    assert!(
+        explained.candidates[0].obstacle.contains("budget"),
+        "{explained:?}"
+    );
+    // As soon as there is something left, the scheduler gives it.
+    budget.hard = Some(v1::Allowance {
+        cost_micro_usd: 5_000_000,
+        ..Default::default()
+    });
+    client.set_budget(budget).await.unwrap();
+    in_review(&client, &next).await;
+}

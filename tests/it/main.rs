@@ -7,6 +7,7 @@ mod acp;
 mod agents;
 mod away;
 mod browser;
+mod budgets;
 mod canary;
 mod claude_cli;
 mod claude_modes;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use baton::base::id::{
-    AgentId, InputId, PromptId, RuleId, SessionId, TaskId, TerminalId, WorktreeId,
+    AgentId, BudgetId, InputId, PromptId, RuleId, SessionId, TaskId, TerminalId, WorktreeId,
 };
 use baton::base::{Clock as _, Code, Secret, SystemClock};
 use baton::client::{Client, ServerAddress};
@@ -16,6 +16,8 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, ReflectMessage as _, Value};
 use tonic::Status;
 use tonic_types::StatusExt as _;
+
+use baton::wire::v1::budget_scope::Of;
 
 use crate::coverage::{call, picture};
 use crate::support::baton::{Baton, eventually};
@@ -48,6 +50,10 @@ struct World {
     foreign_agent: String,
     foreign_task: String,
     foreign_worktree: String,
+    own_budget: String,
+    foreign_budget: String,
+    /// Of everything.
+    common_budget: String,
 }
 
 async fn task_in(baton: &Baton, dir: &str, title: &str) -> String {
@@ -58,6 +64,23 @@ async fn task_in(baton: &Baton, dir: &str, title: &str) -> String {
     };
     let made = baton.client().create_task(request).await.unwrap();
     made.task.unwrap().id
+}
+
+async fn budget_of(baton: &Baton, of: v1::budget_scope::Of) -> String {
+    let made = baton.client().set_budget(budget_request(of)).await.unwrap();
+    made.budget.unwrap().id
+}
+
+/// More than a test spends.
+fn budget_request(of: v1::budget_scope::Of) -> v1::SetBudgetRequest {
+    v1::SetBudgetRequest {
+        scope: Some(v1::BudgetScope { of: Some(of) }),
+        hard: Some(v1::Allowance {
+            cost_micro_usd: 1 << 50,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 async fn session_in(baton: &Baton, dir: &str, input: &str) -> v1::Session {
@@ -206,7 +229,18 @@ async fn world() -> World {
         .unwrap()
         .worktree
         .unwrap();
+    let [own_budget, foreign_budget, common_budget] = [
+        Of::SessionId(own.clone()),
+        Of::SessionId(foreign.clone()),
+        Of::Everything(true),
+    ]
+    .map(|of| budget_of(&baton, of));
+    let (own_budget, foreign_budget) = (own_budget.await, foreign_budget.await);
+    let common_budget = common_budget.await;
     World {
+        own_budget,
+        foreign_budget,
+        common_budget,
         own_terminal: v1::Terminal::default(),
         foreign_terminal: v1::Terminal::default(),
         own_agent,
@@ -245,6 +279,8 @@ impl World {
             &self.foreign_agent,
             &self.foreign_task,
             &self.foreign_worktree,
+            &self.foreign_budget,
+            &self.common_budget,
             &self.foreign_terminal.id,
         ];
         needles
@@ -281,6 +317,10 @@ impl World {
             "worktree_id" => (
                 self.foreign_worktree.clone(),
                 WorktreeId::generate(now).to_string(),
+            ),
+            "budget_id" => (
+                self.foreign_budget.clone(),
+                BudgetId::generate(now).to_string(),
             ),
             "sha256" => (self.foreign_content.clone(), "0".repeat(64)),
             // A harness's id, looked for among the sessions of an agent that the caller sees.
@@ -764,6 +804,30 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
                 history: 0,
             })
             .of_projects()
+            .looks(),
+        ),
+        (
+            "BudgetService/SetBudget",
+            entry(&budget_request(Of::SessionId(session_id.clone())))
+                .forbidden("of everything", &budget_request(Of::Everything(true))),
+        ),
+        (
+            "BudgetService/GetBudget",
+            entry(&v1::GetBudgetRequest {
+                budget_id: world.own_budget.clone(),
+            })
+            .looks(),
+        ),
+        (
+            "BudgetService/ListBudgets",
+            entry(&v1::ListBudgetsRequest::default()).looks(),
+        ),
+        (
+            "BudgetService/GetUsage",
+            entry(&v1::GetUsageRequest {
+                group_by: v1::UsageGroup::Session.into(),
+                ..Default::default()
+            })
             .looks(),
         ),
         (

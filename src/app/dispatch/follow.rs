@@ -57,8 +57,18 @@ impl Next {
 }
 
 impl App {
-    /// What is to be done for a task that an idle agent has.
+    /// What is to be done for a task that an idle agent has, as far as budgets leave something for it.
     pub(super) async fn next(&self, agent: &Agent, task: &Task) -> Result<Next> {
+        let next = self.next_if_paid(agent, task).await?;
+        if next.starts()
+            && let Err(error) = self.budget_allows(Some(agent.id), Some(task.id))
+        {
+            return Ok(Next::Wait(error.message().to_owned()));
+        }
+        Ok(next)
+    }
+
+    async fn next_if_paid(&self, agent: &Agent, task: &Task) -> Result<Next> {
         let Some(assignment) = task.living().filter(|living| living.agent_id == agent.id) else {
             return Ok(Next::Wait("the agent does not have it any more".to_owned()));
         };

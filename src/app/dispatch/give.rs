@@ -119,6 +119,7 @@ impl App {
             Some(active) => takes_more(agent, active, id)?,
             None => {
                 self.hold_agent(agent.id, None).await?;
+                self.budget_allows(Some(agent.id), Some(id))?;
                 let found = self.task(id).await?;
                 let task = found.ok_or_else(|| Error::not_found("task", id))?;
                 self.place(caller, &new_work(agent, &task)?).await?;

@@ -115,7 +115,8 @@ impl App {
         if let Some(until) = parked_until(&self.in_hand(agent).await?, now) {
             return Ok(Some(format!("is refused by its provider until {until}")));
         }
-        if let Err(error) = self.hold_agent(agent.id, None).await {
+        let held = self.hold_agent(agent.id, None).await;
+        if let Err(error) = held.and_then(|_| self.budget_allows(Some(agent.id), Some(task.id))) {
             return Ok(Some(format!("cannot be started: {}", error.message())));
         }
         if let Some(refusal) = self.dispatching().refusal(task.id, agent.id, now) {

@@ -10,6 +10,7 @@ use crate::app::sight::beyond;
 use crate::base::id::{PromptId, RuleId, SessionId};
 use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result};
+use crate::domain::budget::SoftVerdict;
 use crate::domain::policy;
 use crate::domain::prompt::{
     AnswerBody, Decision, PromptKind, PromptRule, PromptState, QuestionAnswer, Remember,
@@ -46,6 +47,10 @@ impl App {
             return Err(Error::invalid("session_id", "is not the prompt's session"));
         }
         check(&prompt, &body)?;
+        if let Some(about) = prompt.budget {
+            SoftVerdict::of(&body)?;
+            self.may_answer_about(caller, about.budget).await?;
+        }
         let request = digest(format!("{id}{body:?}").as_bytes());
         let begun = self
             .idempotency()
@@ -91,6 +96,9 @@ impl App {
                 PromptState::Answered => answered(&prompt),
                 _ => error,
             });
+        }
+        if prompt.budget.is_some() {
+            self.budgets().wake();
         }
         if let Some(rule) = &rule {
             self.rules().stored(rule.clone());

@@ -9,6 +9,7 @@ pub use rules::{NewRule, Rules};
 
 use std::time::Duration;
 
+use crate::app::budgets;
 use crate::app::sessions::Step;
 use crate::app::sessions::request_event;
 use crate::base::Result;
@@ -72,13 +73,22 @@ pub(crate) fn requested(
 pub(crate) fn decided(step: &mut Step<'_>, mut prompt: Prompt, answer: PromptAnswer) -> Result<()> {
     let id = prompt.id;
     prompt.state = PromptState::Answered;
-    prompt.delivery = AnswerDelivery::Queued;
     prompt.answer = Some(answer.clone());
-    prompt.command_id = Some(step.command(CommandBody::Answer {
-        prompt_id: id,
-        request_key: prompt.request_key.clone(),
-        answer: answer.clone(),
-    })?);
+    match prompt.budget {
+        // The server itself has asked.
+        Some(about) => {
+            budgets::answered(step, about, &answer)?;
+            prompt.delivery = AnswerDelivery::Applied;
+        }
+        None => {
+            prompt.delivery = AnswerDelivery::Queued;
+            prompt.command_id = Some(step.command(CommandBody::Answer {
+                prompt_id: id,
+                request_key: prompt.request_key.clone(),
+                answer: answer.clone(),
+            })?);
+        }
+    }
     step.keep_prompt(prompt)?;
     let by = answer.by.clone();
     step.emit_by(

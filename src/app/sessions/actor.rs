@@ -118,7 +118,7 @@ async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Resu
     if is_due(shared, &working) {
         let mut next = working.clone();
         let mut own = Changes::default();
-        let mut step = Step::new(&mut next, &mut own, now, shared.store.as_ref());
+        let mut step = shared.begin(&mut next, &mut own, now);
         match timers::fire(&mut step, shared.options.grace) {
             Ok(()) => {
                 working = next;
@@ -130,7 +130,7 @@ async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Resu
     for job in batch {
         let mut next = working.clone();
         let mut own = Changes::default();
-        let mut step = Step::new(&mut next, &mut own, now, shared.store.as_ref());
+        let mut step = shared.begin(&mut next, &mut own, now);
         if let Some(finish) = job(&mut step) {
             working = next;
             changes.absorb(own);
@@ -142,6 +142,7 @@ async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Resu
         finish(&outcome);
     }
     if outcome.is_ok() {
+        working.unsettled.clear();
         *live = working;
     }
     outcome
@@ -202,6 +203,7 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
     fault::point(fault::BEFORE_COMMIT);
     shared.commit(commit).await?;
     fault::point(fault::AFTER_COMMIT);
+    shared.budgets.committed(&live.unsettled);
     for event in &changes.events {
         if let EventBody::Ended { end } = &event.body {
             metrics::counter!("baton_sessions_ended_total", "reason" => end.reason.as_str())

@@ -2,7 +2,7 @@
 
 use super::step::Step;
 use super::writer::{self, Named};
-use crate::app::prompts;
+use crate::app::{budgets, prompts};
 use crate::base::{Error, Result};
 use crate::domain::event::Origin as EventOrigin;
 use crate::domain::prompt::{PromptRule, PromptState};
@@ -45,7 +45,9 @@ pub(super) fn records(
             step.show(output)?;
         }
         let mut turn = None;
+        let mut is_reported = false;
         for event in record.events {
+            is_reported |= matches!(event.body, EventBody::UsageUpdated { .. });
             if let EventBody::TurnEnded {
                 is_error, reason, ..
             } = &event.body
@@ -53,6 +55,10 @@ pub(super) fn records(
                 turn = Some(is_error.then(|| reason.clone()));
             }
             apply(step, event, rules, named)?;
+        }
+        // After the whole record: some say what a turn consumed after its end.
+        if is_reported || turn.is_some() {
+            budgets::book(step, turn.is_some())?;
         }
         // After the whole record: a process that ends in its turn says by itself how it ended.
         if let Some(failed) = turn {
@@ -64,6 +70,7 @@ pub(super) fn records(
         });
     }
     check_amounts(step)?;
+    budgets::check(step)?;
     step.deliver_next()
 }
 
@@ -81,6 +88,7 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named
         } => {
             let (id, model) = (provider_session_id.clone(), model.clone());
             step.push(event);
+            budgets::started(step, &model);
             writer::take(step, &id, named)?;
             if !model.is_empty() && step.live.session.model.is_empty() {
                 step.live.session.model = model;
@@ -101,6 +109,7 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named
         EventBody::TurnStarted { .. } => {
             step.live.session.in_turn = true;
             step.live.session.limited = None;
+            budgets::turn_began(step);
             step.push(event);
         }
         EventBody::TurnEnded { .. } => {
@@ -123,6 +132,7 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named
             model: Some(model), ..
         } => {
             step.live.session.model.clone_from(model);
+            budgets::started(step, model);
             step.push(event);
         }
         EventBody::PromptRequested { prompt } => {
@@ -135,7 +145,11 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named
         }
         EventBody::PromptWithdrawn { prompt_id, reason } => {
             let (id, reason) = (*prompt_id, reason.clone());
-            step.withdraw_prompt(id, &reason)?;
+            // What the server asks is not an agent's to take back.
+            let is_ours = |prompt: &crate::domain::Prompt| prompt.budget.is_some();
+            if !step.live.prompts.get(&id).is_some_and(is_ours) {
+                step.withdraw_prompt(id, &reason)?;
+            }
         }
         EventBody::Ended { end } => ended(step, end.clone())?,
         // What only the server may say is not taken from a daemon.
@@ -146,7 +160,8 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named
         | EventBody::PromptAnswered { .. }
         | EventBody::PromptExpired { .. }
         | EventBody::PromptDelivered { .. }
-        | EventBody::LimitExceeded { .. } => {
+        | EventBody::LimitExceeded { .. }
+        | EventBody::LimitLifted { .. } => {
             return Err(Error::invalid(
                 "events",
                 format!(
@@ -168,6 +183,7 @@ pub(super) fn running(step: &mut Step<'_>) -> Result<()> {
     if step.live.session.lifecycle == Lifecycle::Starting {
         step.move_to(Lifecycle::Running)?;
         step.live.session.started_at = Some(step.now);
+        budgets::unheard(step)?;
         // It was told to end before it ran.
         if step.live.session.stopping.is_some() {
             step.move_to(Lifecycle::Stopping)?;

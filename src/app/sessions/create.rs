@@ -158,6 +158,7 @@ impl App {
             Begun::Repeat(session) => return Ok(*session),
             Begun::Fresh(pending, room) => (pending, room),
         };
+        self.budget_allows(ask.agent, new.task.map(|task| task.id))?;
         let hold = match ask.agent {
             Some(agent) => Some(self.hold_agent(agent, None).await?),
             None => None,
@@ -293,6 +294,7 @@ impl App {
         let (old, _) = self.get_session(caller, id).await?;
         // Said before what the daemon says; what decides is the same check in the session's own step.
         may_resume(&old, resume.force)?;
+        self.budget_allows_again(&old)?;
         if old.mode == Mode::Interactive && !resume.input.is_empty() {
             return Err(typed_only("input"));
         }
@@ -413,6 +415,7 @@ impl App {
             Begun::Fresh(pending, room) => (pending, room),
         };
         let (old, _) = self.get_session(caller, id).await?;
+        self.budget_allows_again(&old)?;
         if !old.capabilities.fork {
             return Err(Error::new(
                 Code::NoResumableSession,

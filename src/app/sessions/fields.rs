@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::{Error, Result};
 use crate::domain::field;
 use crate::domain::input::MAX_INPUT_BYTES;
-use crate::domain::session::Limits;
+use crate::domain::session::{LimitAction, Limits};
 
 const MAX_DURATION: Duration = Duration::from_secs(3_653 * 24 * 3_600);
 
@@ -73,6 +73,12 @@ pub(in crate::app) fn limits(at: &str, asked: Limits, server: &Limits) -> Result
         )),
         value => Ok(value),
     };
+    if asked.action == LimitAction::Park {
+        return Err(Error::invalid(
+            &format!("{at}.action"),
+            "is park, which only budgets do; it must be end or suspend",
+        ));
+    }
     Ok(Limits {
         runtime: within(
             at,

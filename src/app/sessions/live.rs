@@ -9,6 +9,7 @@ use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 use crate::base::{Result, Timestamp};
 use crate::domain::prompt::PromptState;
+use crate::domain::spending::Booking;
 use crate::domain::{
     Activity, Command, CommandBody, Input, InputState, Lifecycle, Prompt, Session,
 };
@@ -35,6 +36,8 @@ pub struct Live {
     pub prompt_expiry: Option<std::time::Duration>,
     /// How far its terminal's stream goes; `None` for a session without a terminal.
     pub terminal: Option<Shown>,
+    /// What is booked and not stored yet.
+    pub unsettled: Vec<Booking>,
     /// Whether the session was deleted.
     pub deleted: bool,
     last_command: Option<CommandId>,
@@ -62,6 +65,7 @@ impl Live {
             prompts: BTreeMap::new(),
             commands: BTreeMap::new(),
             prompt_expiry: None,
+            unsettled: Vec::new(),
             deleted: false,
             last_command: None,
         }

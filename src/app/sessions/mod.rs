@@ -37,10 +37,12 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::app::budgets::Budgets;
 use crate::app::events::Transients;
 use crate::app::failure;
 use crate::base::id::{DaemonId, SessionId};
-use crate::base::{Code, Error, Result, SharedClock};
+use crate::base::{Code, Error, Result, SharedClock, Timestamp};
+use crate::domain::price::Prices;
 use crate::domain::session::Limits;
 use crate::store::{Commit, SharedStore};
 
@@ -57,6 +59,8 @@ pub struct Options {
     pub max_living: u32,
     /// At least as many of the newest bytes are kept of what a terminal showed, and about twice as many at most.
     pub scrollback_bytes: u64,
+    /// What models cost whose harness states no cost.
+    pub prices: Arc<Prices>,
 }
 
 impl Default for Options {
@@ -67,6 +71,7 @@ impl Default for Options {
             prompt_expiry: None,
             max_living: 1_000,
             scrollback_bytes: 1 << 20,
+            prices: Arc::default(),
         }
     }
 }
@@ -84,6 +89,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) transients: Arc<Transients>,
     pub(super) nudges: Arc<dyn Nudge>,
+    pub(super) budgets: Budgets,
     actors: Mutex<HashMap<SessionId, mpsc::Sender<actor::Job>>>,
     living: index::Living,
     links: links::Links,
@@ -92,6 +98,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// A step of a session.
+    fn begin<'a>(
+        &'a self,
+        live: &'a mut Live,
+        changes: &'a mut step::Changes,
+        now: Timestamp,
+    ) -> Step<'a> {
+        Step::new(live, changes, now, self.store.as_ref(), &self.budgets)
+    }
+
     /// Commits, and notes which sessions live after that.
     async fn commit(&self, commit: Commit) -> Result<()> {
         let marks = index::Living::marks(&commit.ops);
@@ -157,6 +173,7 @@ impl Sessions {
         options: Options,
         transients: Arc<Transients>,
         nudges: Arc<dyn Nudge>,
+        budgets: Budgets,
     ) -> Self {
         Sessions {
             shared: Arc::new(Shared {
@@ -165,6 +182,7 @@ impl Sessions {
                 options,
                 transients,
                 nudges,
+                budgets,
                 actors: Mutex::default(),
                 living: index::Living::default(),
                 links: links::Links::default(),

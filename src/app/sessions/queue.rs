@@ -4,6 +4,7 @@ use super::step::Step;
 use super::{fields, index};
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::budgets;
 use crate::app::failure;
 use crate::app::idempotency::{Begin, digest};
 use crate::app::records;
@@ -287,6 +288,7 @@ fn takes_input(step: &Step<'_>) -> Result<()> {
             format!("the harness {} takes no input", session.harness),
         ));
     }
+    budgets::not_spent(step)?;
     if step.live.session.queued_inputs >= MAX_QUEUED_INPUTS {
         return Err(Error::new(
             Code::LimitExceeded,

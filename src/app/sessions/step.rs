@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::live::Live;
 use super::{index, writer};
+use crate::app::budgets::{self, Budgets};
 use crate::app::records;
 use crate::base::id::{CommandId, InputId, PromptId, SessionId};
 use crate::base::{Error, Result, Timestamp};
@@ -30,6 +31,7 @@ pub struct Step<'a> {
     /// The time of the step; all its events carry it.
     pub now: Timestamp,
     store: &'a dyn Store,
+    budgets: &'a Budgets,
     changes: &'a mut Changes,
 }
 
@@ -77,13 +79,20 @@ impl<'a> Step<'a> {
         changes: &'a mut Changes,
         now: Timestamp,
         store: &'a dyn Store,
+        budgets: &'a Budgets,
     ) -> Self {
         Step {
             live,
             now,
             store,
+            budgets,
             changes,
         }
+    }
+
+    /// What may be spent.
+    pub fn budgets(&self) -> &'a Budgets {
+        self.budgets
     }
 
     /// The session's id.
@@ -407,8 +416,9 @@ impl<'a> Step<'a> {
             && takes
             && !self.live.has_input_on_its_way();
         match self.live.order.first().copied().filter(|_| ready) {
-            Some(id) => self.deliver(id, false),
-            None => {
+            // Held while a budget leaves nothing for it.
+            Some(id) if !budgets::check(self)? => self.deliver(id, false),
+            _ => {
                 self.settle_activity();
                 Ok(())
             }
@@ -519,6 +529,7 @@ impl<'a> Step<'a> {
 
     /// Ends the session's own bookkeeping: nothing waits any more, and whatever was on its way is settled.
     pub fn end(&mut self, end: EndInfo, suspended: bool) -> Result<()> {
+        budgets::ended(self)?;
         let prompts: Vec<PromptId> = self.live.prompts.keys().copied().collect();
         for id in prompts {
             self.withdraw_prompt(id, "the session ended")?;
@@ -592,6 +603,7 @@ impl<'a> Step<'a> {
             value,
             allowed,
             action,
+            budget_id: None,
         });
         let message = format!("the limit {limit} is reached: {value} of {allowed}");
         self.stop(EndInfo::because(EndReason::Limit, message), false, suspend)

@@ -45,12 +45,15 @@ fn expire_prompts(step: &mut Step<'_>) -> Result<()> {
             body,
         };
         prompt.state = PromptState::Expired;
-        prompt.delivery = AnswerDelivery::Queued;
-        prompt.command_id = Some(step.command(CommandBody::Answer {
-            prompt_id: id,
-            request_key: prompt.request_key.clone(),
-            answer,
-        })?);
+        // Nobody waits for an answer to what the server asks: it goes on as it does.
+        if prompt.budget.is_none() {
+            prompt.delivery = AnswerDelivery::Queued;
+            prompt.command_id = Some(step.command(CommandBody::Answer {
+                prompt_id: id,
+                request_key: prompt.request_key.clone(),
+                answer,
+            })?);
+        }
         step.keep_prompt(prompt)?;
         step.emit(EventBody::PromptExpired { prompt_id: id });
     }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::base::Timestamp;
-use crate::base::id::{AgentId, TaskId};
+use crate::base::id::{AgentId, SessionId, TaskId};
 use crate::domain::Task;
 use crate::domain::task::{AssignmentState, Gate, On, Relation, Status, Type};
 
@@ -40,6 +40,8 @@ pub(super) struct Entry {
     gated: bool,
     /// Who has it.
     pub holder: Option<AgentId>,
+    /// The session in which it was worked on last.
+    worked_in: Option<SessionId>,
     /// When time keeps it no longer.
     wakes_at: Option<Timestamp>,
     pub title: Box<str>,
@@ -74,6 +76,10 @@ impl Entry {
                 )
             }),
             holder: holder.map(|holder| holder.agent_id),
+            worked_in: task
+                .assignments
+                .last()
+                .and_then(|last| last.session_ids.last().copied()),
             wakes_at: task.wakes_at(),
             title: task.title.as_str().into(),
             directory: task.directory.as_str().into(),
@@ -141,6 +147,8 @@ pub(super) struct Index {
     /// Deleted ones, for a while.
     gone: HashSet<TaskId>,
     gone_order: VecDeque<TaskId>,
+    /// The task that a session works on, or worked on last.
+    worked_in: HashMap<SessionId, TaskId>,
     /// Edges (who waits, for whom) that are being committed.
     coming: Vec<(TaskId, TaskId)>,
     /// Links (from, to) that are being committed.
@@ -170,6 +178,11 @@ impl Index {
             Some(entry) => entry.revision >= revision,
             None => self.gone.contains(&id),
         }
+    }
+
+    /// The task that a session works on, or worked on last.
+    pub(super) fn task_in(&self, session: SessionId) -> Option<TaskId> {
+        self.worked_in.get(&session).copied()
     }
 
     /// Whether a task is there, and not about to be deleted.
@@ -407,6 +420,13 @@ impl Index {
         for label in entry.labels.iter() {
             self.by_label.insert((*label, id));
         }
+        if let Some(session) = entry.worked_in {
+            let known = self.worked_in.entry(session).or_insert(id);
+            // A session may have done one task and begun with another.
+            if entry.holder.is_some() {
+                *known = id;
+            }
+        }
         self.entries.insert(id, entry);
     }
 
@@ -417,6 +437,11 @@ impl Index {
         }
         for label in entry.labels.iter() {
             self.by_label.remove(&(*label, id));
+        }
+        if let Some(session) = entry.worked_in
+            && self.worked_in.get(&session) == Some(&id)
+        {
+            self.worked_in.remove(&session);
         }
         if entry.ready {
             self.ready.remove(&(entry.effective, id));

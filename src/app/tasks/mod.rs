@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::access::Caller;
 use crate::app::idempotency::Fresh;
 use crate::app::{App, failure, records};
-use crate::base::id::{AgentId, TaskId};
+use crate::base::id::{AgentId, SessionId, TaskId};
 use crate::base::{Code, Error, Result, SharedClock, Timestamp};
 use crate::domain::Task;
 use crate::store::{self, Commit, RecordOp, SharedStore};
@@ -143,6 +143,11 @@ impl Tasks {
         if tokio::time::timeout(APPLIED_WITHIN, known).await.is_err() {
             tracing::error!(%id, revision, "a change of a task is not in the index");
         }
+    }
+
+    /// The task that a session works on, or worked on last.
+    pub(crate) fn task_in(&self, session: SessionId) -> Option<TaskId> {
+        self.index.lock().task_in(session)
     }
 
     /// What waits for a task.

@@ -484,6 +484,7 @@ fn asks(session: u128, n: u128) -> EventBody {
             delivery: AnswerDelivery::None,
             note: String::new(),
             command_id: None,
+            budget: None,
         }),
     }
 }

@@ -30,6 +30,7 @@ fn prompt(session: SessionId, id: PromptId, state: PromptState) -> Vec<RecordOp>
         delivery: AnswerDelivery::None,
         note: String::new(),
         command_id: None,
+        budget: None,
     };
     let mut ops = vec![
         records::put(records::prompt_key(id), &prompt, Expect::Any).unwrap(),

@@ -2,6 +2,7 @@
 
 mod agents;
 mod answer;
+mod budgets;
 mod console_link;
 mod content;
 mod daemon;
@@ -84,6 +85,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Prompts(args) => prompts::run(global, out, args).await,
         Command::Answer(args) => answer::run(global, out, args).await,
         Command::Agents(args) => agents::run(global, out, args).await,
+        Command::Budgets(args) => budgets::run(global, out, args).await,
         Command::Rules(args) => rules::run(global, out, args).await,
         Command::Tasks(args) => tasks::run(global, out, *args).await,
         Command::Scheduler(args) => scheduler::run(global, out, args).await,

@@ -218,16 +218,26 @@ pub fn words(body: &EventBody) -> Words {
             value,
             allowed,
             action,
+            budget_id,
         } => (
             "limit",
             Tone::Bad,
             format!(
-                "{limit}: {value} of {allowed} allowed; the session {}",
+                "{limit}: {value} of {allowed} allowed{}; the session {}",
+                budget_id
+                    .map(|id| format!(" by the budget {id}"))
+                    .unwrap_or_default(),
                 match action {
                     LimitAction::End => "ends",
                     LimitAction::Suspend => "is suspended",
+                    LimitAction::Park => "is parked",
                 }
             ),
+        ),
+        EventBody::LimitLifted { budget_id, reason } => (
+            "goes on",
+            Tone::Good,
+            format!("the budget {budget_id} no longer holds it: {reason}"),
         ),
         EventBody::PromptRequested { prompt } => ("asks", Tone::Warn, asked(prompt)),
         EventBody::PromptAnswered { answer, .. } => ("answered", Tone::Good, answered(answer)),

@@ -49,7 +49,7 @@ fn seconds(duration: Option<prost_types::Duration>) -> Value {
 }
 
 /// Text that may be empty for absent.
-fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value {
     if text.is_empty() {
         Value::Null
     } else {
@@ -545,8 +545,9 @@ fn body(body: &v1::event::Body) -> Value {
         Body::RateLimited(b) => json!({ "until": time(b.until), "message": b.message }),
         Body::LimitExceeded(b) => json!({
             "limit": b.limit, "value": number(b.value), "allowed": number(b.allowed),
-            "action": word!(LimitAction, b.action, "LIMIT_ACTION_"),
+            "action": word!(LimitAction, b.action, "LIMIT_ACTION_"), "budget_id": b.budget_id,
         }),
+        Body::LimitLifted(b) => json!({ "budget_id": b.budget_id, "reason": b.reason }),
         Body::PromptRequested(b) => json!({ "prompt": b.prompt.as_ref().map(prompt) }),
         Body::PromptAnswered(b) => json!({
             "prompt_id": b.prompt_id, "answer": answer(b.answer.as_ref()),

@@ -46,6 +46,7 @@ fn prompt() -> Prompt {
         delivery: AnswerDelivery::None,
         note: String::new(),
         command_id: None,
+        budget: None,
     }
 }
 

@@ -130,6 +130,7 @@ impl Step<'_> {
             delivery: AnswerDelivery::None,
             note: String::new(),
             command_id: None,
+            budget: None,
         };
         self.state.open.push(OpenRequest {
             key: key.to_owned(),

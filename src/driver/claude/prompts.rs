@@ -204,6 +204,7 @@ impl Step<'_> {
             delivery: AnswerDelivery::None,
             note: String::new(),
             command_id: None,
+            budget: None,
         }
     }
 }

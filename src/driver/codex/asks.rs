@@ -99,6 +99,7 @@ impl Step<'_> {
             delivery: AnswerDelivery::None,
             note: String::new(),
             command_id: None,
+            budget: None,
         };
         self.state.open.push(open);
         let body = EventBody::PromptRequested {

@@ -59,6 +59,7 @@ pub const KEYS: &[Key] = &[
     key("limits.turns", "none", "default: most turns of a session"),
     key("limits.cost", "none", "default: highest cost of a session in US dollars"),
     key("limits.action", "end", "default: what follows a limit, end or suspend"),
+    key("prices", "", "file with what models cost (TOML or JSON), instead of the table in the program"),
     key("rate.requests_per_second", "500", "requests a second a caller may make for long"),
     key("rate.burst", "1000", "requests a caller may make at once"),
     key("relay.starts_per_minute", "5", "relay's dialect: sessions a caller may start in a minute, 0 for any number"),

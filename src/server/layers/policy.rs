@@ -32,6 +32,11 @@ pub const RPCS: &[(&str, Need)] = &[
     ("/baton.v1.AgentService/ResumeAgent", OPERATOR),
     ("/baton.v1.AgentService/GetAgentStatus", VIEWER),
 
+    ("/baton.v1.BudgetService/SetBudget", OPERATOR),
+    ("/baton.v1.BudgetService/GetBudget", VIEWER),
+    ("/baton.v1.BudgetService/ListBudgets", VIEWER),
+    ("/baton.v1.BudgetService/GetUsage", VIEWER),
+
     ("/baton.v1.DaemonService/GetDaemon", VIEWER),
     ("/baton.v1.DaemonService/ListDaemons", VIEWER),
     ("/baton.v1.DaemonService/DrainDaemon", ADMIN),

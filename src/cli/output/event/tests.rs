@@ -56,6 +56,7 @@ fn prompt() -> Prompt {
         delivery: AnswerDelivery::None,
         note: String::new(),
         command_id: None,
+        budget: None,
     }
 }
 
@@ -230,8 +231,16 @@ fn table() -> Vec<(EventBody, &'static str)> {
                 value: 5,
                 allowed: 5,
                 action: LimitAction::Suspend,
+                budget_id: None,
             },
             "limit: turns: 5 of 5 allowed; the session is suspended",
+        ),
+        (
+            EventBody::LimitLifted {
+                budget_id: BudgetId::from_bits(1),
+                reason: "a new day".into(),
+            },
+            "goes on: the budget bgt_00000000000000000000000001 no longer holds it: a new day",
         ),
         (
             EventBody::PromptRequested {

@@ -70,6 +70,7 @@ fn limits(limits: &Limits) -> Value {
             match limits.action {
                 LimitAction::End => "end",
                 LimitAction::Suspend => "suspend",
+                LimitAction::Park => "park",
             },
         );
     it.done()

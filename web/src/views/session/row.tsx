@@ -145,9 +145,13 @@ function Body({ row, event, context, opened }: { row: Row; event: Event; context
       return (
         <Note tone="bad">
           Limit reached: {body.value.limit} {String(body.value.value)} of {String(body.value.allowed)};{" "}
-          {body.value.action === LimitAction.SUSPEND ? "the session is suspended" : "the session ends"}
+          {body.value.action === LimitAction.SUSPEND && "the session is suspended"}
+          {body.value.action === LimitAction.PARK && `the session is parked by the budget ${short(body.value.budgetId)}`}
+          {body.value.action !== LimitAction.SUSPEND && body.value.action !== LimitAction.PARK && "the session ends"}
         </Note>
       );
+    case "limitLifted":
+      return <Note>The budget {short(body.value.budgetId)} no longer holds the session: {body.value.reason}</Note>;
     case "promptRequested":
       return body.value.prompt ? <PromptRow prompt={body.value.prompt} log={log} /> : null;
     case "promptAnswered":

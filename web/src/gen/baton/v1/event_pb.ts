@@ -28,7 +28,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file baton/v1/event.proto.
  */
 export const file_baton_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChRiYXRvbi92MS9ldmVudC5wcm90bxIIYmF0b24udjEiwAwKBUV2ZW50EgsKA3NlcRgBIAEoBBIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzZXNzaW9uX2lkGAMgASgJEiAKBm9yaWdpbhgEIAEoDjIQLmJhdG9uLnYxLk9yaWdpbhIeCgVhY3RvchgFIAEoCzIPLmJhdG9uLnYxLkFjdG9yEhIKCm1heV9pZ25vcmUYBiABKAgSGwoDcmF3GAcgASgLMg4uYmF0b24udjEuSnNvbhIvCgtvcmlnaW5fdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoLcmF3X2NvbnRlbnQYCSABKAsyFC5iYXRvbi52MS5Db250ZW50UmVmEjMKD3Nlc3Npb25fY3JlYXRlZBgKIAEoCzIYLmJhdG9uLnYxLlNlc3Npb25DcmVhdGVkSAASJAoHc3RhcnRlZBgLIAEoCzIRLmJhdG9uLnYxLlN0YXJ0ZWRIABI3ChFsaWZlY3ljbGVfY2hhbmdlZBgMIAEoCzIaLmJhdG9uLnYxLkxpZmVjeWNsZUNoYW5nZWRIABI1ChBhY3Rpdml0eV9jaGFuZ2VkGA0gASgLMhkuYmF0b24udjEuQWN0aXZpdHlDaGFuZ2VkSAASLQoMbGlua19jaGFuZ2VkGA4gASgLMhUuYmF0b24udjEuTGlua0NoYW5nZWRIABIxCg5pbnB1dF9hY2NlcHRlZBgPIAEoCzIXLmJhdG9uLnYxLklucHV0QWNjZXB0ZWRIABIvCg1pbnB1dF9jaGFuZ2VkGBAgASgLMhYuYmF0b24udjEuSW5wdXRDaGFuZ2VkSAASJAoHbWVzc2FnZRgRIAEoCzIRLmJhdG9uLnYxLk1lc3NhZ2VIABInCgl0b29sX2NhbGwYEiABKAsyEi5iYXRvbi52MS5Ub29sQ2FsbEgAEisKC3Rvb2xfcmVzdWx0GBMgASgLMhQuYmF0b24udjEuVG9vbFJlc3VsdEgAEi0KDHR1cm5fc3RhcnRlZBgUIAEoCzIVLmJhdG9uLnYxLlR1cm5TdGFydGVkSAASKQoKdHVybl9lbmRlZBgVIAEoCzITLmJhdG9uLnYxLlR1cm5FbmRlZEgAEi0KDHBsYW5fdXBkYXRlZBgWIAEoCzIVLmJhdG9uLnYxLlBsYW5VcGRhdGVkSAASIgoGb3V0cHV0GBcgASgLMhAuYmF0b24udjEuT3V0cHV0SAASIgoGc3RkZXJyGBggASgLMhAuYmF0b24udjEuU3RkZXJySAASLwoNdXNhZ2VfdXBkYXRlZBgZIAEoCzIWLmJhdG9uLnYxLlVzYWdlVXBkYXRlZEgAEi0KDHJhdGVfbGltaXRlZBgaIAEoCzIVLmJhdG9uLnYxLlJhdGVMaW1pdGVkSAASMQoObGltaXRfZXhjZWVkZWQYGyABKAsyFy5iYXRvbi52MS5MaW1pdEV4Y2VlZGVkSAASNQoQcHJvbXB0X3JlcXVlc3RlZBgcIAEoCzIZLmJhdG9uLnYxLlByb21wdFJlcXVlc3RlZEgAEjMKD3Byb21wdF9hbnN3ZXJlZBgdIAEoCzIYLmJhdG9uLnYxLlByb21wdEFuc3dlcmVkSAASMQoOcHJvbXB0X2V4cGlyZWQYHiABKAsyFy5iYXRvbi52MS5Qcm9tcHRFeHBpcmVkSAASNQoQcHJvbXB0X3dpdGhkcmF3bhgfIAEoCzIZLmJhdG9uLnYxLlByb21wdFdpdGhkcmF3bkgAEjUKEHByb21wdF9kZWxpdmVyZWQYICABKAsyGS5iYXRvbi52MS5Qcm9tcHREZWxpdmVyZWRIABIzCg9vcHRpb25zX2NoYW5nZWQYISABKAsyGC5iYXRvbi52MS5PcHRpb25zQ2hhbmdlZEgAEjEKDmNvbW1hbmRfZmFpbGVkGCIgASgLMhcuYmF0b24udjEuQ29tbWFuZEZhaWxlZEgAEiIKBm5vdGljZRgjIAEoCzIQLmJhdG9uLnYxLk5vdGljZUgAEhwKA2dhcBgkIAEoCzINLmJhdG9uLnYxLkdhcEgAEiAKBWVuZGVkGCUgASgLMg8uYmF0b24udjEuRW5kZWRIAEIGCgRib2R5ImwKDlNlc3Npb25DcmVhdGVkEhEKCWRhZW1vbl9pZBgBIAEoCRIPCgdoYXJuZXNzGAIgASgJEgsKA2N3ZBgDIAEoCRIUCgxyZXN1bWVkX2Zyb20YBCABKAkSEwoLZm9ya2VkX2Zyb20YBSABKAkibwoHU3RhcnRlZBIbChNwcm92aWRlcl9zZXNzaW9uX2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEgsKA2N3ZBgDIAEoCRINCgV0b29scxgEIAMoCRILCgNwaWQYBSABKA0SDwoHdmVyc2lvbhgGIAEoCSJWChBMaWZlY3ljbGVDaGFuZ2VkEiEKBGZyb20YASABKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUSHwoCdG8YAiABKA4yEy5iYXRvbi52MS5MaWZlY3ljbGUidQoPQWN0aXZpdHlDaGFuZ2VkEiQKCGFjdGl2aXR5GAEgASgOMhIuYmF0b24udjEuQWN0aXZpdHkSKAoGc291cmNlGAIgASgOMhguYmF0b24udjEuQWN0aXZpdHlTb3VyY2USEgoKY29uZmlkZW5jZRgDIAEoDSIuCgtMaW5rQ2hhbmdlZBIQCghhdHRhY2hlZBgBIAEoCBINCgVlcG9jaBgCIAEoBCJVCg1JbnB1dEFjY2VwdGVkEhAKCGlucHV0X2lkGAEgASgJEgwKBHRleHQYAiABKAkSJAoIZGVsaXZlcnkYAyABKA4yEi5iYXRvbi52MS5EZWxpdmVyeSJjCgxJbnB1dENoYW5nZWQSEAoIaW5wdXRfaWQYASABKAkSIwoFc3RhdGUYAiABKA4yFC5iYXRvbi52MS5JbnB1dFN0YXRlEgwKBHRleHQYAyABKAkSDgoGcmVhc29uGAQgASgJInQKB01lc3NhZ2USHAoEcm9sZRgBIAEoDjIOLmJhdG9uLnYxLlJvbGUSHwoGYmxvY2tzGAIgAygLMg8uYmF0b24udjEuQmxvY2sSEgoKbWVzc2FnZV9pZBgDIAEoCRIWCg5wYXJlbnRfY2FsbF9pZBgEIAEoCSKHAQoIVG9vbENhbGwSDwoHY2FsbF9pZBgBIAEoCRIMCgR0b29sGAIgASgJEh0KBWlucHV0GAMgASgLMg4uYmF0b24udjEuSnNvbhIlCgdjb250ZW50GAQgASgLMhQuYmF0b24udjEuQ29udGVudFJlZhIWCg5wYXJlbnRfY2FsbF9pZBgFIAEoCSJQCgpUb29sUmVzdWx0Eg8KB2NhbGxfaWQYASABKAkSHwoGYmxvY2tzGAIgAygLMg8uYmF0b24udjEuQmxvY2sSEAoIaXNfZXJyb3IYAyABKAgiMQoLVHVyblN0YXJ0ZWQSDwoHdHVybl9pZBgBIAEoCRIRCglpbnB1dF9pZHMYAiADKAkiwAEKCVR1cm5FbmRlZBIPCgd0dXJuX2lkGAEgASgJEhAKCGlzX2Vycm9yGAIgASgIEg4KBnJlYXNvbhgDIAEoCRIMCgR0ZXh0GAQgASgJEh4KBXVzYWdlGAUgASgLMg8uYmF0b24udjEuVXNhZ2USKwoIZHVyYXRpb24YBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJaW5wdXRfaWRzGAcgAygJEhIKCmFwaV9zdGF0dXMYCCABKA0iMAoLUGxhblVwZGF0ZWQSIQoFaXRlbXMYASADKAsyEi5iYXRvbi52MS5QbGFuSXRlbSIoCghQbGFuSXRlbRIMCgR0ZXh0GAEgASgJEg4KBnN0YXR1cxgCIAEoCSIpCgZPdXRwdXQSDAoEdGV4dBgBIAEoCRIRCgljb250aW51ZXMYAiABKAgiKQoGU3RkZXJyEgwKBHRleHQYASABKAkSEQoJY29udGludWVzGAIgASgIIi4KDFVzYWdlVXBkYXRlZBIeCgV0b3RhbBgBIAEoCzIPLmJhdG9uLnYxLlVzYWdlIkkKC1JhdGVMaW1pdGVkEikKBXVudGlsGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdtZXNzYWdlGAIgASgJImUKDUxpbWl0RXhjZWVkZWQSDQoFbGltaXQYASABKAkSDQoFdmFsdWUYAiABKAQSDwoHYWxsb3dlZBgDIAEoBBIlCgZhY3Rpb24YBCABKA4yFS5iYXRvbi52MS5MaW1pdEFjdGlvbiIzCg9Qcm9tcHRSZXF1ZXN0ZWQSIAoGcHJvbXB0GAEgASgLMhAuYmF0b24udjEuUHJvbXB0IksKDlByb21wdEFuc3dlcmVkEhEKCXByb21wdF9pZBgBIAEoCRImCgZhbnN3ZXIYAiABKAsyFi5iYXRvbi52MS5Qcm9tcHRBbnN3ZXIiIgoNUHJvbXB0RXhwaXJlZBIRCglwcm9tcHRfaWQYASABKAkiNAoPUHJvbXB0V2l0aGRyYXduEhEKCXByb21wdF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiYAoPUHJvbXB0RGVsaXZlcmVkEhEKCXByb21wdF9pZBgBIAEoCRIqCghkZWxpdmVyeRgCIAEoDjIYLmJhdG9uLnYxLkFuc3dlckRlbGl2ZXJ5Eg4KBnJlYXNvbhgDIAEoCSJhCg5PcHRpb25zQ2hhbmdlZBISCgVtb2RlbBgBIAEoCUgAiAEBEjEKD3Blcm1pc3Npb25fbW9kZRgCIAEoDjIYLmJhdG9uLnYxLlBlcm1pc3Npb25Nb2RlQggKBl9tb2RlbCJvCg1Db21tYW5kRmFpbGVkEhIKCmNvbW1hbmRfaWQYASABKAkSDwoHY29tbWFuZBgCIAEoCRIpCgdvdXRjb21lGAMgASgOMhguYmF0b24udjEuQ29tbWFuZE91dGNvbWUSDgoGcmVhc29uGAQgASgJIiQKBk5vdGljZRIMCgRraW5kGAEgASgJEgwKBHRleHQYAiABKAkiRQoDR2FwEhcKD2Zyb21fb3JpZ2luX3NlcRgBIAEoBBIVCg10b19vcmlnaW5fc2VxGAIgASgEEg4KBnJlYXNvbhgDIAEoCSInCgVFbmRlZBIeCgNlbmQYASABKAsyES5iYXRvbi52MS5FbmRJbmZvIoQBCglUcmFuc2llbnQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIvCg1tZXNzYWdlX2RlbHRhGAIgASgLMhYuYmF0b24udjEuTWVzc2FnZURlbHRhSAASKgoIcHJvZ3Jlc3MYAyABKAsyFi5iYXRvbi52MS5Qcm9ncmVzc05vdGVIAEIGCgRib2R5ImEKDE1lc3NhZ2VEZWx0YRISCgptZXNzYWdlX2lkGAEgASgJEg0KBWJsb2NrGAIgASgNEg4KBm9mZnNldBgDIAEoBBIMCgR0ZXh0GAQgASgJEhAKCHRoaW5raW5nGAUgASgIIhwKDFByb2dyZXNzTm90ZRIMCgR0ZXh0GAEgASgJIqwBChFMaXN0RXZlbnRzUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWFmdGVyX3NlcRgCIAEoBBISCgpiZWZvcmVfc2VxGAMgASgEEiIKBWtpbmRzGAQgAygOMhMuYmF0b24udjEuRXZlbnRLaW5kEhEKCXBhZ2Vfc2l6ZRgFIAEoBRIRCglsb2dfZXBvY2gYBiABKAQSEgoKcGFnZV90b2tlbhgHIAEoCSKGAQoSTGlzdEV2ZW50c1Jlc3BvbnNlEh8KBmV2ZW50cxgBIAMoCzIPLmJhdG9uLnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIRCglmaXJzdF9zZXEYAyABKAQSEAoIaGVhZF9zZXEYBCABKAQSEQoJbG9nX2Vwb2NoGAUgASgEInkKDFdhdGNoUmVxdWVzdBIfCgZzY29wZXMYASADKAsyDy5iYXRvbi52MS5TY29wZRIiCgVraW5kcxgCIAMoDjITLmJhdG9uLnYxLkV2ZW50S2luZBIQCghjb25mbGF0ZRgDIAEoCBISCgp0cmFuc2llbnRzGAQgASgIItYBCgVTY29wZRIpCgdzZXNzaW9uGAEgASgLMhYuYmF0b24udjEuU2Vzc2lvblNjb3BlSAASJwoGZGFlbW9uGAIgASgLMhUuYmF0b24udjEuRGFlbW9uU2NvcGVIABIoCgdwcm9tcHRzGAMgASgLMhUuYmF0b24udjEuUHJvbXB0U2NvcGVIABIhCgNhbGwYBCABKAsyEi5iYXRvbi52MS5BbGxTY29wZUgAEiMKBHRhc2sYByABKAsyEy5iYXRvbi52MS5UYXNrU2NvcGVIAEIHCgVzY29wZSJWCgxTZXNzaW9uU2NvcGUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIRCglsb2dfZXBvY2gYAiABKAQSEQoJYWZ0ZXJfc2VxGAMgASgEEgwKBHRhaWwYBCABKAgiIAoLRGFlbW9uU2NvcGUSEQoJZGFlbW9uX2lkGAEgASgJIiQKC1Byb21wdFNjb3BlEhUKDWZyb21fcmV2aXNpb24YASABKAQiMwoJVGFza1Njb3BlEhUKDWZyb21fcmV2aXNpb24YASABKAQSDwoHdGFza19pZBgCIAEoCSIhCghBbGxTY29wZRIVCg1mcm9tX3JldmlzaW9uGAEgASgEIqkCCg1XYXRjaFJlc3BvbnNlEg0KBXNjb3BlGAEgASgNEikKB3N0YXJ0ZWQYAiABKAsyFi5iYXRvbi52MS5XYXRjaFN0YXJ0ZWRIABImCgZldmVudHMYAyABKAsyFC5iYXRvbi52MS5FdmVudEJhdGNoSAASKAoJdHJhbnNpZW50GAQgASgLMhMuYmF0b24udjEuVHJhbnNpZW50SAASKAoHY2hhbmdlcxgFIAEoCzIVLmJhdG9uLnYxLkNoYW5nZUJhdGNoSAASKwoIcHJvZ3Jlc3MYBiABKAsyFy5iYXRvbi52MS5XYXRjaFByb2dyZXNzSAASLQoJdHJ1bmNhdGVkGAcgASgLMhguYmF0b24udjEuV2F0Y2hUcnVuY2F0ZWRIAEIGCgRib2R5Ij4KDFdhdGNoU3RhcnRlZBIRCglsb2dfZXBvY2gYASABKAQSDAoEaGVhZBgCIAEoBBINCgVmaXJzdBgDIAEoBCItCgpFdmVudEJhdGNoEh8KBmV2ZW50cxgBIAMoCzIPLmJhdG9uLnYxLkV2ZW50IjAKC0NoYW5nZUJhdGNoEiEKB2NoYW5nZXMYASADKAsyEC5iYXRvbi52MS5DaGFuZ2UikgIKBkNoYW5nZRIQCghyZXZpc2lvbhgBIAEoBBIkCgdzZXNzaW9uGAIgASgLMhEuYmF0b24udjEuU2Vzc2lvbkgAEiIKBnByb21wdBgDIAEoCzIQLmJhdG9uLnYxLlByb21wdEgAEiIKBmRhZW1vbhgEIAEoCzIQLmJhdG9uLnYxLkRhZW1vbkgAEhQKCmRlbGV0ZWRfaWQYBSABKAlIABIgCgVhZ2VudBgHIAEoCzIPLmJhdG9uLnYxLkFnZW50SAASHgoEdGFzaxgIIAEoCzIOLmJhdG9uLnYxLlRhc2tIABImCgh3b3JrdHJlZRgJIAEoCzISLmJhdG9uLnYxLldvcmt0cmVlSABCCAoGcmVjb3JkIiAKDVdhdGNoUHJvZ3Jlc3MSDwoHdGhyb3VnaBgBIAEoBCI3Cg5XYXRjaFRydW5jYXRlZBISCgpvbGRlc3Rfc2VxGAEgASgEEhEKCWxvZ19lcG9jaBgCIAEoBCKDAQoTU2VhcmNoRXZlbnRzUmVxdWVzdBINCgVxdWVyeRgBIAEoCRISCgpzZXNzaW9uX2lkGAIgASgJEiIKBWtpbmRzGAMgAygOMhMuYmF0b24udjEuRXZlbnRLaW5kEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJIlIKFFNlYXJjaEV2ZW50c1Jlc3BvbnNlEiEKBGhpdHMYASADKAsyEy5iYXRvbi52MS5TZWFyY2hIaXQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIooBCglTZWFyY2hIaXQSEgoKc2Vzc2lvbl9pZBgBIAEoCRILCgNzZXEYAiABKAQSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoEa2luZBgEIAEoDjITLmJhdG9uLnYxLkV2ZW50S2luZBIPCgdzbmlwcGV0GAUgASgJIkcKEUdldENvbnRlbnRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGc2hhMjU2GAIgASgJEg4KBm9mZnNldBgDIAEoBCIiChJHZXRDb250ZW50UmVzcG9uc2USDAoEZGF0YRgBIAEoDCpaCgZPcmlnaW4SFgoST1JJR0lOX1VOU1BFQ0lGSUVEEAASEQoNT1JJR0lOX0RBRU1PThABEhEKDU9SSUdJTl9TRVJWRVIQAhISCg5PUklHSU5fSEFSTkVTUxADKskGCglFdmVudEtpbmQSGgoWRVZFTlRfS0lORF9VTlNQRUNJRklFRBAAEh4KGkVWRU5UX0tJTkRfU0VTU0lPTl9DUkVBVEVEEAESFgoSRVZFTlRfS0lORF9TVEFSVEVEEAISIAocRVZFTlRfS0lORF9MSUZFQ1lDTEVfQ0hBTkdFRBADEh8KG0VWRU5UX0tJTkRfQUNUSVZJVFlfQ0hBTkdFRBAEEhsKF0VWRU5UX0tJTkRfTElOS19DSEFOR0VEEAUSHQoZRVZFTlRfS0lORF9JTlBVVF9BQ0NFUFRFRBAGEhwKGEVWRU5UX0tJTkRfSU5QVVRfQ0hBTkdFRBAHEhYKEkVWRU5UX0tJTkRfTUVTU0FHRRAIEhgKFEVWRU5UX0tJTkRfVE9PTF9DQUxMEAkSGgoWRVZFTlRfS0lORF9UT09MX1JFU1VMVBAKEhsKF0VWRU5UX0tJTkRfVFVSTl9TVEFSVEVEEAsSGQoVRVZFTlRfS0lORF9UVVJOX0VOREVEEAwSGwoXRVZFTlRfS0lORF9QTEFOX1VQREFURUQQDRIVChFFVkVOVF9LSU5EX09VVFBVVBAOEhUKEUVWRU5UX0tJTkRfU1RERVJSEA8SHAoYRVZFTlRfS0lORF9VU0FHRV9VUERBVEVEEBASGwoXRVZFTlRfS0lORF9SQVRFX0xJTUlURUQQERIdChlFVkVOVF9LSU5EX0xJTUlUX0VYQ0VFREVEEBISHwobRVZFTlRfS0lORF9QUk9NUFRfUkVRVUVTVEVEEBMSHgoaRVZFTlRfS0lORF9QUk9NUFRfQU5TV0VSRUQQFBIdChlFVkVOVF9LSU5EX1BST01QVF9FWFBJUkVEEBUSHwobRVZFTlRfS0lORF9QUk9NUFRfV0lUSERSQVdOEBYSHwobRVZFTlRfS0lORF9QUk9NUFRfREVMSVZFUkVEEBcSHgoaRVZFTlRfS0lORF9PUFRJT05TX0NIQU5HRUQQGBIdChlFVkVOVF9LSU5EX0NPTU1BTkRfRkFJTEVEEBkSFQoRRVZFTlRfS0lORF9OT1RJQ0UQGhISCg5FVkVOVF9LSU5EX0dBUBAbEhQKEEVWRU5UX0tJTkRfRU5ERUQQHCpMCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIOCgpST0xFX0FHRU5UEAESDQoJUk9MRV9VU0VSEAISDwoLUk9MRV9TWVNURU0QAyquAQoOQ29tbWFuZE91dGNvbWUSHwobQ09NTUFORF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGwoXQ09NTUFORF9PVVRDT01FX0FQUExJRUQQARIcChhDT01NQU5EX09VVENPTUVfUkVKRUNURUQQAhIdChlDT01NQU5EX09VVENPTUVfV0lUSERSQVdOEAMSIQodQ09NTUFORF9PVVRDT01FX0lOREVURVJNSU5BVEUQBDKtAgoMRXZlbnRTZXJ2aWNlEkcKCkxpc3RFdmVudHMSGy5iYXRvbi52MS5MaXN0RXZlbnRzUmVxdWVzdBocLmJhdG9uLnYxLkxpc3RFdmVudHNSZXNwb25zZRI6CgVXYXRjaBIWLmJhdG9uLnYxLldhdGNoUmVxdWVzdBoXLmJhdG9uLnYxLldhdGNoUmVzcG9uc2UwARJNCgxTZWFyY2hFdmVudHMSHS5iYXRvbi52MS5TZWFyY2hFdmVudHNSZXF1ZXN0Gh4uYmF0b24udjEuU2VhcmNoRXZlbnRzUmVzcG9uc2USSQoKR2V0Q29udGVudBIbLmJhdG9uLnYxLkdldENvbnRlbnRSZXF1ZXN0GhwuYmF0b24udjEuR2V0Q29udGVudFJlc3BvbnNlMAFiBnByb3RvMw", [file_baton_v1_agent, file_baton_v1_common, file_baton_v1_daemon, file_baton_v1_prompt, file_baton_v1_session, file_baton_v1_task, file_baton_v1_worktree, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChRiYXRvbi92MS9ldmVudC5wcm90bxIIYmF0b24udjEi7wwKBUV2ZW50EgsKA3NlcRgBIAEoBBIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzZXNzaW9uX2lkGAMgASgJEiAKBm9yaWdpbhgEIAEoDjIQLmJhdG9uLnYxLk9yaWdpbhIeCgVhY3RvchgFIAEoCzIPLmJhdG9uLnYxLkFjdG9yEhIKCm1heV9pZ25vcmUYBiABKAgSGwoDcmF3GAcgASgLMg4uYmF0b24udjEuSnNvbhIvCgtvcmlnaW5fdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoLcmF3X2NvbnRlbnQYCSABKAsyFC5iYXRvbi52MS5Db250ZW50UmVmEjMKD3Nlc3Npb25fY3JlYXRlZBgKIAEoCzIYLmJhdG9uLnYxLlNlc3Npb25DcmVhdGVkSAASJAoHc3RhcnRlZBgLIAEoCzIRLmJhdG9uLnYxLlN0YXJ0ZWRIABI3ChFsaWZlY3ljbGVfY2hhbmdlZBgMIAEoCzIaLmJhdG9uLnYxLkxpZmVjeWNsZUNoYW5nZWRIABI1ChBhY3Rpdml0eV9jaGFuZ2VkGA0gASgLMhkuYmF0b24udjEuQWN0aXZpdHlDaGFuZ2VkSAASLQoMbGlua19jaGFuZ2VkGA4gASgLMhUuYmF0b24udjEuTGlua0NoYW5nZWRIABIxCg5pbnB1dF9hY2NlcHRlZBgPIAEoCzIXLmJhdG9uLnYxLklucHV0QWNjZXB0ZWRIABIvCg1pbnB1dF9jaGFuZ2VkGBAgASgLMhYuYmF0b24udjEuSW5wdXRDaGFuZ2VkSAASJAoHbWVzc2FnZRgRIAEoCzIRLmJhdG9uLnYxLk1lc3NhZ2VIABInCgl0b29sX2NhbGwYEiABKAsyEi5iYXRvbi52MS5Ub29sQ2FsbEgAEisKC3Rvb2xfcmVzdWx0GBMgASgLMhQuYmF0b24udjEuVG9vbFJlc3VsdEgAEi0KDHR1cm5fc3RhcnRlZBgUIAEoCzIVLmJhdG9uLnYxLlR1cm5TdGFydGVkSAASKQoKdHVybl9lbmRlZBgVIAEoCzITLmJhdG9uLnYxLlR1cm5FbmRlZEgAEi0KDHBsYW5fdXBkYXRlZBgWIAEoCzIVLmJhdG9uLnYxLlBsYW5VcGRhdGVkSAASIgoGb3V0cHV0GBcgASgLMhAuYmF0b24udjEuT3V0cHV0SAASIgoGc3RkZXJyGBggASgLMhAuYmF0b24udjEuU3RkZXJySAASLwoNdXNhZ2VfdXBkYXRlZBgZIAEoCzIWLmJhdG9uLnYxLlVzYWdlVXBkYXRlZEgAEi0KDHJhdGVfbGltaXRlZBgaIAEoCzIVLmJhdG9uLnYxLlJhdGVMaW1pdGVkSAASMQoObGltaXRfZXhjZWVkZWQYGyABKAsyFy5iYXRvbi52MS5MaW1pdEV4Y2VlZGVkSAASNQoQcHJvbXB0X3JlcXVlc3RlZBgcIAEoCzIZLmJhdG9uLnYxLlByb21wdFJlcXVlc3RlZEgAEjMKD3Byb21wdF9hbnN3ZXJlZBgdIAEoCzIYLmJhdG9uLnYxLlByb21wdEFuc3dlcmVkSAASMQoOcHJvbXB0X2V4cGlyZWQYHiABKAsyFy5iYXRvbi52MS5Qcm9tcHRFeHBpcmVkSAASNQoQcHJvbXB0X3dpdGhkcmF3bhgfIAEoCzIZLmJhdG9uLnYxLlByb21wdFdpdGhkcmF3bkgAEjUKEHByb21wdF9kZWxpdmVyZWQYICABKAsyGS5iYXRvbi52MS5Qcm9tcHREZWxpdmVyZWRIABIzCg9vcHRpb25zX2NoYW5nZWQYISABKAsyGC5iYXRvbi52MS5PcHRpb25zQ2hhbmdlZEgAEjEKDmNvbW1hbmRfZmFpbGVkGCIgASgLMhcuYmF0b24udjEuQ29tbWFuZEZhaWxlZEgAEiIKBm5vdGljZRgjIAEoCzIQLmJhdG9uLnYxLk5vdGljZUgAEhwKA2dhcBgkIAEoCzINLmJhdG9uLnYxLkdhcEgAEiAKBWVuZGVkGCUgASgLMg8uYmF0b24udjEuRW5kZWRIABItCgxsaW1pdF9saWZ0ZWQYJiABKAsyFS5iYXRvbi52MS5MaW1pdExpZnRlZEgAQgYKBGJvZHkibAoOU2Vzc2lvbkNyZWF0ZWQSEQoJZGFlbW9uX2lkGAEgASgJEg8KB2hhcm5lc3MYAiABKAkSCwoDY3dkGAMgASgJEhQKDHJlc3VtZWRfZnJvbRgEIAEoCRITCgtmb3JrZWRfZnJvbRgFIAEoCSJvCgdTdGFydGVkEhsKE3Byb3ZpZGVyX3Nlc3Npb25faWQYASABKAkSDQoFbW9kZWwYAiABKAkSCwoDY3dkGAMgASgJEg0KBXRvb2xzGAQgAygJEgsKA3BpZBgFIAEoDRIPCgd2ZXJzaW9uGAYgASgJIlYKEExpZmVjeWNsZUNoYW5nZWQSIQoEZnJvbRgBIAEoDjITLmJhdG9uLnYxLkxpZmVjeWNsZRIfCgJ0bxgCIAEoDjITLmJhdG9uLnYxLkxpZmVjeWNsZSJ1Cg9BY3Rpdml0eUNoYW5nZWQSJAoIYWN0aXZpdHkYASABKA4yEi5iYXRvbi52MS5BY3Rpdml0eRIoCgZzb3VyY2UYAiABKA4yGC5iYXRvbi52MS5BY3Rpdml0eVNvdXJjZRISCgpjb25maWRlbmNlGAMgASgNIi4KC0xpbmtDaGFuZ2VkEhAKCGF0dGFjaGVkGAEgASgIEg0KBWVwb2NoGAIgASgEIlUKDUlucHV0QWNjZXB0ZWQSEAoIaW5wdXRfaWQYASABKAkSDAoEdGV4dBgCIAEoCRIkCghkZWxpdmVyeRgDIAEoDjISLmJhdG9uLnYxLkRlbGl2ZXJ5ImMKDElucHV0Q2hhbmdlZBIQCghpbnB1dF9pZBgBIAEoCRIjCgVzdGF0ZRgCIAEoDjIULmJhdG9uLnYxLklucHV0U3RhdGUSDAoEdGV4dBgDIAEoCRIOCgZyZWFzb24YBCABKAkidAoHTWVzc2FnZRIcCgRyb2xlGAEgASgOMg4uYmF0b24udjEuUm9sZRIfCgZibG9ja3MYAiADKAsyDy5iYXRvbi52MS5CbG9jaxISCgptZXNzYWdlX2lkGAMgASgJEhYKDnBhcmVudF9jYWxsX2lkGAQgASgJIocBCghUb29sQ2FsbBIPCgdjYWxsX2lkGAEgASgJEgwKBHRvb2wYAiABKAkSHQoFaW5wdXQYAyABKAsyDi5iYXRvbi52MS5Kc29uEiUKB2NvbnRlbnQYBCABKAsyFC5iYXRvbi52MS5Db250ZW50UmVmEhYKDnBhcmVudF9jYWxsX2lkGAUgASgJIlAKClRvb2xSZXN1bHQSDwoHY2FsbF9pZBgBIAEoCRIfCgZibG9ja3MYAiADKAsyDy5iYXRvbi52MS5CbG9jaxIQCghpc19lcnJvchgDIAEoCCIxCgtUdXJuU3RhcnRlZBIPCgd0dXJuX2lkGAEgASgJEhEKCWlucHV0X2lkcxgCIAMoCSLAAQoJVHVybkVuZGVkEg8KB3R1cm5faWQYASABKAkSEAoIaXNfZXJyb3IYAiABKAgSDgoGcmVhc29uGAMgASgJEgwKBHRleHQYBCABKAkSHgoFdXNhZ2UYBSABKAsyDy5iYXRvbi52MS5Vc2FnZRIrCghkdXJhdGlvbhgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCglpbnB1dF9pZHMYByADKAkSEgoKYXBpX3N0YXR1cxgIIAEoDSIwCgtQbGFuVXBkYXRlZBIhCgVpdGVtcxgBIAMoCzISLmJhdG9uLnYxLlBsYW5JdGVtIigKCFBsYW5JdGVtEgwKBHRleHQYASABKAkSDgoGc3RhdHVzGAIgASgJIikKBk91dHB1dBIMCgR0ZXh0GAEgASgJEhEKCWNvbnRpbnVlcxgCIAEoCCIpCgZTdGRlcnISDAoEdGV4dBgBIAEoCRIRCgljb250aW51ZXMYAiABKAgiLgoMVXNhZ2VVcGRhdGVkEh4KBXRvdGFsGAEgASgLMg8uYmF0b24udjEuVXNhZ2UiSQoLUmF0ZUxpbWl0ZWQSKQoFdW50aWwYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYAiABKAkieAoNTGltaXRFeGNlZWRlZBINCgVsaW1pdBgBIAEoCRINCgV2YWx1ZRgCIAEoBBIPCgdhbGxvd2VkGAMgASgEEiUKBmFjdGlvbhgEIAEoDjIVLmJhdG9uLnYxLkxpbWl0QWN0aW9uEhEKCWJ1ZGdldF9pZBgFIAEoCSIwCgtMaW1pdExpZnRlZBIRCglidWRnZXRfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjMKD1Byb21wdFJlcXVlc3RlZBIgCgZwcm9tcHQYASABKAsyEC5iYXRvbi52MS5Qcm9tcHQiSwoOUHJvbXB0QW5zd2VyZWQSEQoJcHJvbXB0X2lkGAEgASgJEiYKBmFuc3dlchgCIAEoCzIWLmJhdG9uLnYxLlByb21wdEFuc3dlciIiCg1Qcm9tcHRFeHBpcmVkEhEKCXByb21wdF9pZBgBIAEoCSI0Cg9Qcm9tcHRXaXRoZHJhd24SEQoJcHJvbXB0X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSJgCg9Qcm9tcHREZWxpdmVyZWQSEQoJcHJvbXB0X2lkGAEgASgJEioKCGRlbGl2ZXJ5GAIgASgOMhguYmF0b24udjEuQW5zd2VyRGVsaXZlcnkSDgoGcmVhc29uGAMgASgJImEKDk9wdGlvbnNDaGFuZ2VkEhIKBW1vZGVsGAEgASgJSACIAQESMQoPcGVybWlzc2lvbl9tb2RlGAIgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGVCCAoGX21vZGVsIm8KDUNvbW1hbmRGYWlsZWQSEgoKY29tbWFuZF9pZBgBIAEoCRIPCgdjb21tYW5kGAIgASgJEikKB291dGNvbWUYAyABKA4yGC5iYXRvbi52MS5Db21tYW5kT3V0Y29tZRIOCgZyZWFzb24YBCABKAkiJAoGTm90aWNlEgwKBGtpbmQYASABKAkSDAoEdGV4dBgCIAEoCSJFCgNHYXASFwoPZnJvbV9vcmlnaW5fc2VxGAEgASgEEhUKDXRvX29yaWdpbl9zZXEYAiABKAQSDgoGcmVhc29uGAMgASgJIicKBUVuZGVkEh4KA2VuZBgBIAEoCzIRLmJhdG9uLnYxLkVuZEluZm8ihAEKCVRyYW5zaWVudBISCgpzZXNzaW9uX2lkGAEgASgJEi8KDW1lc3NhZ2VfZGVsdGEYAiABKAsyFi5iYXRvbi52MS5NZXNzYWdlRGVsdGFIABIqCghwcm9ncmVzcxgDIAEoCzIWLmJhdG9uLnYxLlByb2dyZXNzTm90ZUgAQgYKBGJvZHkiYQoMTWVzc2FnZURlbHRhEhIKCm1lc3NhZ2VfaWQYASABKAkSDQoFYmxvY2sYAiABKA0SDgoGb2Zmc2V0GAMgASgEEgwKBHRleHQYBCABKAkSEAoIdGhpbmtpbmcYBSABKAgiHAoMUHJvZ3Jlc3NOb3RlEgwKBHRleHQYASABKAkirAEKEUxpc3RFdmVudHNSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEQoJYWZ0ZXJfc2VxGAIgASgEEhIKCmJlZm9yZV9zZXEYAyABKAQSIgoFa2luZHMYBCADKA4yEy5iYXRvbi52MS5FdmVudEtpbmQSEQoJcGFnZV9zaXplGAUgASgFEhEKCWxvZ19lcG9jaBgGIAEoBBISCgpwYWdlX3Rva2VuGAcgASgJIoYBChJMaXN0RXZlbnRzUmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8uYmF0b24udjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhEKCWZpcnN0X3NlcRgDIAEoBBIQCghoZWFkX3NlcRgEIAEoBBIRCglsb2dfZXBvY2gYBSABKAQieQoMV2F0Y2hSZXF1ZXN0Eh8KBnNjb3BlcxgBIAMoCzIPLmJhdG9uLnYxLlNjb3BlEiIKBWtpbmRzGAIgAygOMhMuYmF0b24udjEuRXZlbnRLaW5kEhAKCGNvbmZsYXRlGAMgASgIEhIKCnRyYW5zaWVudHMYBCABKAgi1gEKBVNjb3BlEikKB3Nlc3Npb24YASABKAsyFi5iYXRvbi52MS5TZXNzaW9uU2NvcGVIABInCgZkYWVtb24YAiABKAsyFS5iYXRvbi52MS5EYWVtb25TY29wZUgAEigKB3Byb21wdHMYAyABKAsyFS5iYXRvbi52MS5Qcm9tcHRTY29wZUgAEiEKA2FsbBgEIAEoCzISLmJhdG9uLnYxLkFsbFNjb3BlSAASIwoEdGFzaxgHIAEoCzITLmJhdG9uLnYxLlRhc2tTY29wZUgAQgcKBXNjb3BlIlYKDFNlc3Npb25TY29wZRISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWxvZ19lcG9jaBgCIAEoBBIRCglhZnRlcl9zZXEYAyABKAQSDAoEdGFpbBgEIAEoCCIgCgtEYWVtb25TY29wZRIRCglkYWVtb25faWQYASABKAkiJAoLUHJvbXB0U2NvcGUSFQoNZnJvbV9yZXZpc2lvbhgBIAEoBCIzCglUYXNrU2NvcGUSFQoNZnJvbV9yZXZpc2lvbhgBIAEoBBIPCgd0YXNrX2lkGAIgASgJIiEKCEFsbFNjb3BlEhUKDWZyb21fcmV2aXNpb24YASABKAQiqQIKDVdhdGNoUmVzcG9uc2USDQoFc2NvcGUYASABKA0SKQoHc3RhcnRlZBgCIAEoCzIWLmJhdG9uLnYxLldhdGNoU3RhcnRlZEgAEiYKBmV2ZW50cxgDIAEoCzIULmJhdG9uLnYxLkV2ZW50QmF0Y2hIABIoCgl0cmFuc2llbnQYBCABKAsyEy5iYXRvbi52MS5UcmFuc2llbnRIABIoCgdjaGFuZ2VzGAUgASgLMhUuYmF0b24udjEuQ2hhbmdlQmF0Y2hIABIrCghwcm9ncmVzcxgGIAEoCzIXLmJhdG9uLnYxLldhdGNoUHJvZ3Jlc3NIABItCgl0cnVuY2F0ZWQYByABKAsyGC5iYXRvbi52MS5XYXRjaFRydW5jYXRlZEgAQgYKBGJvZHkiPgoMV2F0Y2hTdGFydGVkEhEKCWxvZ19lcG9jaBgBIAEoBBIMCgRoZWFkGAIgASgEEg0KBWZpcnN0GAMgASgEIi0KCkV2ZW50QmF0Y2gSHwoGZXZlbnRzGAEgAygLMg8uYmF0b24udjEuRXZlbnQiMAoLQ2hhbmdlQmF0Y2gSIQoHY2hhbmdlcxgBIAMoCzIQLmJhdG9uLnYxLkNoYW5nZSKSAgoGQ2hhbmdlEhAKCHJldmlzaW9uGAEgASgEEiQKB3Nlc3Npb24YAiABKAsyES5iYXRvbi52MS5TZXNzaW9uSAASIgoGcHJvbXB0GAMgASgLMhAuYmF0b24udjEuUHJvbXB0SAASIgoGZGFlbW9uGAQgASgLMhAuYmF0b24udjEuRGFlbW9uSAASFAoKZGVsZXRlZF9pZBgFIAEoCUgAEiAKBWFnZW50GAcgASgLMg8uYmF0b24udjEuQWdlbnRIABIeCgR0YXNrGAggASgLMg4uYmF0b24udjEuVGFza0gAEiYKCHdvcmt0cmVlGAkgASgLMhIuYmF0b24udjEuV29ya3RyZWVIAEIICgZyZWNvcmQiIAoNV2F0Y2hQcm9ncmVzcxIPCgd0aHJvdWdoGAEgASgEIjcKDldhdGNoVHJ1bmNhdGVkEhIKCm9sZGVzdF9zZXEYASABKAQSEQoJbG9nX2Vwb2NoGAIgASgEIoMBChNTZWFyY2hFdmVudHNSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJEhIKCnNlc3Npb25faWQYAiABKAkSIgoFa2luZHMYAyADKA4yEy5iYXRvbi52MS5FdmVudEtpbmQSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiUgoUU2VhcmNoRXZlbnRzUmVzcG9uc2USIQoEaGl0cxgBIAMoCzITLmJhdG9uLnYxLlNlYXJjaEhpdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiigEKCVNlYXJjaEhpdBISCgpzZXNzaW9uX2lkGAEgASgJEgsKA3NlcRgCIAEoBBIoCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgRraW5kGAQgASgOMhMuYmF0b24udjEuRXZlbnRLaW5kEg8KB3NuaXBwZXQYBSABKAkiRwoRR2V0Q29udGVudFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAkSDgoGb2Zmc2V0GAMgASgEIiIKEkdldENvbnRlbnRSZXNwb25zZRIMCgRkYXRhGAEgASgMKloKBk9yaWdpbhIWChJPUklHSU5fVU5TUEVDSUZJRUQQABIRCg1PUklHSU5fREFFTU9OEAESEQoNT1JJR0lOX1NFUlZFUhACEhIKDk9SSUdJTl9IQVJORVNTEAMq5gYKCUV2ZW50S2luZBIaChZFVkVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaRVZFTlRfS0lORF9TRVNTSU9OX0NSRUFURUQQARIWChJFVkVOVF9LSU5EX1NUQVJURUQQAhIgChxFVkVOVF9LSU5EX0xJRkVDWUNMRV9DSEFOR0VEEAMSHwobRVZFTlRfS0lORF9BQ1RJVklUWV9DSEFOR0VEEAQSGwoXRVZFTlRfS0lORF9MSU5LX0NIQU5HRUQQBRIdChlFVkVOVF9LSU5EX0lOUFVUX0FDQ0VQVEVEEAYSHAoYRVZFTlRfS0lORF9JTlBVVF9DSEFOR0VEEAcSFgoSRVZFTlRfS0lORF9NRVNTQUdFEAgSGAoURVZFTlRfS0lORF9UT09MX0NBTEwQCRIaChZFVkVOVF9LSU5EX1RPT0xfUkVTVUxUEAoSGwoXRVZFTlRfS0lORF9UVVJOX1NUQVJURUQQCxIZChVFVkVOVF9LSU5EX1RVUk5fRU5ERUQQDBIbChdFVkVOVF9LSU5EX1BMQU5fVVBEQVRFRBANEhUKEUVWRU5UX0tJTkRfT1VUUFVUEA4SFQoRRVZFTlRfS0lORF9TVERFUlIQDxIcChhFVkVOVF9LSU5EX1VTQUdFX1VQREFURUQQEBIbChdFVkVOVF9LSU5EX1JBVEVfTElNSVRFRBAREh0KGUVWRU5UX0tJTkRfTElNSVRfRVhDRUVERUQQEhIfChtFVkVOVF9LSU5EX1BST01QVF9SRVFVRVNURUQQExIeChpFVkVOVF9LSU5EX1BST01QVF9BTlNXRVJFRBAUEh0KGUVWRU5UX0tJTkRfUFJPTVBUX0VYUElSRUQQFRIfChtFVkVOVF9LSU5EX1BST01QVF9XSVRIRFJBV04QFhIfChtFVkVOVF9LSU5EX1BST01QVF9ERUxJVkVSRUQQFxIeChpFVkVOVF9LSU5EX09QVElPTlNfQ0hBTkdFRBAYEh0KGUVWRU5UX0tJTkRfQ09NTUFORF9GQUlMRUQQGRIVChFFVkVOVF9LSU5EX05PVElDRRAaEhIKDkVWRU5UX0tJTkRfR0FQEBsSFAoQRVZFTlRfS0lORF9FTkRFRBAcEhsKF0VWRU5UX0tJTkRfTElNSVRfTElGVEVEEB0qTAoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDgoKUk9MRV9BR0VOVBABEg0KCVJPTEVfVVNFUhACEg8KC1JPTEVfU1lTVEVNEAMqrgEKDkNvbW1hbmRPdXRjb21lEh8KG0NPTU1BTkRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhsKF0NPTU1BTkRfT1VUQ09NRV9BUFBMSUVEEAESHAoYQ09NTUFORF9PVVRDT01FX1JFSkVDVEVEEAISHQoZQ09NTUFORF9PVVRDT01FX1dJVEhEUkFXThADEiEKHUNPTU1BTkRfT1VUQ09NRV9JTkRFVEVSTUlOQVRFEAQyrQIKDEV2ZW50U2VydmljZRJHCgpMaXN0RXZlbnRzEhsuYmF0b24udjEuTGlzdEV2ZW50c1JlcXVlc3QaHC5iYXRvbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USOgoFV2F0Y2gSFi5iYXRvbi52MS5XYXRjaFJlcXVlc3QaFy5iYXRvbi52MS5XYXRjaFJlc3BvbnNlMAESTQoMU2VhcmNoRXZlbnRzEh0uYmF0b24udjEuU2VhcmNoRXZlbnRzUmVxdWVzdBoeLmJhdG9uLnYxLlNlYXJjaEV2ZW50c1Jlc3BvbnNlEkkKCkdldENvbnRlbnQSGy5iYXRvbi52MS5HZXRDb250ZW50UmVxdWVzdBocLmJhdG9uLnYxLkdldENvbnRlbnRSZXNwb25zZTABYgZwcm90bzM", [file_baton_v1_agent, file_baton_v1_common, file_baton_v1_daemon, file_baton_v1_prompt, file_baton_v1_session, file_baton_v1_task, file_baton_v1_worktree, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * One entry of a session's log.
@@ -329,6 +329,14 @@ export type Event = Message$1<"baton.v1.Event"> & {
      */
     value: Ended;
     case: "ended";
+  } | {
+    /**
+     * A budget holds the session no longer.
+     *
+     * @generated from field: baton.v1.LimitLifted limit_lifted = 38;
+     */
+    value: LimitLifted;
+    case: "limitLifted";
   } | { case: undefined; value?: undefined };
 };
 
@@ -991,20 +999,22 @@ export const RateLimitedSchema: GenMessage<RateLimited> = /*@__PURE__*/
   messageDesc(file_baton_v1_event, 18);
 
 /**
- * A limit of the session was reached.
+ * A limit of the session, or of a budget that covers it, was reached.
  *
  * @generated from message baton.v1.LimitExceeded
  */
 export type LimitExceeded = Message$1<"baton.v1.LimitExceeded"> & {
   /**
-   * Which limit: runtime, idle, output_bytes, turns or cost.
+   * Which limit: runtime, idle, output_bytes, turns or cost; of a budget budget_cost, budget_input_tokens,
+   * budget_output_tokens, budget_cache_tokens, or budget_stopped where a person stopped it at its soft limit.
    *
    * @generated from field: string limit = 1;
    */
   limit: string;
 
   /**
-   * What was reached, in the limit's unit (seconds, bytes, turns, millionths of a US dollar).
+   * What was reached, in the limit's unit (seconds, bytes, turns, tokens, millionths of a US dollar). Of a budget of
+   * everything no more than what is allowed is told.
    *
    * @generated from field: uint64 value = 2;
    */
@@ -1023,6 +1033,13 @@ export type LimitExceeded = Message$1<"baton.v1.LimitExceeded"> & {
    * @generated from field: baton.v1.LimitAction action = 4;
    */
   action: LimitAction;
+
+  /**
+   * The budget whose limit it is; empty for a limit of the session.
+   *
+   * @generated from field: string budget_id = 5;
+   */
+  budgetId: string;
 };
 
 /**
@@ -1031,6 +1048,34 @@ export type LimitExceeded = Message$1<"baton.v1.LimitExceeded"> & {
  */
 export const LimitExceededSchema: GenMessage<LimitExceeded> = /*@__PURE__*/
   messageDesc(file_baton_v1_event, 19);
+
+/**
+ * A budget holds the session no longer: what waits is given to the agent, in order.
+ *
+ * @generated from message baton.v1.LimitLifted
+ */
+export type LimitLifted = Message$1<"baton.v1.LimitLifted"> & {
+  /**
+   * The budget that held it.
+   *
+   * @generated from field: string budget_id = 1;
+   */
+  budgetId: string;
+
+  /**
+   * Why.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message baton.v1.LimitLifted.
+ * Use `create(LimitLiftedSchema)` to create a new message.
+ */
+export const LimitLiftedSchema: GenMessage<LimitLifted> = /*@__PURE__*/
+  messageDesc(file_baton_v1_event, 20);
 
 /**
  * The agent asks a person.
@@ -1051,7 +1096,7 @@ export type PromptRequested = Message$1<"baton.v1.PromptRequested"> & {
  * Use `create(PromptRequestedSchema)` to create a new message.
  */
 export const PromptRequestedSchema: GenMessage<PromptRequested> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 20);
+  messageDesc(file_baton_v1_event, 21);
 
 /**
  * A prompt was answered.
@@ -1079,7 +1124,7 @@ export type PromptAnswered = Message$1<"baton.v1.PromptAnswered"> & {
  * Use `create(PromptAnsweredSchema)` to create a new message.
  */
 export const PromptAnsweredSchema: GenMessage<PromptAnswered> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 21);
+  messageDesc(file_baton_v1_event, 22);
 
 /**
  * A prompt expired unanswered; a permission is denied.
@@ -1100,7 +1145,7 @@ export type PromptExpired = Message$1<"baton.v1.PromptExpired"> & {
  * Use `create(PromptExpiredSchema)` to create a new message.
  */
 export const PromptExpiredSchema: GenMessage<PromptExpired> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 22);
+  messageDesc(file_baton_v1_event, 23);
 
 /**
  * A prompt was withdrawn.
@@ -1128,7 +1173,7 @@ export type PromptWithdrawn = Message$1<"baton.v1.PromptWithdrawn"> & {
  * Use `create(PromptWithdrawnSchema)` to create a new message.
  */
 export const PromptWithdrawnSchema: GenMessage<PromptWithdrawn> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 23);
+  messageDesc(file_baton_v1_event, 24);
 
 /**
  * What became of an answer on its way to the agent.
@@ -1163,7 +1208,7 @@ export type PromptDelivered = Message$1<"baton.v1.PromptDelivered"> & {
  * Use `create(PromptDeliveredSchema)` to create a new message.
  */
 export const PromptDeliveredSchema: GenMessage<PromptDelivered> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 24);
+  messageDesc(file_baton_v1_event, 25);
 
 /**
  * Model or permission mode changed.
@@ -1191,7 +1236,7 @@ export type OptionsChanged = Message$1<"baton.v1.OptionsChanged"> & {
  * Use `create(OptionsChangedSchema)` to create a new message.
  */
 export const OptionsChangedSchema: GenMessage<OptionsChanged> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 25);
+  messageDesc(file_baton_v1_event, 26);
 
 /**
  * A command to the session ended other than well.
@@ -1233,7 +1278,7 @@ export type CommandFailed = Message$1<"baton.v1.CommandFailed"> & {
  * Use `create(CommandFailedSchema)` to create a new message.
  */
 export const CommandFailedSchema: GenMessage<CommandFailed> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 26);
+  messageDesc(file_baton_v1_event, 27);
 
 /**
  * A message of the harness that has no body of its own.
@@ -1261,7 +1306,7 @@ export type Notice = Message$1<"baton.v1.Notice"> & {
  * Use `create(NoticeSchema)` to create a new message.
  */
 export const NoticeSchema: GenMessage<Notice> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 27);
+  messageDesc(file_baton_v1_event, 28);
 
 /**
  * A part of the harness's output is missing.
@@ -1296,7 +1341,7 @@ export type Gap = Message$1<"baton.v1.Gap"> & {
  * Use `create(GapSchema)` to create a new message.
  */
 export const GapSchema: GenMessage<Gap> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 28);
+  messageDesc(file_baton_v1_event, 29);
 
 /**
  * The session ended.
@@ -1317,7 +1362,7 @@ export type Ended = Message$1<"baton.v1.Ended"> & {
  * Use `create(EndedSchema)` to create a new message.
  */
 export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 29);
+  messageDesc(file_baton_v1_event, 30);
 
 /**
  * Something live that is not part of the log: never numbered, never stored, merged or dropped freely.
@@ -1361,7 +1406,7 @@ export type Transient = Message$1<"baton.v1.Transient"> & {
  * Use `create(TransientSchema)` to create a new message.
  */
 export const TransientSchema: GenMessage<Transient> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 30);
+  messageDesc(file_baton_v1_event, 31);
 
 /**
  * Text the agent is writing right now. The finished text comes as a message event.
@@ -1412,7 +1457,7 @@ export type MessageDelta = Message$1<"baton.v1.MessageDelta"> & {
  * Use `create(MessageDeltaSchema)` to create a new message.
  */
 export const MessageDeltaSchema: GenMessage<MessageDelta> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 31);
+  messageDesc(file_baton_v1_event, 32);
 
 /**
  * How far something has come.
@@ -1433,7 +1478,7 @@ export type ProgressNote = Message$1<"baton.v1.ProgressNote"> & {
  * Use `create(ProgressNoteSchema)` to create a new message.
  */
 export const ProgressNoteSchema: GenMessage<ProgressNote> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 32);
+  messageDesc(file_baton_v1_event, 33);
 
 /**
  * Asks for one page of a session's log.
@@ -1496,7 +1541,7 @@ export type ListEventsRequest = Message$1<"baton.v1.ListEventsRequest"> & {
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 33);
+  messageDesc(file_baton_v1_event, 34);
 
 /**
  * One page of a session's log.
@@ -1545,7 +1590,7 @@ export type ListEventsResponse = Message$1<"baton.v1.ListEventsResponse"> & {
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 34);
+  messageDesc(file_baton_v1_event, 35);
 
 /**
  * Follows any number of scopes.
@@ -1587,7 +1632,7 @@ export type WatchRequest = Message$1<"baton.v1.WatchRequest"> & {
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 35);
+  messageDesc(file_baton_v1_event, 36);
 
 /**
  * Something to follow.
@@ -1648,7 +1693,7 @@ export type Scope = Message$1<"baton.v1.Scope"> & {
  * Use `create(ScopeSchema)` to create a new message.
  */
 export const ScopeSchema: GenMessage<Scope> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 36);
+  messageDesc(file_baton_v1_event, 37);
 
 /**
  * One session's log.
@@ -1690,7 +1735,7 @@ export type SessionScope = Message$1<"baton.v1.SessionScope"> & {
  * Use `create(SessionScopeSchema)` to create a new message.
  */
 export const SessionScopeSchema: GenMessage<SessionScope> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 37);
+  messageDesc(file_baton_v1_event, 38);
 
 /**
  * One daemon's record.
@@ -1711,7 +1756,7 @@ export type DaemonScope = Message$1<"baton.v1.DaemonScope"> & {
  * Use `create(DaemonScopeSchema)` to create a new message.
  */
 export const DaemonScopeSchema: GenMessage<DaemonScope> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 38);
+  messageDesc(file_baton_v1_event, 39);
 
 /**
  * The prompts of all sessions the caller may see.
@@ -1732,7 +1777,7 @@ export type PromptScope = Message$1<"baton.v1.PromptScope"> & {
  * Use `create(PromptScopeSchema)` to create a new message.
  */
 export const PromptScopeSchema: GenMessage<PromptScope> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 39);
+  messageDesc(file_baton_v1_event, 40);
 
 /**
  * Tasks the caller may see. They are in no other scope: there may be very many.
@@ -1761,7 +1806,7 @@ export type TaskScope = Message$1<"baton.v1.TaskScope"> & {
  * Use `create(TaskScopeSchema)` to create a new message.
  */
 export const TaskScopeSchema: GenMessage<TaskScope> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 40);
+  messageDesc(file_baton_v1_event, 41);
 
 /**
  * The records of all sessions, prompts, daemons, agents and worktrees the caller may see.
@@ -1783,7 +1828,7 @@ export type AllScope = Message$1<"baton.v1.AllScope"> & {
  * Use `create(AllScopeSchema)` to create a new message.
  */
 export const AllScopeSchema: GenMessage<AllScope> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 41);
+  messageDesc(file_baton_v1_event, 42);
 
 /**
  * One message of a watch.
@@ -1859,7 +1904,7 @@ export type WatchResponse = Message$1<"baton.v1.WatchResponse"> & {
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 42);
+  messageDesc(file_baton_v1_event, 43);
 
 /**
  * The scope is being followed.
@@ -1894,7 +1939,7 @@ export type WatchStarted = Message$1<"baton.v1.WatchStarted"> & {
  * Use `create(WatchStartedSchema)` to create a new message.
  */
 export const WatchStartedSchema: GenMessage<WatchStarted> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 43);
+  messageDesc(file_baton_v1_event, 44);
 
 /**
  * Events, oldest first.
@@ -1915,7 +1960,7 @@ export type EventBatch = Message$1<"baton.v1.EventBatch"> & {
  * Use `create(EventBatchSchema)` to create a new message.
  */
 export const EventBatchSchema: GenMessage<EventBatch> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 44);
+  messageDesc(file_baton_v1_event, 45);
 
 /**
  * Records that changed.
@@ -1936,7 +1981,7 @@ export type ChangeBatch = Message$1<"baton.v1.ChangeBatch"> & {
  * Use `create(ChangeBatchSchema)` to create a new message.
  */
 export const ChangeBatchSchema: GenMessage<ChangeBatch> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 45);
+  messageDesc(file_baton_v1_event, 46);
 
 /**
  * One record that changed.
@@ -2020,7 +2065,7 @@ export type Change = Message$1<"baton.v1.Change"> & {
  * Use `create(ChangeSchema)` to create a new message.
  */
 export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 46);
+  messageDesc(file_baton_v1_event, 47);
 
 /**
  * Everything up to here was sent. Comes at least every 15 s.
@@ -2041,7 +2086,7 @@ export type WatchProgress = Message$1<"baton.v1.WatchProgress"> & {
  * Use `create(WatchProgressSchema)` to create a new message.
  */
 export const WatchProgressSchema: GenMessage<WatchProgress> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 47);
+  messageDesc(file_baton_v1_event, 48);
 
 /**
  * What was asked for is not whole any more. Of a session: retention removed events before they were read. Of
@@ -2072,7 +2117,7 @@ export type WatchTruncated = Message$1<"baton.v1.WatchTruncated"> & {
  * Use `create(WatchTruncatedSchema)` to create a new message.
  */
 export const WatchTruncatedSchema: GenMessage<WatchTruncated> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 48);
+  messageDesc(file_baton_v1_event, 49);
 
 /**
  * Searches transcripts.
@@ -2122,7 +2167,7 @@ export type SearchEventsRequest = Message$1<"baton.v1.SearchEventsRequest"> & {
  * Use `create(SearchEventsRequestSchema)` to create a new message.
  */
 export const SearchEventsRequestSchema: GenMessage<SearchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 49);
+  messageDesc(file_baton_v1_event, 50);
 
 /**
  * What was found, newest first.
@@ -2150,7 +2195,7 @@ export type SearchEventsResponse = Message$1<"baton.v1.SearchEventsResponse"> & 
  * Use `create(SearchEventsResponseSchema)` to create a new message.
  */
 export const SearchEventsResponseSchema: GenMessage<SearchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 50);
+  messageDesc(file_baton_v1_event, 51);
 
 /**
  * One event that was found.
@@ -2199,7 +2244,7 @@ export type SearchHit = Message$1<"baton.v1.SearchHit"> & {
  * Use `create(SearchHitSchema)` to create a new message.
  */
 export const SearchHitSchema: GenMessage<SearchHit> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 51);
+  messageDesc(file_baton_v1_event, 52);
 
 /**
  * Asks for large content.
@@ -2234,7 +2279,7 @@ export type GetContentRequest = Message$1<"baton.v1.GetContentRequest"> & {
  * Use `create(GetContentRequestSchema)` to create a new message.
  */
 export const GetContentRequestSchema: GenMessage<GetContentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 52);
+  messageDesc(file_baton_v1_event, 53);
 
 /**
  * A piece of large content.
@@ -2255,7 +2300,7 @@ export type GetContentResponse = Message$1<"baton.v1.GetContentResponse"> & {
  * Use `create(GetContentResponseSchema)` to create a new message.
  */
 export const GetContentResponseSchema: GenMessage<GetContentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_event, 53);
+  messageDesc(file_baton_v1_event, 54);
 
 /**
  * Which party made an event.
@@ -2506,6 +2551,13 @@ export enum EventKind {
    * @generated from enum value: EVENT_KIND_ENDED = 28;
    */
   ENDED = 28,
+
+  /**
+   * LimitLifted.
+   *
+   * @generated from enum value: EVENT_KIND_LIMIT_LIFTED = 29;
+   */
+  LIMIT_LIFTED = 29,
 }
 
 /**
