@@ -23,6 +23,7 @@ pub mod sight;
 pub mod system;
 pub mod tasks;
 pub mod terminals;
+pub mod triggers;
 pub mod worktrees;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::app::dispatch::Switch;
 use crate::app::failure;
 use crate::app::tasks::GoneTask;
+use crate::app::triggers::{Fired, Heard};
 use crate::base::id::{
     AgentId, BudgetId, DaemonId, InputId, PromptId, RuleId, SessionId, TaskId, TokenId, WorktreeId,
 };
@@ -17,6 +18,7 @@ use crate::base::{Error, Result};
 use crate::domain::budget::{Answered, Asked};
 use crate::domain::session::Gone;
 use crate::domain::spending::{Day, SessionDay};
+use crate::domain::trigger::TaskEvent;
 use crate::domain::{
     Agent, AgentRun, Budget, BudgetPeriod, BudgetScope, Daemon, Input, Prompt, PromptRule, Session,
     SignInCode, Task, Token, TokenUse, Worktree,
@@ -132,6 +134,24 @@ pub fn agent_run_key(id: AgentId) -> String {
 
 /// What the keys of all agents' last sessions begin with.
 pub const AGENT_RUNS: &str = "agent-run/";
+
+/// Key of when the triggers of a steward have started it.
+pub fn fired_key(id: AgentId) -> String {
+    format!("fired/{id}")
+}
+
+/// Key of the mark that something happened to a task which a steward is to be told of.
+pub fn heard_key(steward: AgentId, task: TaskId, event: TaskEvent) -> String {
+    format!("{}{task}/{}", heard_prefix(steward), event.as_str())
+}
+
+/// What the marks of all that a steward is to be told of begin with.
+pub fn heard_prefix(steward: AgentId) -> String {
+    format!("{HEARD}{steward}/")
+}
+
+/// What the marks of all that stewards are to be told of begin with.
+pub const HEARD: &str = "heard/";
 
 /// Key of the record that keeps an agent's name its own; its value is the agent's id. Upper and lower case are the
 /// same name.
@@ -269,6 +289,12 @@ impl Kept for Agent {
 }
 impl Kept for AgentRun {
     const NOUN: &'static str = "run of an agent";
+}
+impl Kept for Fired {
+    const NOUN: &'static str = "firing of a steward's triggers";
+}
+impl Kept for Heard {
+    const NOUN: &'static str = "news for a steward";
 }
 impl Kept for Task {
     const NOUN: &'static str = "task";

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::{Clock as _, SystemClock, Timestamp, quantity};
 use crate::daemon::harness::acp::AcpAgent;
+use crate::domain::trigger::{Occasion, Schedule, TaskEvent, TaskEvents, Trigger};
 use crate::domain::{EventKind, PermissionMode};
 
 /// A duration of at least a second, like `90s`, `15m`, `12h` or `30d`.
@@ -45,6 +46,47 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("is not KEY=VALUE".to_owned()),
+    }
+}
+
+/// `0 7 * * 1-5 Europe/Berlin: text`, a trigger of a steward; time zone and text may be left out.
+pub fn cron(text: &str) -> Result<Trigger, String> {
+    let (times, input) = told(text);
+    let mut words: Vec<&str> = times.split_ascii_whitespace().collect();
+    let time_zone = match words.len() {
+        6 => words.pop().unwrap_or_default(),
+        _ => "",
+    };
+    Ok(Trigger {
+        on: Occasion::Cron(Schedule {
+            cron: words.join(" "),
+            time_zone: time_zone.to_owned(),
+        }),
+        input,
+    })
+}
+
+/// `task_in_review team=web: text`, a trigger of a steward; labels and text may be left out.
+pub fn event(text: &str) -> Result<Trigger, String> {
+    let (what, input) = told(text);
+    let mut words = what.split_ascii_whitespace();
+    let name = words.next().unwrap_or_default().replace('-', "_");
+    let event = TaskEvent::parse(&name).ok_or_else(|| {
+        let all: Vec<_> = TaskEvent::ALL.iter().map(|event| event.as_str()).collect();
+        format!("is not an event of tasks; there are {}", all.join(", "))
+    })?;
+    let labels = words.map(pair).collect::<Result<_, _>>()?;
+    Ok(Trigger {
+        on: Occasion::Event(TaskEvents { event, labels }),
+        input,
+    })
+}
+
+/// What stands before a colon, and the text after it.
+fn told(text: &str) -> (&str, String) {
+    match text.split_once(':') {
+        Some((before, told)) => (before, told.trim().to_owned()),
+        None => (text, String::new()),
     }
 }
 

@@ -8,6 +8,7 @@ use super::actor::Actor;
 use super::field;
 use super::harness::PermissionMode;
 use super::session::{Limits, Mode};
+use super::trigger::{self, Trigger};
 use crate::base::id::{AgentId, DaemonId, SessionId};
 use crate::base::{Error, Result, Timestamp};
 
@@ -222,6 +223,9 @@ pub struct AgentSettings {
     pub disabled: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What starts it by itself, if it is a steward.
+    #[serde(default)]
+    pub triggers: Vec<Trigger>,
 }
 
 impl AgentSettings {
@@ -246,6 +250,7 @@ impl AgentSettings {
             capabilities: Vec::new(),
             disabled: false,
             labels: BTreeMap::new(),
+            triggers: Vec::new(),
         }
     }
 
@@ -299,6 +304,13 @@ impl AgentSettings {
         self.definition.check()?;
         check_capabilities("settings.capabilities", &self.capabilities)?;
         field::labels("settings.labels", &self.labels)?;
+        if self.role != AgentRole::Steward && !self.triggers.is_empty() {
+            return Err(Error::invalid(
+                "settings.triggers",
+                format!("are for stewards; this is a {}", self.role.as_str()),
+            ));
+        }
+        trigger::check(&self.triggers)?;
         Ok(self)
     }
 }

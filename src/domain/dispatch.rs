@@ -40,7 +40,11 @@ pub fn score(task: &Task, capabilities: &[String]) -> u8 {
 /// The directory in which an agent works on a task: the narrower of the two, empty if neither names one. `None`: the
 /// agent works elsewhere.
 pub fn workplace<'a>(task: &'a Task, agent: &'a Agent) -> Option<&'a str> {
-    let (wanted, own) = (task.directory.as_str(), agent.settings.directory.as_str());
+    common_place(&task.directory, &agent.settings.directory)
+}
+
+/// The narrower of the directories that a task and an agent name; empty is any. `None`: they have nothing in common.
+pub(super) fn common_place<'a>(wanted: &'a str, own: &'a str) -> Option<&'a str> {
     if own.is_empty() || (!wanted.is_empty() && is_within(wanted, own)) {
         Some(wanted)
     } else if wanted.is_empty() || is_within(own, wanted) {

@@ -36,6 +36,7 @@ pub mod link;
 pub mod dispatch;
 pub mod task;
 pub mod terminal;
+pub mod trigger;
 
 pub mod narrowing;
 

@@ -5,10 +5,14 @@ use tonic::{Request, Response, Status};
 use super::{caller, status};
 use crate::app::App;
 use crate::app::agents::{AgentFilter, ResumeAgent, ShownAgent, StartAgent};
+use crate::app::triggers::TriggerState;
 use crate::base::Error;
 use crate::base::id::{AgentId, SessionId};
 use crate::base::page::PageRequest;
-use crate::wire::agent::{agent_to_pb, merged_settings, role_filter, settings_from_pb};
+use crate::wire::agent::{
+    agent_to_pb, merged_settings, role_filter, settings_from_pb, trigger_to_pb,
+};
+use crate::wire::time::time_to_pb;
 use crate::wire::v1;
 use crate::wire::v1::agent_service_server::{AgentService, AgentServiceServer};
 use crate::wire::{enums, field};
@@ -220,6 +224,7 @@ impl AgentService for Service {
             agent: Some(to_pb(&agent.shown)),
             active: agent.active.as_ref().map(super::sessions::to_pb),
             history: agent.history.iter().map(super::sessions::to_pb).collect(),
+            triggers: agent.triggers.iter().map(trigger_state).collect(),
         }))
     }
 }
@@ -232,6 +237,16 @@ impl Service {
     ) -> Result<v1::Session, Status> {
         let shown = self.app.show_session(caller, id).await.map_err(status)?;
         Ok(super::sessions::to_pb(&shown))
+    }
+}
+
+fn trigger_state(state: &TriggerState) -> v1::TriggerState {
+    v1::TriggerState {
+        trigger: Some(trigger_to_pb(&state.trigger)),
+        next_at: state.next_at.map(time_to_pb),
+        fired_at: state.fired_at.map(time_to_pb),
+        tasks: u32::try_from(state.tasks).unwrap_or(u32::MAX),
+        obstacle: state.obstacle.clone().unwrap_or_default(),
     }
 }
 

@@ -5,6 +5,8 @@ use super::enums;
 use super::field::{self, optional_id};
 use super::session::{limits_from_pb, limits_to_pb};
 use super::time::time_to_pb;
+pub use super::trigger::trigger_to_pb;
+use super::trigger::triggers_from_pb;
 use crate::base::id::{AgentId, DaemonId, SessionId};
 use crate::base::{Error, Result};
 use crate::domain::agent::{Agent, AgentRole, AgentSettings, RoleDefinition, SessionAgent};
@@ -51,6 +53,7 @@ pub fn settings_to_pb(settings: &AgentSettings) -> v1::AgentSettings {
         capabilities: settings.capabilities.clone(),
         disabled: settings.disabled,
         labels: settings.labels.clone().into_iter().collect(),
+        triggers: settings.triggers.iter().map(trigger_to_pb).collect(),
     }
 }
 
@@ -83,6 +86,7 @@ pub fn settings_from_pb(settings: Option<v1::AgentSettings>) -> Result<AgentSett
         capabilities: settings.capabilities,
         disabled: settings.disabled,
         labels: settings.labels.into_iter().collect(),
+        triggers: triggers_from_pb(settings.triggers)?,
     })
 }
 
@@ -131,6 +135,7 @@ pub fn merged_settings(
             "capabilities" => merged.capabilities.clone_from(&changes.capabilities),
             "disabled" => merged.disabled = changes.disabled,
             "labels" => merged.labels.clone_from(&changes.labels),
+            "triggers" => merged.triggers.clone_from(&changes.triggers),
             other => return Err(no_such_field(other)),
         }
     }
@@ -199,6 +204,7 @@ pub fn session_agent_from_pb(agent: v1::SessionAgent) -> Result<SessionAgent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::trigger::{Occasion, Schedule, TaskEvent, TaskEvents, Trigger};
 
     fn alice() -> AgentSettings {
         AgentSettings::new("Alice", AgentRole::Worker, "demo")
@@ -212,6 +218,22 @@ mod tests {
         settings.definition.on_stuck = "Ask.".to_owned();
         settings.labels.insert("a".to_owned(), "b".to_owned());
         settings.limits.turns = Some(3);
+        settings.triggers = vec![
+            Trigger {
+                on: Occasion::Cron(Schedule {
+                    cron: "0 7 * * *".to_owned(),
+                    time_zone: "Europe/Berlin".to_owned(),
+                }),
+                input: "Look.".to_owned(),
+            },
+            Trigger {
+                on: Occasion::Event(TaskEvents {
+                    event: TaskEvent::TaskClosed,
+                    labels: [("a".to_owned(), "b".to_owned())].into(),
+                }),
+                input: String::new(),
+            },
+        ];
         let back = settings_from_pb(Some(settings_to_pb(&settings))).unwrap();
         assert_eq!(back, settings);
     }

@@ -15,6 +15,7 @@ use crate::domain::session::{Activity, ActivitySource, EndReason, Lifecycle, Lim
 use crate::domain::spending::UsageBy;
 use crate::domain::task::{AssignmentState, MergeStatus, Outcome, Status, Type, What};
 use crate::domain::token::{Scope, TokenKind};
+use crate::domain::trigger::TaskEvent;
 use crate::domain::worktree::{MergeVerdict, State, Strategy};
 use crate::wire::v1;
 
@@ -102,6 +103,13 @@ enums! {
     }
     worker_mode_to_pb worker_mode_from_pb WorkerMode = WorkerMode {
         Ephemeral = Ephemeral, Persistent = Persistent,
+    }
+    task_event_to_pb task_event_from_pb TaskEvent = TaskEvent {
+        TaskCreated = TaskCreated,
+        TaskInReview = TaskInReview,
+        TaskClosed = TaskClosed,
+        TaskEscalated = TaskEscalated,
+        MergeFailed = MergeFailed,
     }
     steward_focus_to_pb steward_focus_from_pb StewardFocus = StewardFocus {
         Merge = Merge, Docs = Docs, Recovery = Recovery, Custom = Custom,

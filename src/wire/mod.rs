@@ -34,6 +34,7 @@ pub mod token;
 
 pub mod task;
 pub mod terminal;
+mod trigger;
 pub mod worktree;
 
 pub mod link;

@@ -576,3 +576,107 @@ async fn a_task_pays_for_its_session_and_what_is_spent_is_given_nothing() {
     client.set_budget(budget).await.unwrap();
     in_review(&client, &next).await;
 }
+
+/// A steward is told of what happens to tasks, once, though the server is killed between the task and its start.
+#[tokio::test]
+async fn a_steward_is_started_by_its_triggers_once_though_the_server_dies() {
+    let mut baton = Baton::start().await;
+    let client = baton.client();
+    let made = baton
+        .cli(&[
+            "agents",
+            "create",
+            "Keeper",
+            "--role",
+            "steward",
+            "--harness",
+            "demo",
+            "--permission-mode",
+            "auto",
+            "--cron",
+            "0 7 * * 1-5 Europe/Berlin: say: good morning",
+            "--when",
+            "task_closed team=web: say: seen",
+        ])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    for bad in ["0 7 * *: x", "0 7 30 2 *", "0 7 * * * Europe/Nowhere"] {
+        let refused = baton
+            .cli(&["agents", "update", "Keeper", "--cron", bad])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success(), "{bad}");
+        assert!(told.contains("settings.triggers[0].cron"), "{told}");
+    }
+    let keeper = client
+        .list_agents(v1::ListAgentsRequest::default())
+        .await
+        .unwrap()
+        .agents
+        .remove(0);
+    let status = async |client: &Client| {
+        let request = v1::GetAgentStatusRequest {
+            agent_id: keeper.id.clone(),
+            ..Default::default()
+        };
+        client.get_agent_status(request).await.unwrap()
+    };
+    let waits = status(&client).await.triggers;
+    assert!(waits[0].next_at.is_some() && waits[0].fired_at.is_none());
+    assert!(waits[0].obstacle.contains("paused"), "{waits:?}");
+    let mut closed = Vec::new();
+    for (title, team) in [("first", "web"), ("other", "core"), ("second", "web")] {
+        let mut draft = draft(title, "");
+        draft.labels.insert("team".to_owned(), team.to_owned());
+        let id = create(&client, draft).await;
+        let request = v1::CompleteTaskRequest {
+            task_id: id.clone(),
+            outcome: v1::CompleteOutcome::Closed.into(),
+            ..Default::default()
+        };
+        client.complete_task(request).await.unwrap();
+        closed.push(id);
+    }
+    assert_eq!(status(&client).await.triggers[1].tasks, 2);
+    baton.kill_server();
+    baton.start_server().await;
+    baton.daemon_is_linked().await;
+    let client = baton.client();
+    resume_scheduler(&client).await;
+    let session = eventually("the steward was started", || async {
+        status(&client).await.history.pop()
+    })
+    .await;
+    assert_eq!(session.agent.unwrap().id, keeper.id);
+    let inputs = client
+        .list_inputs(v1::ListInputsRequest {
+            session_id: session.id.clone(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .inputs;
+    let [input] = &inputs[..] else {
+        panic!("one input: {inputs:?}")
+    };
+    assert!(input.text.starts_with("say: seen"), "{}", input.text);
+    assert!(input.text.contains(&closed[0]) && input.text.contains(&closed[2]));
+    assert!(!input.text.contains(&closed[1]), "{}", input.text);
+    // It was told, and is not told again.
+    let told = status(&client).await;
+    assert_eq!(told.triggers[1].tasks, 0);
+    assert!(told.triggers[1].fired_at.is_some());
+    assert_eq!(told.history.len() + usize::from(told.active.is_some()), 1);
+    let shown = baton.cli(&["agents", "show", "Keeper"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("starts     0 7 * * 1-5 Europe/Berlin, next "),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("starts     task_closed team=web, last "),
+        "{shown}"
+    );
+}

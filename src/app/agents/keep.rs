@@ -190,6 +190,7 @@ impl App {
             // A start that is under way finds its agent gone.
             gone(records::agent_run_key(id), run),
             records::remove(own_name(&shown.agent).key),
+            records::remove(records::fired_key(id)),
         ];
         ops.extend(pending.op(id.to_string().as_bytes()));
         self.commit_agent(ops, &shown.agent.settings.name).await?;

@@ -1,6 +1,7 @@
 //! Looking at agents.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
@@ -9,9 +10,11 @@ use crate::app::access::Caller;
 use crate::app::failure;
 use crate::app::records;
 use crate::app::sessions::{Shown, index};
+use crate::app::triggers::TriggerState;
 use crate::base::id::{AgentId, SessionId};
 use crate::base::page::{Page, PageRequest};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, Timestamp};
+use crate::domain::trigger::Trigger;
 use crate::domain::{Agent, AgentRole, field};
 use crate::store::Store;
 
@@ -53,6 +56,8 @@ pub struct AgentStatus {
     pub active: Option<Shown>,
     /// Its last sessions that are over, newest first.
     pub history: Vec<Shown>,
+    /// How its triggers stand.
+    pub triggers: Vec<TriggerState>,
 }
 
 /// Which agents there are, by role and in the order in which they were made: what a list of one role begins with.
@@ -60,6 +65,29 @@ pub struct AgentStatus {
 #[derive(Debug, Default)]
 pub struct Agents {
     roles: RwLock<BTreeMap<AgentId, AgentRole>>,
+    stewards: RwLock<BTreeMap<AgentId, Arc<Triggered>>>,
+}
+
+/// What starts a steward by itself.
+#[derive(Debug)]
+pub(in crate::app) struct Triggered {
+    /// The steward's directory; empty is any.
+    pub(in crate::app) directory: String,
+    /// Its triggers.
+    pub(in crate::app) triggers: Vec<Trigger>,
+    /// Since when they are as they are, at most.
+    pub(in crate::app) since: Timestamp,
+}
+
+impl Triggered {
+    /// What starts an agent by itself.
+    pub(in crate::app) fn of(agent: &Agent) -> Self {
+        Triggered {
+            directory: agent.settings.directory.clone(),
+            triggers: agent.settings.triggers.clone(),
+            since: agent.updated_at,
+        }
+    }
 }
 
 impl Agents {
@@ -84,12 +112,20 @@ impl Agents {
 
     /// Notes an agent that was stored.
     pub(super) fn put(&self, agent: &Agent) {
-        self.roles.write().insert(agent.id, agent.settings.role);
+        let settings = &agent.settings;
+        self.roles.write().insert(agent.id, settings.role);
+        let mut stewards = self.stewards.write();
+        if settings.disabled || settings.triggers.is_empty() {
+            stewards.remove(&agent.id);
+            return;
+        }
+        stewards.insert(agent.id, Arc::new(Triggered::of(agent)));
     }
 
     /// Notes that an agent is gone.
     pub(super) fn remove(&self, id: AgentId) {
         self.roles.write().remove(&id);
+        self.stewards.write().remove(&id);
     }
 
     /// How many there are.
@@ -105,6 +141,15 @@ impl Agents {
     /// All agents of a role, oldest first.
     pub(in crate::app) fn of_role(&self, role: AgentRole) -> Vec<AgentId> {
         self.after(None, Some(role), usize::MAX)
+    }
+
+    /// The stewards that something starts by itself, oldest first.
+    pub(in crate::app) fn triggered(&self) -> Vec<(AgentId, Arc<Triggered>)> {
+        let stewards = self.stewards.read();
+        let all = stewards
+            .iter()
+            .map(|(id, triggered)| (*id, triggered.clone()));
+        all.collect()
     }
 
     /// The first agents after one, of a role or of all.
@@ -215,6 +260,7 @@ impl App {
         let mut status = AgentStatus {
             active: None,
             history: Vec::new(),
+            triggers: self.trigger_states(caller, &shown.agent).await?,
             shown,
         };
         for session in self

@@ -10,6 +10,7 @@ mod talk;
 
 pub use follow::{AgentItem, AgentReader, Begin};
 pub use keep::MAX_AGENTS;
+pub(in crate::app) use look::Triggered;
 pub use look::{AgentFilter, AgentStatus, Agents, ShownAgent};
 pub use ready::{ReadyCheck, Resumed};
 pub use run::{ResumeAgent, StartAgent};

@@ -70,7 +70,8 @@ impl App {
             detail: format!("{id}{start:?}"),
             agent: Some(id),
         };
-        self.make_session_of(&ask, new_session(&agent, start)).await
+        self.make_session_of(&ask, new_session(&agent, start), &[])
+            .await
     }
 
     /// Ends an agent's session, gracefully or by force; answers which. An idle agent is stopped already.

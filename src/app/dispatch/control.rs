@@ -99,7 +99,7 @@ impl App {
     }
 
     /// Why the scheduler does nothing; `None` if it works. Who paused it and why is not a narrowed caller's to see.
-    pub(super) async fn scheduler_pause(&self, caller: &Caller) -> Result<Option<String>> {
+    pub(in crate::app) async fn scheduler_pause(&self, caller: &Caller) -> Result<Option<String>> {
         Ok(match self.scheduler_switch().await? {
             Some(switch) if !switch.paused => None,
             _ if caller.narrowing.is_some() => Some("the scheduler is paused".to_owned()),

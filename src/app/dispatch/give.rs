@@ -225,7 +225,7 @@ impl App {
             detail: start.clone(),
             agent: Some(agent.id),
         };
-        let session = self.make_session_of(&ask, new).await?;
+        let session = self.make_session_of(&ask, new, &[]).await?;
         self.note_begun(&session, &caller.actor()).await;
         Ok(session.id)
     }

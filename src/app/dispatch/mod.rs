@@ -72,7 +72,8 @@ pub struct Dispatching {
     options: Options,
     /// Agents that are being given something.
     giving: Mutex<HashSet<AgentId>>,
-    refusals: Mutex<HashMap<(TaskId, AgentId), Refusal>>,
+    /// Of a task for an agent; without a task, of what a steward's triggers want.
+    refusals: Mutex<HashMap<(Option<TaskId>, AgentId), Refusal>>,
     looked_at: Mutex<Option<Timestamp>>,
     jobs: TaskTracker,
     wake: watch::Sender<u64>,
@@ -80,10 +81,10 @@ pub struct Dispatching {
 
 /// That giving a task to an agent did not work.
 #[derive(Clone, Debug)]
-struct Refusal {
-    until: Timestamp,
+pub(super) struct Refusal {
+    pub(super) until: Timestamp,
     times: u32,
-    why: String,
+    pub(super) why: String,
 }
 
 /// An agent that is being given something; others leave it alone until this is dropped.
@@ -150,16 +151,28 @@ impl Dispatching {
         }
     }
 
-    /// Why a task is not given to an agent again just now.
-    fn refusal(&self, task: TaskId, agent: AgentId, now: Timestamp) -> Option<Refusal> {
+    /// Why a task is not given to an agent again just now, or a steward not started.
+    pub(super) fn refusal(
+        &self,
+        task: impl Into<Option<TaskId>>,
+        agent: AgentId,
+        now: Timestamp,
+    ) -> Option<Refusal> {
         let refusals = self.refusals.lock();
         refusals
-            .get(&(task, agent))
+            .get(&(task.into(), agent))
             .filter(|refusal| now < refusal.until)
             .cloned()
     }
 
-    fn refused(&self, task: TaskId, agent: AgentId, error: &Error, now: Timestamp) {
+    pub(super) fn refused(
+        &self,
+        task: impl Into<Option<TaskId>>,
+        agent: AgentId,
+        error: &Error,
+        now: Timestamp,
+    ) {
+        let of = (task.into(), agent);
         let mut refusals = self.refusals.lock();
         if refusals.len() >= MAX_REFUSALS {
             // Those that are over first; if that is not enough, everything may be tried again.
@@ -168,7 +181,7 @@ impl Dispatching {
                 refusals.clear();
             }
         }
-        let times = refusals.get(&(task, agent)).map_or(0, |last| last.times) + 1;
+        let times = refusals.get(&of).map_or(0, |last| last.times) + 1;
         let longer = 2_u32.saturating_pow(times.saturating_sub(1).min(10));
         let pause = LEFT_ALONE.saturating_mul(longer).min(LEFT_ALONE_MAX);
         let refusal = Refusal {
@@ -176,11 +189,17 @@ impl Dispatching {
             times,
             why: error.message().to_owned(),
         };
-        refusals.insert((task, agent), refusal);
+        refusals.insert(of, refusal);
     }
 
     fn given(&self, task: TaskId) {
-        self.refusals.lock().retain(|(other, _), _| *other != task);
+        self.refusals
+            .lock()
+            .retain(|(other, _), _| *other != Some(task));
+    }
+
+    pub(super) fn started(&self, steward: AgentId) {
+        self.refusals.lock().remove(&(None, steward));
     }
 }
 

@@ -28,6 +28,9 @@ pub async fn run(app: App) {
     let dispatching = app.dispatching().clone();
     let mut woken = dispatching.wake.subscribe();
     let mut changed = app.tasks().changes();
+    if let Err(error) = app.forget_unheard().await {
+        tracing::warn!(?error, "news for stewards that are gone is not removed");
+    }
     loop {
         match app.scheduler_is_paused().await {
             Ok(false) => {
@@ -57,7 +60,8 @@ impl App {
             self.note_begun(session, &by).await;
         }
         let free = self.follow_up(&mut crew).await?;
-        self.give_out(&mut crew, free).await
+        self.give_out(&mut crew, free).await?;
+        self.pull_triggers().await
     }
 
     /// What the idle agents have comes first. Gives those that it takes none of.

@@ -106,14 +106,15 @@ impl App {
             detail: format!("{new:?}"),
             agent: None,
         };
-        self.make_session(ask, new).await
+        self.make_session(ask, new, &[]).await
     }
 
-    /// Makes a session, of an agent or of none.
+    /// Makes a session, of an agent or of none. `also` is changed in the commit that makes it.
     pub(in crate::app) async fn make_session(
         &self,
         ask: Ask<'_>,
         mut new: NewSession,
+        also: &[RecordOp],
     ) -> Result<Session> {
         let caller = ask.caller;
         fields::input("input", &new.input, true)?;
@@ -216,6 +217,7 @@ impl App {
         if !new.input.is_empty() {
             birth.input(new.input, actor, 1)?;
         }
+        birth.ops.extend_from_slice(also);
         birth
             .ops
             .extend(pending.op(birth.session.id.to_string().as_bytes()));
@@ -266,15 +268,17 @@ impl App {
         }
     }
 
-    /// Makes a session of an agent, once for each request; again, where another start came before.
+    /// Makes a session of an agent, once for each request; again, where another start came before. `also` is changed in
+    /// the commit that makes it.
     pub(in crate::app) async fn make_session_of(
         &self,
         ask: &Ask<'_>,
         new: NewSession,
+        also: &[RecordOp],
     ) -> Result<Session> {
         let mut attempts = Attempts::default();
         loop {
-            let done = self.make_session(ask.clone(), new.clone()).await;
+            let done = self.make_session(ask.clone(), new.clone(), also).await;
             if !attempts.once_more(&done) {
                 return done;
             }

@@ -102,6 +102,7 @@ impl App {
         })?;
         let task = Task::new(id, draft, &caller.actor(), now);
         let mut ops = vec![records::put(records::task_key(id), &task, Expect::Absent)?];
+        ops.extend(self.heard(None, &task)?);
         ops.extend(fresh.op(id.to_string().as_bytes()));
         let effects = vec![Effect::Put(Box::new(task.clone()))];
         let revision = self
@@ -303,6 +304,7 @@ impl App {
             Expect::Revision(revision),
         )?];
         ops.extend(turned(&before.0, &task));
+        ops.extend(self.heard(Some(&before.0), &task)?);
         ops.extend(answer);
         let effects = vec![Effect::Put(Box::new(task.clone()))];
         let (outcome, back) = self.tasks().commit(ops, effects, kept, fresh).await?;

@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use crate::cli::value;
 use crate::domain::PermissionMode;
+use crate::domain::trigger::Trigger;
 
 /// `baton agents`
 #[derive(Debug, ClapArgs)]
@@ -161,6 +162,17 @@ pub struct AgentChanges {
     /// Let it be started again
     #[arg(long)]
     pub enable: bool,
+    /// Times at which a steward is started, in the form of crontab(5), with the time zone if it is not UTC and what
+    /// it is told; may be repeated
+    #[arg(long, value_name = "'M H D M W [ZONE][: TEXT]'", value_parser = value::cron)]
+    pub cron: Vec<Trigger>,
+    /// What happens to a task that starts a steward (task_created, task_in_review, task_closed, task_escalated,
+    /// merge_failed), with labels that the task must have and what the steward is told; may be repeated
+    #[arg(long, value_name = "'EVENT [KEY=VALUE]...[: TEXT]'", value_parser = value::event)]
+    pub when: Vec<Trigger>,
+    /// Take away what starts it by itself
+    #[arg(long, conflicts_with_all = ["cron", "when"])]
+    pub no_triggers: bool,
     /// With the harness command: program and arguments
     #[arg(last = true, value_name = "ARGV")]
     pub argv: Vec<String>,

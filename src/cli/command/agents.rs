@@ -14,8 +14,12 @@ use crate::cli::resolve;
 use crate::client::Client;
 use crate::domain::AgentRole;
 use crate::domain::agent::{StewardFocus, WorkerMode};
+use crate::domain::trigger::TaskEvent;
+use crate::wire::agent::trigger_to_pb;
 use crate::wire::enums;
+use crate::wire::time::time_from_pb;
 use crate::wire::v1;
+use crate::wire::v1::trigger::On;
 
 /// `baton agents`
 pub async fn run(global: &Global, out: &Out, args: AgentsArgs) -> anyhow::Result<u8> {
@@ -228,6 +232,7 @@ async fn show(client: &Client, out: &Out, typed: &str) -> anyhow::Result<u8> {
             "agent": json::agent(&agent),
             "active": status.active.as_ref().map(json::session),
             "history": status.history.iter().map(json::session).collect::<Vec<_>>(),
+            "triggers": status.triggers.iter().map(json::trigger_state).collect::<Vec<_>>(),
         }))?;
         return Ok(DONE);
     }
@@ -252,6 +257,9 @@ async fn show(client: &Client, out: &Out, typed: &str) -> anyhow::Result<u8> {
         Some(session) => format!("now        {} {}", session.id, state(session)),
         None => format!("now        {idle}"),
     });
+    for state in &status.triggers {
+        lines.extend(trigger_lines(state));
+    }
     for session in &status.history {
         let title = visible_line(&session.title);
         lines.push(format!(
@@ -262,6 +270,49 @@ async fn show(client: &Client, out: &Out, typed: &str) -> anyhow::Result<u8> {
     }
     out.line(&lines.join("\n"))?;
     Ok(DONE)
+}
+
+/// A time, to the minute.
+fn moment(time: prost_types::Timestamp) -> String {
+    let time = time_from_pb(Some(time), "time").ok().flatten();
+    let text = time.map(|time| time.to_string()).unwrap_or_default();
+    text.chars().take(16).collect()
+}
+
+/// A trigger and how it stands.
+fn trigger_lines(state: &v1::TriggerState) -> Vec<String> {
+    let trigger = state.trigger.clone().unwrap_or_default();
+    let on = match &trigger.on {
+        Some(On::Cron(cron)) => format!("{} {}", cron.schedule, cron.time_zone),
+        Some(On::Event(of)) => {
+            let event = enums::task_event_from_pb(of.event, "event").ok().flatten();
+            let name = event.map_or("", TaskEvent::as_str);
+            let labels = of
+                .labels
+                .iter()
+                .map(|(key, value)| format!(" {key}={value}"));
+            format!("{name}{}", labels.collect::<String>())
+        }
+        None => String::new(),
+    };
+    let mut first = format!("starts     {}", visible_line(on.trim_end()));
+    if let Some(next) = state.next_at {
+        first.push_str(&format!(", next {}", moment(next)));
+    }
+    if let Some(fired) = state.fired_at {
+        first.push_str(&format!(", last {}", moment(fired)));
+    }
+    if state.tasks > 0 {
+        first.push_str(&format!(", {} to tell of", state.tasks));
+    }
+    let mut lines = vec![first];
+    if !trigger.input.is_empty() {
+        lines.push(format!("           {}", visible_line(&trigger.input)));
+    }
+    if !state.obstacle.is_empty() {
+        lines.push(format!("           but {}", visible_line(&state.obstacle)));
+    }
+    lines
 }
 
 /// The agent that a person meant: by its name, or by its id, which may be shortened.
@@ -358,6 +409,11 @@ async fn changed(
     if changes.disable || changes.enable {
         settings.disabled = changes.disable;
         paths.push("disabled");
+    }
+    let triggers = changes.cron.iter().chain(&changes.when);
+    settings.triggers = triggers.map(trigger_to_pb).collect();
+    if changes.no_triggers || !settings.triggers.is_empty() {
+        paths.push("triggers");
     }
     if !changes.argv.is_empty() {
         settings.argv = changes.argv;

@@ -311,12 +311,41 @@ pub fn agent(a: &v1::Agent) -> Value {
         "capabilities": settings.capabilities,
         "disabled": settings.disabled,
         "labels": labels(&settings.labels),
+        "triggers": settings.triggers.iter().map(trigger).collect::<Vec<_>>(),
         "active_session_id": text(&a.active_session_id),
         "created_by": actor(a.created_by.as_ref()),
         "created_at": time(a.created_at),
         "updated_at": time(a.updated_at),
         "etag": text(&a.etag),
     })
+}
+
+/// What starts a steward by itself.
+fn trigger(trigger: &v1::Trigger) -> Value {
+    use v1::trigger::On;
+    let mut it = match &trigger.on {
+        Some(On::Cron(cron)) => json!({
+            "cron": cron.schedule,
+            "time_zone": text(&cron.time_zone),
+        }),
+        Some(On::Event(of)) => json!({
+            "event": word!(TaskEvent, of.event, "TASK_EVENT_"),
+            "labels": labels(&of.labels),
+        }),
+        None => json!({}),
+    };
+    it["input"] = text(&trigger.input);
+    it
+}
+
+/// How a trigger stands.
+pub fn trigger_state(state: &v1::TriggerState) -> Value {
+    let mut it = trigger(&state.trigger.clone().unwrap_or_default());
+    it["next_at"] = time(state.next_at);
+    it["fired_at"] = time(state.fired_at);
+    it["tasks"] = state.tasks.into();
+    it["obstacle"] = text(&state.obstacle);
+    it
 }
 
 /// A rule.

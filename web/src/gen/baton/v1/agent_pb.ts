@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baton/v1/agent.proto.
  */
 export const file_baton_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChRiYXRvbi92MS9hZ2VudC5wcm90bxIIYmF0b24udjEijAEKDlJvbGVEZWZpbml0aW9uEhQKDGluc3RydWN0aW9ucxgBIAEoCRISCgpvbl9zdGFydHVwGAIgASgJEhgKEG9uX3Rhc2tfYXNzaWduZWQYAyABKAkSEAoIb25fc3R1Y2sYBCABKAkSEgoKb25faGFuZG9mZhgFIAEoCRIQCghvbl9lcnJvchgGIAEoCSKXBQoNQWdlbnRTZXR0aW5ncxIMCgRuYW1lGAEgASgJEiEKBHJvbGUYAiABKA4yEy5iYXRvbi52MS5BZ2VudFJvbGUSKQoLd29ya2VyX21vZGUYAyABKA4yFC5iYXRvbi52MS5Xb3JrZXJNb2RlEiUKBWZvY3VzGAQgASgOMhYuYmF0b24udjEuU3Rld2FyZEZvY3VzEg8KB2hhcm5lc3MYBSABKAkSDQoFbW9kZWwYBiABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAcgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgIIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhEKCWRpcmVjdG9yeRgJIAEoCRIRCglkYWVtb25faWQYCiABKAkSNwoIc2VsZWN0b3IYCyADKAsyJS5iYXRvbi52MS5BZ2VudFNldHRpbmdzLlNlbGVjdG9yRW50cnkSEQoJZW52X25hbWVzGAwgAygJEgwKBGFyZ3YYDSADKAkSIAoGbGltaXRzGA4gASgLMhAuYmF0b24udjEuTGltaXRzEiwKCmRlZmluaXRpb24YDyABKAsyGC5iYXRvbi52MS5Sb2xlRGVmaW5pdGlvbhIUCgxjYXBhYmlsaXRpZXMYECADKAkSEAoIZGlzYWJsZWQYESABKAgSMwoGbGFiZWxzGBIgAygLMiMuYmF0b24udjEuQWdlbnRTZXR0aW5ncy5MYWJlbHNFbnRyeRovCg1TZWxlY3RvckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLsAQoFQWdlbnQSCgoCaWQYASABKAkSKQoIc2V0dGluZ3MYAiABKAsyFy5iYXRvbi52MS5BZ2VudFNldHRpbmdzEhkKEWFjdGl2ZV9zZXNzaW9uX2lkGAMgASgJEiMKCmNyZWF0ZWRfYnkYBCABKAsyDy5iYXRvbi52MS5BY3RvchIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAcgASgJIlMKEkNyZWF0ZUFnZW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEikKCHNldHRpbmdzGAIgASgLMhcuYmF0b24udjEuQWdlbnRTZXR0aW5ncyI1ChNDcmVhdGVBZ2VudFJlc3BvbnNlEh4KBWFnZW50GAEgASgLMg8uYmF0b24udjEuQWdlbnQiIwoPR2V0QWdlbnRSZXF1ZXN0EhAKCGFnZW50X2lkGAEgASgJIjIKEEdldEFnZW50UmVzcG9uc2USHgoFYWdlbnQYASABKAsyDy5iYXRvbi52MS5BZ2VudCLjAQoRTGlzdEFnZW50c1JlcXVlc3QSIQoEcm9sZRgBIAEoDjITLmJhdG9uLnYxLkFnZW50Um9sZRIMCgRuYW1lGAIgASgJEjcKBmxhYmVscxgDIAMoCzInLmJhdG9uLnYxLkxpc3RBZ2VudHNSZXF1ZXN0LkxhYmVsc0VudHJ5Eg4KBmFjdGl2ZRgEIAEoCBIRCglwYWdlX3NpemUYBSABKAUSEgoKcGFnZV90b2tlbhgGIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIk4KEkxpc3RBZ2VudHNSZXNwb25zZRIfCgZhZ2VudHMYASADKAsyDy5iYXRvbi52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkipAEKElVwZGF0ZUFnZW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhAKCGFnZW50X2lkGAIgASgJEikKCHNldHRpbmdzGAMgASgLMhcuYmF0b24udjEuQWdlbnRTZXR0aW5ncxIvCgt1cGRhdGVfbWFzaxgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDAoEZXRhZxgFIAEoCSI1ChNVcGRhdGVBZ2VudFJlc3BvbnNlEh4KBWFnZW50GAEgASgLMg8uYmF0b24udjEuQWdlbnQiSAoSRGVsZXRlQWdlbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIYWdlbnRfaWQYAiABKAkSDAoEZXRhZxgDIAEoCSIVChNEZWxldGVBZ2VudFJlc3BvbnNlIokBChFTdGFydEFnZW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhAKCGFnZW50X2lkGAIgASgJEg0KBWlucHV0GAMgASgJEgsKA2N3ZBgEIAEoCRIjCgRtb2RlGAUgASgOMhUuYmF0b24udjEuU2Vzc2lvbk1vZGUSDQoFZm9yY2UYBiABKAgiOAoSU3RhcnRBZ2VudFJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIkcKEFN0b3BBZ2VudFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghhZ2VudF9pZBgCIAEoCRINCgVmb3JjZRgDIAEoCCI3ChFTdG9wQWdlbnRSZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbiK/AQoSUmVzdW1lQWdlbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIYWdlbnRfaWQYAiABKAkSEgoKc2Vzc2lvbl9pZBgDIAEoCRIbChNwcm92aWRlcl9zZXNzaW9uX2lkGAQgASgJEg0KBWlucHV0GAUgASgJEg0KBWZvcmNlGAYgASgIEh4KEWNoZWNrX3JlYWR5X3F1ZXVlGAcgASgISACIAQFCFAoSX2NoZWNrX3JlYWR5X3F1ZXVlImQKE1Jlc3VtZUFnZW50UmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24SKQoLcmVhZHlfY2hlY2sYAiABKAsyFC5iYXRvbi52MS5SZWFkeUNoZWNrIlMKClJlYWR5Q2hlY2sSDwoHY2hlY2tlZBgBIAEoCBIdCgV0YXNrcxgCIAMoCzIOLmJhdG9uLnYxLlRhc2sSFQoNcHJvY2Vzc19maXJzdBgDIAEoCCI6ChVHZXRBZ2VudFN0YXR1c1JlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkSDwoHaGlzdG9yeRgCIAEoBSJ/ChZHZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEh4KBWFnZW50GAEgASgLMg8uYmF0b24udjEuQWdlbnQSIQoGYWN0aXZlGAIgASgLMhEuYmF0b24udjEuU2Vzc2lvbhIiCgdoaXN0b3J5GAMgAygLMhEuYmF0b24udjEuU2Vzc2lvbiqUAQoMU3Rld2FyZEZvY3VzEh0KGVNURVdBUkRfRk9DVVNfVU5TUEVDSUZJRUQQABIXChNTVEVXQVJEX0ZPQ1VTX01FUkdFEAESFgoSU1RFV0FSRF9GT0NVU19ET0NTEAISGgoWU1RFV0FSRF9GT0NVU19SRUNPVkVSWRADEhgKFFNURVdBUkRfRk9DVVNfQ1VTVE9NEAQyrgUKDEFnZW50U2VydmljZRJKCgtDcmVhdGVBZ2VudBIcLmJhdG9uLnYxLkNyZWF0ZUFnZW50UmVxdWVzdBodLmJhdG9uLnYxLkNyZWF0ZUFnZW50UmVzcG9uc2USQQoIR2V0QWdlbnQSGS5iYXRvbi52MS5HZXRBZ2VudFJlcXVlc3QaGi5iYXRvbi52MS5HZXRBZ2VudFJlc3BvbnNlEkcKCkxpc3RBZ2VudHMSGy5iYXRvbi52MS5MaXN0QWdlbnRzUmVxdWVzdBocLmJhdG9uLnYxLkxpc3RBZ2VudHNSZXNwb25zZRJKCgtVcGRhdGVBZ2VudBIcLmJhdG9uLnYxLlVwZGF0ZUFnZW50UmVxdWVzdBodLmJhdG9uLnYxLlVwZGF0ZUFnZW50UmVzcG9uc2USSgoLRGVsZXRlQWdlbnQSHC5iYXRvbi52MS5EZWxldGVBZ2VudFJlcXVlc3QaHS5iYXRvbi52MS5EZWxldGVBZ2VudFJlc3BvbnNlEkcKClN0YXJ0QWdlbnQSGy5iYXRvbi52MS5TdGFydEFnZW50UmVxdWVzdBocLmJhdG9uLnYxLlN0YXJ0QWdlbnRSZXNwb25zZRJECglTdG9wQWdlbnQSGi5iYXRvbi52MS5TdG9wQWdlbnRSZXF1ZXN0GhsuYmF0b24udjEuU3RvcEFnZW50UmVzcG9uc2USSgoLUmVzdW1lQWdlbnQSHC5iYXRvbi52MS5SZXN1bWVBZ2VudFJlcXVlc3QaHS5iYXRvbi52MS5SZXN1bWVBZ2VudFJlc3BvbnNlElMKDkdldEFnZW50U3RhdHVzEh8uYmF0b24udjEuR2V0QWdlbnRTdGF0dXNSZXF1ZXN0GiAuYmF0b24udjEuR2V0QWdlbnRTdGF0dXNSZXNwb25zZWIGcHJvdG8z", [file_baton_v1_common, file_baton_v1_session, file_baton_v1_task, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChRiYXRvbi92MS9hZ2VudC5wcm90bxIIYmF0b24udjEijAEKDlJvbGVEZWZpbml0aW9uEhQKDGluc3RydWN0aW9ucxgBIAEoCRISCgpvbl9zdGFydHVwGAIgASgJEhgKEG9uX3Rhc2tfYXNzaWduZWQYAyABKAkSEAoIb25fc3R1Y2sYBCABKAkSEgoKb25faGFuZG9mZhgFIAEoCRIQCghvbl9lcnJvchgGIAEoCSK8BQoNQWdlbnRTZXR0aW5ncxIMCgRuYW1lGAEgASgJEiEKBHJvbGUYAiABKA4yEy5iYXRvbi52MS5BZ2VudFJvbGUSKQoLd29ya2VyX21vZGUYAyABKA4yFC5iYXRvbi52MS5Xb3JrZXJNb2RlEiUKBWZvY3VzGAQgASgOMhYuYmF0b24udjEuU3Rld2FyZEZvY3VzEg8KB2hhcm5lc3MYBSABKAkSDQoFbW9kZWwYBiABKAkSMQoPcGVybWlzc2lvbl9tb2RlGAcgASgOMhguYmF0b24udjEuUGVybWlzc2lvbk1vZGUSIwoEbW9kZRgIIAEoDjIVLmJhdG9uLnYxLlNlc3Npb25Nb2RlEhEKCWRpcmVjdG9yeRgJIAEoCRIRCglkYWVtb25faWQYCiABKAkSNwoIc2VsZWN0b3IYCyADKAsyJS5iYXRvbi52MS5BZ2VudFNldHRpbmdzLlNlbGVjdG9yRW50cnkSEQoJZW52X25hbWVzGAwgAygJEgwKBGFyZ3YYDSADKAkSIAoGbGltaXRzGA4gASgLMhAuYmF0b24udjEuTGltaXRzEiwKCmRlZmluaXRpb24YDyABKAsyGC5iYXRvbi52MS5Sb2xlRGVmaW5pdGlvbhIUCgxjYXBhYmlsaXRpZXMYECADKAkSEAoIZGlzYWJsZWQYESABKAgSMwoGbGFiZWxzGBIgAygLMiMuYmF0b24udjEuQWdlbnRTZXR0aW5ncy5MYWJlbHNFbnRyeRIjCgh0cmlnZ2VycxgTIAMoCzIRLmJhdG9uLnYxLlRyaWdnZXIaLwoNU2VsZWN0b3JFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEibQoHVHJpZ2dlchIlCgRjcm9uGAEgASgLMhUuYmF0b24udjEuQ3JvblRyaWdnZXJIABImCgVldmVudBgCIAEoCzIVLmJhdG9uLnYxLlRhc2tUcmlnZ2VySAASDQoFaW5wdXQYAyABKAlCBAoCb24iMgoLQ3JvblRyaWdnZXISEAoIc2NoZWR1bGUYASABKAkSEQoJdGltZV96b25lGAIgASgJIpMBCgtUYXNrVHJpZ2dlchIiCgVldmVudBgBIAEoDjITLmJhdG9uLnYxLlRhc2tFdmVudBIxCgZsYWJlbHMYAiADKAsyIS5iYXRvbi52MS5UYXNrVHJpZ2dlci5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIuwBCgVBZ2VudBIKCgJpZBgBIAEoCRIpCghzZXR0aW5ncxgCIAEoCzIXLmJhdG9uLnYxLkFnZW50U2V0dGluZ3MSGQoRYWN0aXZlX3Nlc3Npb25faWQYAyABKAkSIwoKY3JlYXRlZF9ieRgEIAEoCzIPLmJhdG9uLnYxLkFjdG9yEi4KCmNyZWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYByABKAkiUwoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSKQoIc2V0dGluZ3MYAiABKAsyFy5iYXRvbi52MS5BZ2VudFNldHRpbmdzIjUKE0NyZWF0ZUFnZW50UmVzcG9uc2USHgoFYWdlbnQYASABKAsyDy5iYXRvbi52MS5BZ2VudCIjCg9HZXRBZ2VudFJlcXVlc3QSEAoIYWdlbnRfaWQYASABKAkiMgoQR2V0QWdlbnRSZXNwb25zZRIeCgVhZ2VudBgBIAEoCzIPLmJhdG9uLnYxLkFnZW50IuMBChFMaXN0QWdlbnRzUmVxdWVzdBIhCgRyb2xlGAEgASgOMhMuYmF0b24udjEuQWdlbnRSb2xlEgwKBG5hbWUYAiABKAkSNwoGbGFiZWxzGAMgAygLMicuYmF0b24udjEuTGlzdEFnZW50c1JlcXVlc3QuTGFiZWxzRW50cnkSDgoGYWN0aXZlGAQgASgIEhEKCXBhZ2Vfc2l6ZRgFIAEoBRISCgpwYWdlX3Rva2VuGAYgASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiTgoSTGlzdEFnZW50c1Jlc3BvbnNlEh8KBmFnZW50cxgBIAMoCzIPLmJhdG9uLnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKkAQoSVXBkYXRlQWdlbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIYWdlbnRfaWQYAiABKAkSKQoIc2V0dGluZ3MYAyABKAsyFy5iYXRvbi52MS5BZ2VudFNldHRpbmdzEi8KC3VwZGF0ZV9tYXNrGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIMCgRldGFnGAUgASgJIjUKE1VwZGF0ZUFnZW50UmVzcG9uc2USHgoFYWdlbnQYASABKAsyDy5iYXRvbi52MS5BZ2VudCJIChJEZWxldGVBZ2VudFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghhZ2VudF9pZBgCIAEoCRIMCgRldGFnGAMgASgJIhUKE0RlbGV0ZUFnZW50UmVzcG9uc2UiiQEKEVN0YXJ0QWdlbnRSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSEAoIYWdlbnRfaWQYAiABKAkSDQoFaW5wdXQYAyABKAkSCwoDY3dkGAQgASgJEiMKBG1vZGUYBSABKA4yFS5iYXRvbi52MS5TZXNzaW9uTW9kZRINCgVmb3JjZRgGIAEoCCI4ChJTdGFydEFnZW50UmVzcG9uc2USIgoHc2Vzc2lvbhgBIAEoCzIRLmJhdG9uLnYxLlNlc3Npb24iRwoQU3RvcEFnZW50UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEhAKCGFnZW50X2lkGAIgASgJEg0KBWZvcmNlGAMgASgIIjcKEVN0b3BBZ2VudFJlc3BvbnNlEiIKB3Nlc3Npb24YASABKAsyES5iYXRvbi52MS5TZXNzaW9uIr8BChJSZXN1bWVBZ2VudFJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIQCghhZ2VudF9pZBgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJEhsKE3Byb3ZpZGVyX3Nlc3Npb25faWQYBCABKAkSDQoFaW5wdXQYBSABKAkSDQoFZm9yY2UYBiABKAgSHgoRY2hlY2tfcmVhZHlfcXVldWUYByABKAhIAIgBAUIUChJfY2hlY2tfcmVhZHlfcXVldWUiZAoTUmVzdW1lQWdlbnRSZXNwb25zZRIiCgdzZXNzaW9uGAEgASgLMhEuYmF0b24udjEuU2Vzc2lvbhIpCgtyZWFkeV9jaGVjaxgCIAEoCzIULmJhdG9uLnYxLlJlYWR5Q2hlY2siUwoKUmVhZHlDaGVjaxIPCgdjaGVja2VkGAEgASgIEh0KBXRhc2tzGAIgAygLMg4uYmF0b24udjEuVGFzaxIVCg1wcm9jZXNzX2ZpcnN0GAMgASgIIjoKFUdldEFnZW50U3RhdHVzUmVxdWVzdBIQCghhZ2VudF9pZBgBIAEoCRIPCgdoaXN0b3J5GAIgASgFIqkBChZHZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEh4KBWFnZW50GAEgASgLMg8uYmF0b24udjEuQWdlbnQSIQoGYWN0aXZlGAIgASgLMhEuYmF0b24udjEuU2Vzc2lvbhIiCgdoaXN0b3J5GAMgAygLMhEuYmF0b24udjEuU2Vzc2lvbhIoCgh0cmlnZ2VycxgEIAMoCzIWLmJhdG9uLnYxLlRyaWdnZXJTdGF0ZSKuAQoMVHJpZ2dlclN0YXRlEiIKB3RyaWdnZXIYASABKAsyES5iYXRvbi52MS5UcmlnZ2VyEisKB25leHRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpcmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgV0YXNrcxgEIAEoDRIQCghvYnN0YWNsZRgFIAEoCSqUAQoMU3Rld2FyZEZvY3VzEh0KGVNURVdBUkRfRk9DVVNfVU5TUEVDSUZJRUQQABIXChNTVEVXQVJEX0ZPQ1VTX01FUkdFEAESFgoSU1RFV0FSRF9GT0NVU19ET0NTEAISGgoWU1RFV0FSRF9GT0NVU19SRUNPVkVSWRADEhgKFFNURVdBUkRfRk9DVVNfQ1VTVE9NEAQquwEKCVRhc2tFdmVudBIaChZUQVNLX0VWRU5UX1VOU1BFQ0lGSUVEEAASGwoXVEFTS19FVkVOVF9UQVNLX0NSRUFURUQQARIdChlUQVNLX0VWRU5UX1RBU0tfSU5fUkVWSUVXEAISGgoWVEFTS19FVkVOVF9UQVNLX0NMT1NFRBADEh0KGVRBU0tfRVZFTlRfVEFTS19FU0NBTEFURUQQBBIbChdUQVNLX0VWRU5UX01FUkdFX0ZBSUxFRBAFMq4FCgxBZ2VudFNlcnZpY2USSgoLQ3JlYXRlQWdlbnQSHC5iYXRvbi52MS5DcmVhdGVBZ2VudFJlcXVlc3QaHS5iYXRvbi52MS5DcmVhdGVBZ2VudFJlc3BvbnNlEkEKCEdldEFnZW50EhkuYmF0b24udjEuR2V0QWdlbnRSZXF1ZXN0GhouYmF0b24udjEuR2V0QWdlbnRSZXNwb25zZRJHCgpMaXN0QWdlbnRzEhsuYmF0b24udjEuTGlzdEFnZW50c1JlcXVlc3QaHC5iYXRvbi52MS5MaXN0QWdlbnRzUmVzcG9uc2USSgoLVXBkYXRlQWdlbnQSHC5iYXRvbi52MS5VcGRhdGVBZ2VudFJlcXVlc3QaHS5iYXRvbi52MS5VcGRhdGVBZ2VudFJlc3BvbnNlEkoKC0RlbGV0ZUFnZW50EhwuYmF0b24udjEuRGVsZXRlQWdlbnRSZXF1ZXN0Gh0uYmF0b24udjEuRGVsZXRlQWdlbnRSZXNwb25zZRJHCgpTdGFydEFnZW50EhsuYmF0b24udjEuU3RhcnRBZ2VudFJlcXVlc3QaHC5iYXRvbi52MS5TdGFydEFnZW50UmVzcG9uc2USRAoJU3RvcEFnZW50EhouYmF0b24udjEuU3RvcEFnZW50UmVxdWVzdBobLmJhdG9uLnYxLlN0b3BBZ2VudFJlc3BvbnNlEkoKC1Jlc3VtZUFnZW50EhwuYmF0b24udjEuUmVzdW1lQWdlbnRSZXF1ZXN0Gh0uYmF0b24udjEuUmVzdW1lQWdlbnRSZXNwb25zZRJTCg5HZXRBZ2VudFN0YXR1cxIfLmJhdG9uLnYxLkdldEFnZW50U3RhdHVzUmVxdWVzdBogLmJhdG9uLnYxLkdldEFnZW50U3RhdHVzUmVzcG9uc2ViBnByb3RvMw", [file_baton_v1_common, file_baton_v1_session, file_baton_v1_task, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * What an agent is told about how it works.
@@ -211,6 +211,13 @@ export type AgentSettings = Message<"baton.v1.AgentSettings"> & {
    * @generated from field: map<string, string> labels = 18;
    */
   labels: { [key: string]: string };
+
+  /**
+   * What starts it by itself while the scheduler works; of stewards only. At most 16.
+   *
+   * @generated from field: repeated baton.v1.Trigger triggers = 19;
+   */
+  triggers: Trigger[];
 };
 
 /**
@@ -219,6 +226,109 @@ export type AgentSettings = Message<"baton.v1.AgentSettings"> & {
  */
 export const AgentSettingsSchema: GenMessage<AgentSettings> = /*@__PURE__*/
   messageDesc(file_baton_v1_agent, 1);
+
+/**
+ * What starts a steward by itself: a headless session of one turn, with what it is told. A steward that runs is started
+ * when it is idle again; what came together, or while nothing could be started, starts it once.
+ *
+ * @generated from message baton.v1.Trigger
+ */
+export type Trigger = Message<"baton.v1.Trigger"> & {
+  /**
+   * What starts it. One of them is needed.
+   *
+   * @generated from oneof baton.v1.Trigger.on
+   */
+  on: {
+    /**
+     * A time.
+     *
+     * @generated from field: baton.v1.CronTrigger cron = 1;
+     */
+    value: CronTrigger;
+    case: "cron";
+  } | {
+    /**
+     * Something that happens to tasks.
+     *
+     * @generated from field: baton.v1.TaskTrigger event = 2;
+     */
+    value: TaskTrigger;
+    case: "event";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * What it is told, after its definition's on_startup and before the tasks that it is about; may be empty. At most
+   * 16 KiB.
+   *
+   * @generated from field: string input = 3;
+   */
+  input: string;
+};
+
+/**
+ * Describes the message baton.v1.Trigger.
+ * Use `create(TriggerSchema)` to create a new message.
+ */
+export const TriggerSchema: GenMessage<Trigger> = /*@__PURE__*/
+  messageDesc(file_baton_v1_agent, 2);
+
+/**
+ * Times that come again.
+ *
+ * @generated from message baton.v1.CronTrigger
+ */
+export type CronTrigger = Message<"baton.v1.CronTrigger"> & {
+  /**
+   * As in crontab(5): minute, hour, day of the month, month and day of the week, such as `0 7 * * 1-5`.
+   *
+   * @generated from field: string schedule = 1;
+   */
+  schedule: string;
+
+  /**
+   * The IANA name of the time zone, such as Europe/Berlin; empty means UTC. An hour that is left out when clocks go
+   * forward does not leave out its times.
+   *
+   * @generated from field: string time_zone = 2;
+   */
+  timeZone: string;
+};
+
+/**
+ * Describes the message baton.v1.CronTrigger.
+ * Use `create(CronTriggerSchema)` to create a new message.
+ */
+export const CronTriggerSchema: GenMessage<CronTrigger> = /*@__PURE__*/
+  messageDesc(file_baton_v1_agent, 3);
+
+/**
+ * Something that happens to tasks: to those that could be worked on in the steward's directory; to all if it has none.
+ *
+ * @generated from message baton.v1.TaskTrigger
+ */
+export type TaskTrigger = Message<"baton.v1.TaskTrigger"> & {
+  /**
+   * What.
+   *
+   * @generated from field: baton.v1.TaskEvent event = 1;
+   */
+  event: TaskEvent;
+
+  /**
+   * Only to tasks with these labels.
+   *
+   * @generated from field: map<string, string> labels = 2;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message baton.v1.TaskTrigger.
+ * Use `create(TaskTriggerSchema)` to create a new message.
+ */
+export const TaskTriggerSchema: GenMessage<TaskTrigger> = /*@__PURE__*/
+  messageDesc(file_baton_v1_agent, 4);
 
 /**
  * One agent.
@@ -281,7 +391,7 @@ export type Agent = Message<"baton.v1.Agent"> & {
  * Use `create(AgentSchema)` to create a new message.
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 2);
+  messageDesc(file_baton_v1_agent, 5);
 
 /**
  * Makes an agent.
@@ -309,7 +419,7 @@ export type CreateAgentRequest = Message<"baton.v1.CreateAgentRequest"> & {
  * Use `create(CreateAgentRequestSchema)` to create a new message.
  */
 export const CreateAgentRequestSchema: GenMessage<CreateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 3);
+  messageDesc(file_baton_v1_agent, 6);
 
 /**
  * The new agent.
@@ -330,7 +440,7 @@ export type CreateAgentResponse = Message<"baton.v1.CreateAgentResponse"> & {
  * Use `create(CreateAgentResponseSchema)` to create a new message.
  */
 export const CreateAgentResponseSchema: GenMessage<CreateAgentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 4);
+  messageDesc(file_baton_v1_agent, 7);
 
 /**
  * Asks for one agent.
@@ -351,7 +461,7 @@ export type GetAgentRequest = Message<"baton.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 5);
+  messageDesc(file_baton_v1_agent, 8);
 
 /**
  * One agent.
@@ -372,7 +482,7 @@ export type GetAgentResponse = Message<"baton.v1.GetAgentResponse"> & {
  * Use `create(GetAgentResponseSchema)` to create a new message.
  */
 export const GetAgentResponseSchema: GenMessage<GetAgentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 6);
+  messageDesc(file_baton_v1_agent, 9);
 
 /**
  * Asks for agents.
@@ -428,7 +538,7 @@ export type ListAgentsRequest = Message<"baton.v1.ListAgentsRequest"> & {
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 7);
+  messageDesc(file_baton_v1_agent, 10);
 
 /**
  * Agents, oldest first.
@@ -456,7 +566,7 @@ export type ListAgentsResponse = Message<"baton.v1.ListAgentsResponse"> & {
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 8);
+  messageDesc(file_baton_v1_agent, 11);
 
 /**
  * Changes an agent.
@@ -506,7 +616,7 @@ export type UpdateAgentRequest = Message<"baton.v1.UpdateAgentRequest"> & {
  * Use `create(UpdateAgentRequestSchema)` to create a new message.
  */
 export const UpdateAgentRequestSchema: GenMessage<UpdateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 9);
+  messageDesc(file_baton_v1_agent, 12);
 
 /**
  * The agent.
@@ -527,7 +637,7 @@ export type UpdateAgentResponse = Message<"baton.v1.UpdateAgentResponse"> & {
  * Use `create(UpdateAgentResponseSchema)` to create a new message.
  */
 export const UpdateAgentResponseSchema: GenMessage<UpdateAgentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 10);
+  messageDesc(file_baton_v1_agent, 13);
 
 /**
  * Deletes an agent.
@@ -562,7 +672,7 @@ export type DeleteAgentRequest = Message<"baton.v1.DeleteAgentRequest"> & {
  * Use `create(DeleteAgentRequestSchema)` to create a new message.
  */
 export const DeleteAgentRequestSchema: GenMessage<DeleteAgentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 11);
+  messageDesc(file_baton_v1_agent, 14);
 
 /**
  * It is gone.
@@ -577,7 +687,7 @@ export type DeleteAgentResponse = Message<"baton.v1.DeleteAgentResponse"> & {
  * Use `create(DeleteAgentResponseSchema)` to create a new message.
  */
 export const DeleteAgentResponseSchema: GenMessage<DeleteAgentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 12);
+  messageDesc(file_baton_v1_agent, 15);
 
 /**
  * Starts a session of an agent.
@@ -633,7 +743,7 @@ export type StartAgentRequest = Message<"baton.v1.StartAgentRequest"> & {
  * Use `create(StartAgentRequestSchema)` to create a new message.
  */
 export const StartAgentRequestSchema: GenMessage<StartAgentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 13);
+  messageDesc(file_baton_v1_agent, 16);
 
 /**
  * The new session.
@@ -654,7 +764,7 @@ export type StartAgentResponse = Message<"baton.v1.StartAgentResponse"> & {
  * Use `create(StartAgentResponseSchema)` to create a new message.
  */
 export const StartAgentResponseSchema: GenMessage<StartAgentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 14);
+  messageDesc(file_baton_v1_agent, 17);
 
 /**
  * Ends an agent's session.
@@ -689,7 +799,7 @@ export type StopAgentRequest = Message<"baton.v1.StopAgentRequest"> & {
  * Use `create(StopAgentRequestSchema)` to create a new message.
  */
 export const StopAgentRequestSchema: GenMessage<StopAgentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 15);
+  messageDesc(file_baton_v1_agent, 18);
 
 /**
  * The session that was told to end.
@@ -710,7 +820,7 @@ export type StopAgentResponse = Message<"baton.v1.StopAgentResponse"> & {
  * Use `create(StopAgentResponseSchema)` to create a new message.
  */
 export const StopAgentResponseSchema: GenMessage<StopAgentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 16);
+  messageDesc(file_baton_v1_agent, 19);
 
 /**
  * Continues an earlier conversation of an agent.
@@ -774,7 +884,7 @@ export type ResumeAgentRequest = Message<"baton.v1.ResumeAgentRequest"> & {
  * Use `create(ResumeAgentRequestSchema)` to create a new message.
  */
 export const ResumeAgentRequestSchema: GenMessage<ResumeAgentRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 17);
+  messageDesc(file_baton_v1_agent, 20);
 
 /**
  * The new session.
@@ -802,7 +912,7 @@ export type ResumeAgentResponse = Message<"baton.v1.ResumeAgentResponse"> & {
  * Use `create(ResumeAgentResponseSchema)` to create a new message.
  */
 export const ResumeAgentResponseSchema: GenMessage<ResumeAgentResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 18);
+  messageDesc(file_baton_v1_agent, 21);
 
 /**
  * What a look at an agent's ready queue found, before it was resumed.
@@ -837,7 +947,7 @@ export type ReadyCheck = Message<"baton.v1.ReadyCheck"> & {
  * Use `create(ReadyCheckSchema)` to create a new message.
  */
 export const ReadyCheckSchema: GenMessage<ReadyCheck> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 19);
+  messageDesc(file_baton_v1_agent, 22);
 
 /**
  * Asks what an agent does.
@@ -865,7 +975,7 @@ export type GetAgentStatusRequest = Message<"baton.v1.GetAgentStatusRequest"> & 
  * Use `create(GetAgentStatusRequestSchema)` to create a new message.
  */
 export const GetAgentStatusRequestSchema: GenMessage<GetAgentStatusRequest> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 20);
+  messageDesc(file_baton_v1_agent, 23);
 
 /**
  * What an agent does.
@@ -893,6 +1003,13 @@ export type GetAgentStatusResponse = Message<"baton.v1.GetAgentStatusResponse"> 
    * @generated from field: repeated baton.v1.Session history = 3;
    */
   history: Session[];
+
+  /**
+   * Its triggers, in the order of its settings.
+   *
+   * @generated from field: repeated baton.v1.TriggerState triggers = 4;
+   */
+  triggers: TriggerState[];
 };
 
 /**
@@ -900,7 +1017,56 @@ export type GetAgentStatusResponse = Message<"baton.v1.GetAgentStatusResponse"> 
  * Use `create(GetAgentStatusResponseSchema)` to create a new message.
  */
 export const GetAgentStatusResponseSchema: GenMessage<GetAgentStatusResponse> = /*@__PURE__*/
-  messageDesc(file_baton_v1_agent, 21);
+  messageDesc(file_baton_v1_agent, 24);
+
+/**
+ * How a trigger stands.
+ *
+ * @generated from message baton.v1.TriggerState
+ */
+export type TriggerState = Message<"baton.v1.TriggerState"> & {
+  /**
+   * The trigger.
+   *
+   * @generated from field: baton.v1.Trigger trigger = 1;
+   */
+  trigger?: Trigger | undefined;
+
+  /**
+   * When its time comes next, or came if it waits; absent for events.
+   *
+   * @generated from field: google.protobuf.Timestamp next_at = 2;
+   */
+  nextAt?: Timestamp | undefined;
+
+  /**
+   * When it started the steward last; absent if it has not. For events: when any event did.
+   *
+   * @generated from field: google.protobuf.Timestamp fired_at = 3;
+   */
+  firedAt?: Timestamp | undefined;
+
+  /**
+   * How many tasks it waits to tell of, at most 100.
+   *
+   * @generated from field: uint32 tasks = 4;
+   */
+  tasks: number;
+
+  /**
+   * What keeps it from starting the steward now; empty if nothing does.
+   *
+   * @generated from field: string obstacle = 5;
+   */
+  obstacle: string;
+};
+
+/**
+ * Describes the message baton.v1.TriggerState.
+ * Use `create(TriggerStateSchema)` to create a new message.
+ */
+export const TriggerStateSchema: GenMessage<TriggerState> = /*@__PURE__*/
+  messageDesc(file_baton_v1_agent, 25);
 
 /**
  * What a steward looks after.
@@ -949,6 +1115,61 @@ export enum StewardFocus {
  */
 export const StewardFocusSchema: GenEnum<StewardFocus> = /*@__PURE__*/
   enumDesc(file_baton_v1_agent, 0);
+
+/**
+ * What may happen to a task.
+ *
+ * @generated from enum baton.v1.TaskEvent
+ */
+export enum TaskEvent {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: TASK_EVENT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It was made.
+   *
+   * @generated from enum value: TASK_EVENT_TASK_CREATED = 1;
+   */
+  TASK_CREATED = 1,
+
+  /**
+   * It is done and waits for a review.
+   *
+   * @generated from enum value: TASK_EVENT_TASK_IN_REVIEW = 2;
+   */
+  TASK_IN_REVIEW = 2,
+
+  /**
+   * It was closed.
+   *
+   * @generated from enum value: TASK_EVENT_TASK_CLOSED = 3;
+   */
+  TASK_CLOSED = 3,
+
+  /**
+   * A person must look at it, as its assignment's escalation says.
+   *
+   * @generated from enum value: TASK_EVENT_TASK_ESCALATED = 4;
+   */
+  TASK_ESCALATED = 4,
+
+  /**
+   * Its branch could not be merged: a conflict, or the test failed.
+   *
+   * @generated from enum value: TASK_EVENT_MERGE_FAILED = 5;
+   */
+  MERGE_FAILED = 5,
+}
+
+/**
+ * Describes the enum baton.v1.TaskEvent.
+ */
+export const TaskEventSchema: GenEnum<TaskEvent> = /*@__PURE__*/
+  enumDesc(file_baton_v1_agent, 1);
 
 /**
  * Keeps agents and runs them. Mutations take a request_id: a repeat within 24 h returns the first answer. All may

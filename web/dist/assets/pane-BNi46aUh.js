@@ -1,4 +1,4 @@
-import{$ as e,Bt as t,C as n,D as r,E as i,I as a,L as o,Lt as s,M as c,N as l,O as u,Rt as d,T as f,U as p,Vt as m,_ as h,et as g,ft as _,h as v,kt as ee,l as te,lt as ne,m as re,n as ie,ut as ae,zt as oe}from"./index-3UX1_b3Q.js";import{n as se}from"./words-ChpIsxSL.js";var y=m(),ce=new class{constructor(){this.listeners=[],this.unexpectedErrorHandler=function(e){setTimeout(()=>{throw e.stack?x.isErrorNoTelemetry(e)?new x(e.message+`
+import{$ as e,Bt as t,C as n,D as r,E as i,I as a,L as o,Lt as s,M as c,N as l,O as u,Rt as d,T as f,U as p,Vt as m,_ as h,et as g,ft as _,h as v,kt as ee,l as te,lt as ne,m as re,n as ie,ut as ae,zt as oe}from"./index-BrGYt_-4.js";import{n as se}from"./words-D74-gkwG.js";var y=m(),ce=new class{constructor(){this.listeners=[],this.unexpectedErrorHandler=function(e){setTimeout(()=>{throw e.stack?x.isErrorNoTelemetry(e)?new x(e.message+`
 
 `+e.stack):Error(e.message+`
 
