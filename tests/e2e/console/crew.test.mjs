@@ -165,6 +165,63 @@ test("an agent is made, started, stopped, gone on with, changed, disabled and de
   await page.close();
 });
 
+test("a steward is set to start by itself, says what keeps it, and is started by what happens", async () => {
+  const page = await visitor.page("/agents");
+  await page.getByRole("button", { name: "New agent" }).first().click();
+  const form = page.getByRole("dialog");
+  await form.getByLabel("Name", { exact: true }).fill("Keeper");
+  await form.getByLabel("Role").selectOption({ label: "steward" });
+  await form.getByRole("radio", { name: /demo/ }).check();
+  await form.getByLabel("Directory").fill(shop);
+  await form.getByRole("button", { name: "Add a start" }).click();
+  const first = form.getByRole("group", { name: "Start 1" });
+  await first.getByLabel("Schedule").fill("0 7 * * 8");
+  await first.getByLabel("Time zone").fill("Europe/Berlin");
+  await first.getByLabel("What it is told").fill("say: good morning");
+  await form.getByRole("button", { name: "Add a start" }).click();
+  const second = form.getByRole("group", { name: "Start 2" });
+  await second.getByLabel("When").selectOption({ label: "a task is closed" });
+  await second.getByLabel("Only with the labels").fill("team=keepers");
+  await second.getByLabel("What it is told").fill("say: seen");
+  assert.deepEqual(await violations(page), []);
+  await shot(page, "agent-triggers-1280-light");
+  await form.getByRole("button", { name: "Make the agent" }).click();
+  await form.getByText(/is not a schedule of five fields/).waitFor();
+  await first.getByLabel("Schedule").fill("0 7 * * 1-5");
+  await form.getByRole("button", { name: "Make the agent" }).click();
+  await page.getByRole("heading", { name: "Keeper", exact: true }).waitFor();
+  const starts = page.getByRole("region", { name: "Starts by itself" });
+  await starts.getByText("0 7 * * 1-5").waitFor();
+  await starts.getByText("when a task is closed with team=keepers").waitFor();
+  await starts.getByText(/the scheduler is paused/).first().waitFor();
+  assert.deepEqual(await violations(page), []);
+  await shot(page, "agent-starts-1280-light");
+
+  // Another change leaves them as they are.
+  const keeper = await agent("Keeper");
+  await page.getByRole("button", { name: "Edit" }).click();
+  await page.getByRole("dialog").getByLabel("Model").fill("small");
+  await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.deepEqual((await agent("Keeper")).triggers, keeper.triggers);
+  assert.deepEqual(keeper.triggers, [
+    { cron: "0 7 * * 1-5", time_zone: "Europe/Berlin", input: "say: good morning" },
+    { event: "task_closed", labels: { team: "keepers" }, input: "say: seen" },
+  ]);
+
+  const news = await task("news", "--label", "team=keepers");
+  await baton.cli("tasks", "complete", news.id, "--close");
+  await baton.cli("scheduler", "resume");
+  const before = page.getByRole("list", { name: "Earlier sessions" });
+  await before.getByRole("link", { name: /^Keeper: say: seen/ }).waitFor();
+  await baton.cli("scheduler", "pause");
+  await baton.cli("tasks", "delete", news.id);
+  await page.getByRole("button", { name: "Delete…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete it" }).click();
+  await page.locator('[data-agent="Keeper"]').waitFor({ state: "detached" });
+  await page.close();
+});
+
 test("two starts of one agent give one session, and the second is led to it", async () => {
   await baton.cli("agents", "create", "Bob", "--role", "worker", "--harness", "demo", "--cwd", shop);
   const bob = await agent("Bob");

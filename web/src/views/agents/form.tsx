@@ -13,6 +13,7 @@ import { MODE, MODES } from "../../text/format";
 import { Button, Dialog, Field, Refused, useAttempt } from "../../ui/bits";
 import { argv, Bound, HarnessChoice, labelsOf, limitsOf, Picker, UNBOUND } from "../new";
 import { rank } from "../session/index";
+import { draftsOf, Triggers, triggersOf } from "./triggers";
 import { FOCUS, ROLES } from "./words";
 
 const pairs = (map: Record<string, string> | undefined) => Object.entries(map ?? {}).map(([name, value]) => `${name}=${value}`).join(" ");
@@ -63,6 +64,7 @@ export function AgentForm({ agent, close, made }: { agent?: Agent; close: () => 
   const [directory, setDirectory] = useState(old?.directory ?? "");
   const [command, setCommand] = useState(line(old?.argv ?? []));
   const [capabilities, setCapabilities] = useState(old?.capabilities.join(" ") ?? "");
+  const [triggers, setTriggers] = useState(() => draftsOf(old?.triggers));
   const [labels, setLabels] = useState(pairs(old?.labels));
   const [environment, setEnvironment] = useState(old?.envNames.join(" ") ?? "");
   const [bounds, setBounds] = useState<Bounds>(() => boundsOf(old?.limits));
@@ -108,6 +110,7 @@ export function AgentForm({ agent, close, made }: { agent?: Agent; close: () => 
       capabilities: split(capabilities),
       disabled: old?.disabled ?? false,
       labels: labelsOf(labels),
+      triggers: role === AgentRole.STEWARD ? triggersOf(triggers) : [],
     } satisfies Partial<Omit<AgentSettings, "limits" | "definition" | "$typeName">> & Record<string, unknown>;
     run(async (requestId) => {
       const answer = agent
@@ -237,6 +240,7 @@ export function AgentForm({ agent, close, made }: { agent?: Agent; close: () => 
         <Field label="Capabilities" hint="What it can do, as tasks ask for it: words such as rust or review.">
           {(id) => <input id={id} value={capabilities} onChange={(event) => setCapabilities(event.target.value)} />}
         </Field>
+        {role === AgentRole.STEWARD && <Triggers drafts={triggers} set={setTriggers} />}
         <details>
           <summary>More texts</summary>
           {text("onStartup", "At the start", "Goes before the first input of every new session.")}

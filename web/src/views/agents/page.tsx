@@ -18,6 +18,7 @@ import { Facts, State } from "../facts";
 import { TaskName } from "../tasks/pick";
 import { AgentForm } from "./form";
 import { ResumeDialog, StartDialog, StopDialog } from "./start";
+import { TriggerStates } from "./triggers";
 import { activeId, activeOf, AgentState, nameOf, roleOf } from "./words";
 
 /** Sessions of an agent's past that are shown. */
@@ -99,6 +100,7 @@ export function AgentPage({ id }: { id: string }) {
           </ul>
         </section>
       )}
+      <TriggerStates agent={agent} marks={marks} />
       <Work id={id} />
       {mine.length > 0 && <Trees trees={mine} />}
       <section>
