@@ -46,6 +46,7 @@ pub async fn compose(
     };
     let dispatch_options = options.scheduler;
     let retention_every = options.retention.every;
+    let prune_every = options.prune_every;
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
@@ -128,6 +129,7 @@ pub async fn compose(
         .add_job("gauges", gauges::run(app.clone()))
         .add_job("budgets", budgets::run_keeper(app.clone()))
         .add_job("retention", retain(app.clone(), retention, retention_every))
+        .add_job("pruning", prune(app.clone(), prune_every))
         .add_job("scheduler", dispatch::run(app.clone()))
         .add_job("draining", draining);
     Ok((builder, app))
@@ -200,6 +202,18 @@ async fn retain(app: App, retention: Retention, every: Duration) {
                 ?error,
                 "deleted sessions are remembered for longer; it is tried again"
             );
+        }
+    }
+}
+
+async fn prune(app: App, every: Option<Duration>) {
+    let Some(every) = every else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = app.prune_everywhere().await {
+            tracing::warn!(?error, "worktrees are not pruned; it is tried again");
         }
     }
 }

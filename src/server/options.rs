@@ -42,6 +42,8 @@ pub struct Options {
     pub scrollback_bytes: u64,
     /// What the scheduler may do.
     pub scheduler: dispatch::Options,
+    /// How often worktrees are pruned; `None` leaves that to people.
+    pub prune_every: Option<Duration>,
     /// Longest time a shutdown takes.
     pub drain_deadline: Duration,
     /// What is kept.
@@ -176,6 +178,7 @@ impl Options {
                 max_per_daemon: read.number("scheduler.max_per_daemon", 1, 100_000)? as usize,
                 max_restarts: read.number("scheduler.max_restarts", 0, 1_000)? as u32,
             },
+            prune_every: read.with("worktrees.prune_every", optional_interval)?,
             drain_deadline: read.with("drain_deadline", value::duration)?,
             retention: Retention {
                 max_age: read.with("retention.max_age", value::optional_duration)?,
@@ -294,6 +297,13 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
             Err(format!("is {text:?}; it must be 100ms or more"))
         }
         every => Ok(every),
+    }
+}
+
+fn optional_interval(text: &str) -> std::result::Result<Option<Duration>, String> {
+    match value::optional_duration(text)? {
+        None => Ok(None),
+        Some(_) => interval(text).map(Some),
     }
 }
 

@@ -526,3 +526,49 @@ async fn a_watch_of_all_follows_worktrees() {
     assert!(seen.iter().all(|(id, _, _)| *id == there.id), "{seen:?}");
     assert_eq!(seen.last().unwrap().1, v1::WorktreeState::Archived);
 }
+
+#[tokio::test]
+async fn what_can_go_without_loss_goes_by_itself_and_nothing_else() {
+    let mut baton = Baton::new().daemon_flags(&["--worktree-grace", "0s"]);
+    let slow = [("BATON_WORKTREES_PRUNE_EVERY", "none")];
+    baton.spawn_server_with(&slow);
+    baton.server_answers().await;
+    baton.start_daemon().await;
+    let client = baton.client();
+    let repo = repository(&baton.project().join("app"));
+    let (clean, clean_path) = create(&client, wanted(&repo, "clean")).await;
+    let (dirty, dirty_path) = create(&client, wanted(&repo, "dirty")).await;
+    std::fs::write(dirty_path.join("precious"), "p\n").unwrap();
+    let (used, used_path) = create(&client, wanted(&repo, "used")).await;
+    let request = v1::CreateSessionRequest {
+        harness: "demo".to_owned(),
+        input: "say: here".to_owned(),
+        cwd: text(&used_path),
+        ..Default::default()
+    };
+    let session = client.create_session(request).await.unwrap().session;
+    baton.turns(&session.unwrap().id, 1).await;
+
+    baton.kill_server();
+    baton.spawn_server_with(&[("BATON_WORKTREES_PRUNE_EVERY", "200ms")]);
+    baton.server_answers().await;
+    baton.daemon_is_linked().await;
+    let client = baton.client();
+    eventually("the clean one is gone", || async {
+        let now = get(&client, &clean.id).await;
+        (now.state() == v1::WorktreeState::Archived).then_some(())
+    })
+    .await;
+    assert!(!clean_path.exists());
+    // It went on looking, and left the others.
+    let (again, again_path) = create(&client, wanted(&repo, "again")).await;
+    eventually("another is gone", || async {
+        let now = get(&client, &again.id).await;
+        (now.state() == v1::WorktreeState::Archived).then_some(())
+    })
+    .await;
+    assert!(!again_path.exists() && dirty_path.join("precious").exists() && used_path.exists());
+    for kept in [dirty.id, used.id] {
+        assert_eq!(get(&client, &kept).await.state(), v1::WorktreeState::Active);
+    }
+}

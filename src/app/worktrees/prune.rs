@@ -10,6 +10,7 @@ use crate::app::sight::beyond;
 use crate::app::{failure, records};
 use crate::base::Result;
 use crate::base::id::{DaemonId, WorktreeId};
+use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::domain::worktree::{Delete, OrderBody, Outcome, Plan, State};
 use crate::domain::{Worktree, field};
 
@@ -87,6 +88,43 @@ impl App {
             pruned.push(one);
         }
         Ok(pruned)
+    }
+
+    /// Does that on every daemon that is linked and has worktrees, each by its own grace period and disk budget; how many
+    /// were removed. A daemon that cannot is passed over.
+    pub async fn prune_everywhere(&self) -> Result<usize> {
+        let caller = Caller::server("pruning");
+        let mut removed = 0;
+        let mut page = PageRequest {
+            size: MAX_PAGE_SIZE,
+            after: None,
+        };
+        loop {
+            let daemons = self.daemons(false, &page).await?;
+            for shown in daemons.items {
+                let daemon = shown.daemon;
+                if !daemon.offer.worktrees.available || !self.relay().is_linked(daemon.id) {
+                    continue;
+                }
+                let pruned =
+                    self.prune_worktrees(&caller, Some(daemon.id), String::new(), false, None);
+                match pruned.await {
+                    Ok(pruned) => {
+                        for one in pruned.iter().filter(|one| one.removed) {
+                            tracing::info!(worktree = %one.worktree_id, path = one.path, reason = one.reason, "a worktree is pruned");
+                            removed += 1;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::info!(daemon = %daemon.id, ?error, "its worktrees are not pruned now");
+                    }
+                }
+            }
+            match daemons.next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(removed),
+            }
+        }
     }
 
     /// Worktrees of a daemon in which something lives or to which something is done.

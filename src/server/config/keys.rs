@@ -48,6 +48,7 @@ pub const KEYS: &[Key] = &[
     key("scheduler.max_running", "8", "most agents of the scheduler that run at a time"),
     key("scheduler.max_per_daemon", "8", "most of them on one machine"),
     key("scheduler.max_restarts", "3", "how often a task is taken up again by itself after its session failed"),
+    key("worktrees.prune_every", "1h", "how often worktrees that can go without loss are removed, or none"),
     key("drain_deadline", "10s", "longest time a shutdown takes"),
     key("retention.max_age", "none", "age at which an ended session is removed"),
     key("retention.max_session_bytes", "none", "size of a session's log above which its beginning is trimmed"),
