@@ -1,6 +1,7 @@
 //! Sessions: listed with every filter, looked at after their end, and read.
 
 use baton::wire::v1;
+use http::Method;
 use serde_json::{Value, json};
 
 use super::*;
@@ -133,9 +134,18 @@ async fn sessions_are_listed_by_agent_role_status_and_whether_they_can_be_contin
     for id in ["x", "..", "%00", "ses_01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
         for rest in ["", "/messages"] {
             let got = get(&baton, &format!("/api/sessions/{id}{rest}")).await;
-            refused(&got, 404, "NOT_FOUND");
+            assert_eq!(refused(&got, 404, "NOT_FOUND"), "Session not found");
         }
     }
+    // A worker has a mode; nobody else has.
+    let path = format!("/api/sessions/{upkeep}");
+    let shown = get(&baton, &path).await.json();
+    let steward = &shown["session"];
+    assert_eq!(steward["agentRole"], "steward");
+    assert_eq!(steward["workerMode"], Value::Null);
+    assert!(steward["pid"].as_u64().unwrap() > 1, "it lives");
+    let got = call(&baton, &baton.admin(), Method::PUT, &path, &json!({})).await;
+    refused(&got, 405, "UNKNOWN_METHOD");
     let got = get(&baton, "/api/sessions/%FF").await;
     refused(&got, 400, "INVALID_INPUT");
     // The relay's own paths keep the relay's shapes.
