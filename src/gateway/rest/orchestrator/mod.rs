@@ -3,6 +3,7 @@
 
 mod agents;
 mod call;
+mod events;
 mod fields;
 mod health;
 mod runs;
@@ -14,11 +15,10 @@ mod worktrees;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::State;
+use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
+use http::request::Parts;
 use serde_json::Value;
 
 use self::call::{Call, Refused};
@@ -33,7 +33,7 @@ use crate::domain::policy::is_within;
 use crate::domain::{EventBody, EventKind, Scope, Session, Worktree};
 use crate::gateway::Routes;
 use crate::gateway::views::orchestrator as view;
-use crate::gateway::ws::{self, Held, Sockets, orchestrator as socket};
+use crate::gateway::ws::{self, Held, Sockets};
 use crate::wire::event::event_from_pb;
 
 /// Before this event a session's log says which process it has.
@@ -68,6 +68,7 @@ pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>, data_dir: PathBuf) ->
         .get("/api/agents/{id}/stream", viewer, runs::stream)
         .get("/api/sessions", viewer, sessions::list)
         .get("/api/sessions/latest-messages", viewer, sessions::latest)
+        .post("/api/sessions/stop-all", operator, sessions::stop_all)
         .get("/api/sessions/{id}", viewer, sessions::get)
         .get("/api/sessions/{id}/messages", viewer, sessions::messages)
         .get("/api/sessions/{id}/stream", viewer, sessions::stream)
@@ -98,8 +99,10 @@ pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>, data_dir: PathBuf) ->
             operator,
             tasks::undepend,
         )
+        .get("/api/events/stream", viewer, events::stream)
         // What is said on it asks for more, message by message.
         .get("/ws", viewer, connect)
+        .get("/ws/events", viewer, connect_to_changes)
         .with_state(Orchestrator {
             app,
             pace,
@@ -186,23 +189,54 @@ fn place<'a>(places: &'a [Worktree], session: &Session) -> Option<&'a Worktree> 
     })
 }
 
-async fn connect(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    held: Option<Extension<Held>>,
-    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> std::result::Result<Response, Refused> {
-    let upgrade = upgrade.map_err(|_| {
-        Error::invalid(
-            "upgrade",
-            "is missing: this path speaks WebSocket, version 13",
-        )
-    })?;
-    let Orchestrator {
-        app, pace, sockets, ..
-    } = orchestrator;
-    let end = app.access().watch_validity(&caller);
-    let held = held.map(|Extension(held)| held);
-    let talk = socket::Talk::new(app, pace, caller);
-    Ok(sockets.open(upgrade, held, end, ws::MAX_MESSAGE_BYTES, talk))
+/// A request that asks to become a socket, and what its connection holds.
+struct Dial {
+    orchestrator: Orchestrator,
+    caller: Caller,
+    held: Option<Held>,
+    upgrade: WebSocketUpgrade,
+}
+
+impl FromRequestParts<Orchestrator> for Dial {
+    type Rejection = Refused;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Orchestrator,
+    ) -> std::result::Result<Self, Refused> {
+        let Call { caller, .. } = Call::from_request_parts(parts, state).await?;
+        let held = parts.extensions.get::<Held>().cloned();
+        let upgrade = WebSocketUpgrade::from_request_parts(parts, state).await;
+        let upgrade = upgrade.map_err(|_| {
+            Error::invalid(
+                "upgrade",
+                "is missing: this path speaks WebSocket, version 13",
+            )
+        })?;
+        Ok(Dial {
+            orchestrator: state.clone(),
+            caller,
+            held,
+            upgrade,
+        })
+    }
+}
+
+impl Dial {
+    fn open<T: ws::Talk>(self, talk: impl FnOnce(App, Arc<Pace>, Caller) -> T) -> Response {
+        let Orchestrator {
+            app, pace, sockets, ..
+        } = self.orchestrator;
+        let end = app.access().watch_validity(&self.caller);
+        let talk = talk(app, pace, self.caller);
+        sockets.open(self.upgrade, self.held, end, ws::MAX_MESSAGE_BYTES, talk)
+    }
+}
+
+async fn connect(dial: Dial) -> Response {
+    dial.open(ws::orchestrator::Talk::new)
+}
+
+async fn connect_to_changes(dial: Dial) -> Response {
+    dial.open(ws::changes::Talk::new)
 }

@@ -5,9 +5,9 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::call::{Answer, Call, Named, Refused, ok, session_id};
-use super::fields::{Asked, missing};
+use super::fields::{Asked, Fields, missing};
 use super::{agents, paged, place};
-use crate::app::sessions::SessionFilter;
+use crate::app::sessions::{SessionFilter, StopOfMany};
 use crate::base::id::{AgentId, SessionId};
 use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::base::{Code, Error, Result};
@@ -18,6 +18,8 @@ use crate::wire::event::event_from_pb;
 
 /// The most sessions whose newest message is asked for at once.
 const MAX_LATEST: usize = 50;
+/// Why a session was stopped, where nobody says more.
+const STOPPED_WITH_ALL: &str = "all agents were stopped";
 /// How many events before its end a session's newest message is looked for among.
 const LATEST_AMONG: usize = 500;
 
@@ -107,6 +109,40 @@ pub(super) async fn latest(call: Call, asked: Asked) -> Answer {
         }
     }
     ok(json!({ "messages": messages }))
+}
+
+/// Stops what all agents do that the caller sees.
+pub(super) async fn stop_all(call: Call, asked: Fields) -> Answer {
+    let graceful = asked.flag("graceful")?.unwrap_or(true);
+    let reason = asked.text("reason")?.unwrap_or(STOPPED_WITH_ALL);
+    let stops = call
+        .app
+        .stop_agents(&call.caller, !graceful, reason)
+        .await?;
+    let results: Vec<Value> = stops.iter().map(stopped).collect();
+    let failed = stops.iter().filter(|stop| stop.refused.is_some()).count();
+    let mut body = json!({
+        "success": failed == 0,
+        "stoppedCount": stops.len() - failed,
+        "failedCount": failed,
+        "results": results,
+    });
+    if stops.is_empty() {
+        body["message"] = "No running sessions".into();
+    }
+    ok(body)
+}
+
+fn stopped(stop: &StopOfMany) -> Value {
+    let mut result = json!({
+        "sessionId": stop.session.to_string(),
+        "agentId": stop.agent.to_string(),
+        "success": stop.refused.is_none(),
+    });
+    if let Some(error) = &stop.refused {
+        result["error"] = error.message().into();
+    }
+    result
 }
 
 pub(super) async fn stream(
