@@ -1,8 +1,12 @@
-//! What happens in a session, or what an agent does from session to session, as server-sent events: everything after
-//! `Last-Event-ID`, then what comes.
+//! What happens in a session, what an agent does from session to session, or what all of them do, as server-sent
+//! events: everything after `Last-Event-ID`, then what comes.
 //!
 //! A cursor is all that a reader costs. The body is made when the connection takes it, so a reader that does
 //! not read holds nothing up; its connection's end, its token's end and the server's end are the layers'.
+
+mod agents;
+
+pub use agents::{Category, agents};
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,7 +24,7 @@ use super::views::orchestrator as view;
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::agents::{AgentItem, AgentReader, Begin};
-use crate::app::events::{Cursor, Item, Reader, ReaderOptions};
+use crate::app::events::{AgentsReader, Cursor, Item, Reader, ReaderOptions};
 use crate::base::id::{AgentId, SessionId};
 use crate::base::{Error, Result};
 use crate::domain::{Event, EventBody, Session};
@@ -66,7 +70,7 @@ pub async fn session(
     let last = session.is_over().then_some(reader.head().last_seq);
     let reader = Box::new(reader);
     let source = Source::Session { reader, last };
-    Ok(Stream::new(app, source, Some(session)).response())
+    Ok(Stream::new(app, source, &greeting(app, Some(session))).response())
 }
 
 /// The stream of an agent. Without a place to go on from it begins with the session that the agent runs, and
@@ -91,9 +95,18 @@ pub async fn agent(
         }
     };
     let reader = app.follow_agent(caller, id, begin).await?;
-    let first = reader.session().cloned();
+    let hello = greeting(app, reader.session());
     let source = Source::Agent(Box::new(reader));
-    Ok(Stream::new(app, source, first.as_ref()).response())
+    Ok(Stream::new(app, source, &hello).response())
+}
+
+/// What is said of the session that a stream begins with.
+fn greeting(app: &App, session: Option<&Session>) -> String {
+    let mut text = String::new();
+    if let Some(session) = session {
+        connected(app, session, &mut text);
+    }
+    text
 }
 
 /// What the header says, if it says anything.
@@ -129,6 +142,10 @@ enum Source {
         last: Option<u64>,
     },
     Agent(Box<AgentReader>),
+    Agents {
+        reader: Box<AgentsReader>,
+        category: Category,
+    },
 }
 
 /// What a source has for the stream.
@@ -136,6 +153,8 @@ enum Piece {
     Begun(Box<Session>),
     Events(Vec<Event>),
     Truncated(u64),
+    /// As it goes out.
+    Text(String),
     Nothing,
 }
 
@@ -157,6 +176,9 @@ impl Source {
                 AgentItem::Events(events) => Piece::Events(events),
                 AgentItem::Truncated(oldest) => Piece::Truncated(oldest),
             }),
+            Source::Agents { reader, category } => {
+                agents::next(reader, *category).await.map(Piece::Text)
+            }
         }
     }
 
@@ -167,14 +189,14 @@ impl Source {
             Source::Session {
                 last: Some(last), ..
             } => event.seq >= *last,
-            Source::Agent(_) => false,
+            Source::Agent(_) | Source::Agents { .. } => false,
         }
     }
 
     fn id(&self, event: &Event) -> String {
         match self {
             Source::Session { .. } => event.seq.to_string(),
-            Source::Agent(_) => view::event_id(event.session_id, event.seq),
+            Source::Agent(_) | Source::Agents { .. } => view::event_id(event.session_id, event.seq),
         }
     }
 }
@@ -190,14 +212,10 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(app: &App, source: Source, session: Option<&Session>) -> Self {
-        let mut hello = format!("retry: {RETRY_MILLIS}\n\n");
-        if let Some(session) = session {
-            connected(app, session, &mut hello);
-        }
+    fn new(app: &App, source: Source, hello: &str) -> Self {
         Stream {
             app: app.clone(),
-            hello: Some(hello),
+            hello: Some(format!("retry: {RETRY_MILLIS}\n\n{hello}")),
             source: Some(source),
             beat: Instant::now() + HEARTBEAT,
         }
@@ -236,6 +254,7 @@ impl Stream {
                 Ok(Piece::Truncated(oldest)) => {
                     piece(None, "truncated", &json!({ "oldest": oldest }), &mut text);
                 }
+                Ok(Piece::Text(said)) => text.push_str(&said),
                 Ok(Piece::Nothing) => {}
                 Err(error) => {
                     tracing::debug!(%error, "a stream ends");
@@ -322,7 +341,7 @@ mod tests {
             .follow_agent(&caller, made.agent.id, Begin::Now)
             .await
             .unwrap();
-        let mut stream = Stream::new(&app, Source::Agent(Box::new(reader)), None);
+        let mut stream = Stream::new(&app, Source::Agent(Box::new(reader)), "");
         // Due at once.
         stream.beat = Instant::now();
         let (hello, stream) = stream.next().await.unwrap();

@@ -2,6 +2,8 @@
 //! the shapes and status codes as they are written there.
 
 mod agents;
+mod changes;
+mod overview;
 mod sessions;
 mod socket;
 mod streams;
@@ -59,6 +61,31 @@ async fn token(baton: &Baton, scope: v1::TokenScope) -> Secret {
     };
     let made = baton.client().create_token(request).await;
     Secret::new(made.unwrap().secret)
+}
+
+/// An operator's token that sees one directory only.
+async fn narrowed(baton: &Baton, directory: &str) -> Secret {
+    let request = v1::CreateTokenRequest {
+        name: "narrowed".to_owned(),
+        scope: v1::TokenScope::Operator.into(),
+        narrowing: Some(v1::Narrowing {
+            projects: vec![v1::TokenProject {
+                directory: directory.to_owned(),
+                daemon_id: String::new(),
+            }],
+            session_ids: Vec::new(),
+        }),
+        ..Default::default()
+    };
+    let made = baton.client().create_token(request).await;
+    Secret::new(made.unwrap().secret)
+}
+
+/// A directory of the project's; its path.
+fn directory(baton: &Baton, name: &str) -> String {
+    let path = baton.project().join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 /// The names of an object's fields, in their order.
@@ -147,9 +174,19 @@ struct Stream {
 impl Stream {
     /// Opens one; what was answered instead otherwise.
     async fn open(baton: &Baton, path: &str, last: Option<&str>) -> Result<Self, Got> {
+        Self::open_as(baton, &baton.admin(), path, last).await
+    }
+
+    /// Opens one with a token.
+    async fn open_as(
+        baton: &Baton,
+        token: &Secret,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<Self, Got> {
         let mut request = Request::get(path)
             .header("host", baton.address().to_string())
-            .header("authorization", bearer(&baton.admin()));
+            .header("authorization", bearer(token));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }

@@ -76,6 +76,11 @@ const ORCHESTRATOR: &[(Method, &str, Option<Scope>)] = &[
         "/api/sessions/latest-messages",
         Some(Scope::Viewer),
     ),
+    (
+        Method::POST,
+        "/api/sessions/stop-all",
+        Some(Scope::Operator),
+    ),
     (Method::GET, "/api/sessions/{id}", Some(Scope::Viewer)),
     (
         Method::GET,
@@ -146,7 +151,9 @@ const ORCHESTRATOR: &[(Method, &str, Option<Scope>)] = &[
         "/api/tasks/{id}/dependencies/{other}",
         Some(Scope::Operator),
     ),
+    (Method::GET, "/api/events/stream", Some(Scope::Viewer)),
     (Method::GET, "/ws", Some(Scope::Viewer)),
+    (Method::GET, "/ws/events", Some(Scope::Viewer)),
 ];
 
 #[tokio::test]
@@ -164,8 +171,10 @@ async fn the_routes_of_the_orchestrators_dialect_ask_for_what_is_listed_here() {
             "/api/worktrees",
             "/api/tasks",
             "/api/scheduler",
+            "/api/events",
+            "/ws",
         ];
-        !of_relay && (route.path == "/ws" || roots.iter().any(|root| route.path.starts_with(root)))
+        !of_relay && roots.iter().any(|root| route.path.starts_with(root))
     };
     let name = |method: &Method, path: &str, need: Need| format!("{method} {path} {need:?}");
     let mut there: Vec<String> = running
@@ -199,8 +208,12 @@ async fn whole() -> Running {
     serve(builder, data).await
 }
 
-/// A path of the route: with an id that a session could have where one belongs.
+/// A path of the route: with an id that a session could have where one belongs. A stream that has no end is asked for
+/// what it does not have, so that it answers.
 fn path(route: &Route) -> String {
+    if route.path == "/api/events/stream" {
+        return format!("{}?category=none", route.path);
+    }
     let id = SessionId::generate(SystemClock.now()).to_string();
     let mut parts = Vec::new();
     for part in route.path.split('/') {
@@ -390,6 +403,8 @@ async fn what_is_in_no_table_is_not_there_for_anybody() {
         "/api/worktrees/x/y",
         "/api/tasks/x/y",
         "/ws/",
+        "/ws/events/",
+        "/api/events",
         "/api/daemon",
         "/auth",
         "/auth/caller/",

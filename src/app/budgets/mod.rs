@@ -8,7 +8,7 @@
 //! budget is made, kept up with every commit. A number in each record of a day says which bookings were read already, so
 //! that a booking that is committed while they are read counts once.
 //!
-//! **What follows** is decided in two places by one rule, [`Budgets::spent_hard`]: in a session's own step, so that
+//! **What follows** is decided in two places by one rule, `Budgets::spent_hard`: in a session's own step, so that
 //! nothing is given to an agent that its own turn has left nothing for; and by one job, the keeper, for the other
 //! sessions of the budget, for the question to a person, and when a day ends.
 

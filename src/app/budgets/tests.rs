@@ -784,8 +784,10 @@ async fn a_task_pays_for_the_sessions_that_work_on_it() {
         .await;
     rig.turn(1, 1, paid(60)).await;
     let by = ana().actor();
+    let (given, _) = rig.app.take_task(task, agent(1), &by).await.unwrap();
+    let assignment = given.living().unwrap().id;
     rig.app
-        .start_assignment(task, agent(1), session(1), &by)
+        .begin_assignment(task, assignment, agent(1), session(1), &by)
         .await
         .unwrap();
     rig.turn(1, 2, paid(110)).await;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -106,6 +108,11 @@ enum Phase {
 }
 
 impl App {
+    /// The number of the newest commit that changed records.
+    pub fn newest_revision(&self) -> u64 {
+        *self.store().watch_revision().borrow()
+    }
+
     /// Follows the records that the caller sees after a revision; 0 gives what there is first (of prompts:
     /// what waits; of tasks: what is not closed).
     pub async fn follow_changes(
@@ -143,6 +150,18 @@ impl App {
 }
 
 impl ChangesReader {
+    /// What comes, as a stream, which ends after an error.
+    pub fn into_stream(self) -> BoxStream<'static, Result<ChangeBatch>> {
+        let next = |reader: Option<Self>| async move {
+            let mut reader = reader?;
+            match reader.next().await {
+                Ok(batch) => Some((Ok(batch), Some(reader))),
+                Err(error) => Some((Err(error), None)),
+            }
+        };
+        stream::unfold(Some(self), next).boxed()
+    }
+
     /// What comes next; waits for it. Cancelling the wait loses nothing.
     pub async fn next(&mut self) -> Result<ChangeBatch> {
         let batch = self.find().await?;

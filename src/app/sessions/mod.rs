@@ -15,6 +15,7 @@ mod queue;
 mod report;
 mod steer;
 mod step;
+mod stop_all;
 mod timers;
 mod writer;
 
@@ -26,6 +27,7 @@ pub use look::{SessionFilter, Shown};
 pub use report::Reported;
 pub use steer::NewOptions;
 pub use step::Step;
+pub use stop_all::StopOfMany;
 
 pub(crate) use apply::request_event;
 

@@ -12,7 +12,7 @@ use crate::domain::session::Mode;
 use crate::domain::{CommandBody, EndInfo, EndReason, EventBody, Lifecycle};
 
 /// The longest reason for an end, in bytes.
-const MAX_REASON_BYTES: usize = 1_024;
+pub(super) const MAX_REASON_BYTES: usize = 1_024;
 
 /// What is to change of a living session.
 #[derive(Clone, Debug, Default)]

@@ -1,27 +1,27 @@
 //! What the server itself does with assignments: for those who start agents, and for those who merge.
 
+use super::ShownTask;
 use crate::app::App;
+use crate::app::access::Caller;
 use crate::base::id::{AgentId, AssignmentId, SessionId, TaskId, WorktreeId};
 use crate::base::{Error, Result};
 use crate::domain::task::MergeStatus;
 use crate::domain::{Actor, Task};
 
 impl App {
-    /// An agent begins a task in a session. One that nobody has is given to it; beginning again links the session.
-    /// ALREADY_EXISTS: somebody else has it, `holder` says who. INVALID_STATE: it is not to be worked on.
-    pub async fn start_assignment(
-        &self,
-        task: TaskId,
-        agent: AgentId,
-        session: SessionId,
-        by: &Actor,
-    ) -> Result<Task> {
-        let found = self.agent_record(agent).await?;
-        found.ok_or_else(|| Error::not_found("agent", agent))?;
-        self.change_own(task, by, |task, by, now| {
-            task.start(AssignmentId::generate(now), agent, session, by, now)
-        })
-        .await
+    /// Whoever has a task has begun it, in the session that it runs. INVALID_STATE: nobody has it, or it is not to be
+    /// worked on; NO_SESSION: who has it is idle.
+    pub async fn start_task(&self, caller: &Caller, id: TaskId) -> Result<ShownTask> {
+        let shown = self.get_task(caller, id).await?;
+        let Some(holder) = shown.task.living() else {
+            return Err(Error::state(
+                "nobody has the task; assign it to an agent first",
+            ));
+        };
+        let session = self.running_session(caller, holder.agent_id).await?;
+        self.begin_assignment(id, holder.id, holder.agent_id, session, &caller.actor())
+            .await?;
+        self.get_task(caller, id).await
     }
 
     /// An agent begins, or goes on with, a task under an assignment that it has. INVALID_STATE: that assignment is

@@ -141,6 +141,18 @@ impl Rig {
             .id
     }
 
+    /// An agent is given a task and begins it.
+    async fn begin(&self, id: TaskId, agent: AgentId) -> Task {
+        let by = Actor::server();
+        let (given, _) = self.app.take_task(id, agent, &by).await.unwrap();
+        let assignment = given.living().unwrap().id;
+        let session = SessionId::from_bits(1);
+        let begun = self
+            .app
+            .begin_assignment(id, assignment, agent, session, &by);
+        begun.await.unwrap()
+    }
+
     async fn ready(&self) -> Vec<TaskId> {
         let page = PageRequest {
             size: 1_000,
@@ -350,11 +362,7 @@ async fn what_others_depend_on_is_deleted_by_force_only_and_in_one_commit() {
         );
     }
     // What somebody works on too.
-    let by = Actor::server();
-    rig.app
-        .start_assignment(second, agent(1), SessionId::from_bits(1), &by)
-        .await
-        .unwrap();
+    rig.begin(second, agent(1)).await;
     let error = rig
         .app
         .delete_task(&ana(), to(second), false)
@@ -396,11 +404,7 @@ async fn the_queue_of_an_agent_has_its_own_first_and_then_what_it_can_do() {
     assert_eq!(ready(true, 10).await, [late, minor, urgent]);
     assert_eq!(ready(true, 1).await, [late]);
     let by = Actor::server();
-    let task = rig
-        .app
-        .start_assignment(late, agent(1), SessionId::from_bits(1), &by)
-        .await
-        .unwrap();
+    let task = rig.begin(late, agent(1)).await;
     assert_eq!(task.status, Status::InProgress);
     // What it works on is not to be begun.
     assert_eq!(ready(true, 10).await, [minor, urgent]);

@@ -24,7 +24,7 @@ fn place() -> Place {
 fn start() -> StartCommand {
     StartCommand {
         harness: "codex".to_owned(),
-        cwd: "/work/proj".to_owned(),
+        cwd: "/srv/proj".to_owned(),
         model: String::new(),
         permission_mode: PermissionMode::Ask,
         mode: Mode::Headless,

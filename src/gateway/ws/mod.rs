@@ -3,9 +3,13 @@
 //! A socket outlives the request it began with, so it has an owner of its own here: [`Sockets`] knows them
 //! all, and ends them when the server does.
 
+mod message;
+
 mod outbox;
 
 mod socket;
+
+pub mod changes;
 
 pub mod daemon;
 
@@ -22,7 +26,7 @@ use axum::response::Response;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::socket::Talk;
+pub(in crate::gateway) use self::socket::Talk;
 use crate::base::Error;
 
 /// The largest message and frame that is taken of a person's program, in bytes.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::message::{self, text};
 use super::socket::{Frame, Talk as Talking};
 use crate::app::App;
 use crate::app::access::Caller;
@@ -340,15 +341,12 @@ impl Talking for Talk {
     }
 
     async fn hear(&mut self, text: &str) -> Vec<Frame> {
-        let heard = match serde_json::from_str::<Value>(text) {
-            Ok(Value::Object(message)) => self.obey(&message).await,
-            Ok(_) => Err(Error::invalid("message", "must be a JSON object")),
-            Err(problem) => Err(Error::invalid("message", format!("is not JSON: {problem}"))),
+        let heard = match message::object(text) {
+            Ok(message) => self.obey(&message).await,
+            Err(error) => Err(error),
         };
         heard.unwrap_or_else(|error| {
-            if error.code() == Code::InternalError {
-                tracing::error!(?error, "a message failed within");
-            }
+            message::note(&error);
             vec![Frame::must(said(&error))]
         })
     }
@@ -363,14 +361,6 @@ impl Talking for Talk {
 
     fn is_over(&self) -> bool {
         false
-    }
-}
-
-fn text<'a>(message: &'a Map<String, Value>, field: &str) -> Result<&'a str> {
-    match message.get(field) {
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(Error::invalid(field, "must be a text")),
-        None => Err(Error::invalid(field, "is missing")),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::message::{self, text};
 use super::outbox::HIGH_BYTES;
 use super::socket::{Frame, Talk as Talking};
 use crate::app::App;
@@ -399,23 +400,14 @@ impl Talking for Talk {
     }
 
     async fn hear(&mut self, text: &str) -> Vec<Frame> {
-        let message = match serde_json::from_str::<Value>(text) {
-            Ok(Value::Object(message)) => message,
-            Ok(_) => {
-                let error = Error::invalid("message", "must be a JSON object");
-                return vec![Frame::must(self.error(&error))];
-            }
-            Err(problem) => {
-                let error = Error::invalid("message", format!("is not JSON: {problem}"));
-                return vec![Frame::must(self.error(&error))];
-            }
+        let message = match message::object(text) {
+            Ok(message) => message,
+            Err(error) => return vec![Frame::must(self.error(&error))],
         };
         match self.obey(&message).await {
             Ok(frames) => frames,
             Err(error) => {
-                if error.code() == Code::InternalError {
-                    tracing::error!(?error, "a message failed within");
-                }
+                message::note(&error);
                 let mut said = self.error(&error);
                 let request = ["request_id", "tool_use_id", "id"]
                     .iter()
@@ -438,14 +430,6 @@ impl Talking for Talk {
 
     fn is_over(&self) -> bool {
         self.over
-    }
-}
-
-fn text<'a>(message: &'a Map<String, Value>, field: &str) -> Result<&'a str> {
-    match message.get(field) {
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(Error::invalid(field, "must be a text")),
-        None => Err(Error::invalid(field, "is missing")),
     }
 }
 

@@ -131,7 +131,7 @@ async fn agents_are_made_listed_changed_and_deleted() {
         (200, json!({ "success": true }))
     );
     for got in [get(&baton, &path).await, delete(&baton, &path).await] {
-        assert!(refused(&got, 404, "NOT_FOUND").contains("gent"));
+        assert_eq!(refused(&got, 404, "NOT_FOUND"), "Agent not found");
     }
 }
 
@@ -215,13 +215,20 @@ async fn what_is_wrong_is_told_in_the_words_of_the_request_and_changes_nothing()
             let got = get(&baton, &format!("/api/agents/{id}{rest}")).await;
             match id {
                 "%FF" => refused(&got, 400, "INVALID_INPUT"),
-                _ => refused(&got, 404, "NOT_FOUND"),
+                _ => {
+                    let message = refused(&got, 404, "NOT_FOUND");
+                    assert_eq!(message, "Agent not found");
+                    message
+                }
             };
         }
         for verb in ["start", "stop", "resume", "input", "interrupt"] {
             let path = format!("/api/agents/{id}/{verb}");
             let got = post(&baton, &path, json!({ "input": "x" })).await;
-            assert!(matches!(got.status, 400 | 404), "{path}: {}", got.status);
+            match id {
+                "%FF" => refused(&got, 400, "INVALID_INPUT"),
+                _ => refused(&got, 404, "NOT_FOUND"),
+            };
         }
     }
 }
@@ -317,7 +324,10 @@ async fn an_agent_is_started_once_stopped_and_continued() {
         refused(&got, 400, "INVALID_INPUT");
     }
     let got = post(&baton, &path("interrupt"), Value::Null).await;
-    assert_eq!((got.status, got.json()), (200, json!({ "success": true })));
+    assert_eq!(
+        (got.status, got.json()),
+        (200, json!({ "success": true, "sessionId": first }))
+    );
     let got = post(&baton, &path("resume"), json!({})).await;
     assert_eq!(got.status, 409);
     assert_eq!(got.json()["existingSession"]["id"], first.as_str());
@@ -494,6 +504,37 @@ async fn an_agent_in_a_terminal_is_typed_to_and_interrupted_by_its_key() {
     .await;
     assert_eq!(got.status, 200, "{:?}", got.body);
     view.sees(" 1b").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_at_work_is_stopped_by_force() {
+    let baton = Baton::start().await;
+    let agent = agent(&baton, "Alice", json!({})).await;
+    let path = format!("/api/agents/{agent}/stop");
+    for bad in [json!({ "graceful": "no" }), json!({ "reason": 7 })] {
+        refused(&post(&baton, &path, bad).await, 400, "INVALID_INPUT");
+    }
+    // Longer than anybody waits.
+    let at_work = json!({ "initialPrompt": "stream: 1000000 1000" });
+    let session = start(&baton, &agent, at_work).await;
+    baton.reaches(&session, v1::Lifecycle::Running).await;
+    let body = json!({ "graceful": false, "reason": "User requested" });
+    let got = post(&baton, &path, body).await;
+    assert_eq!(
+        (got.status, got.json()),
+        (200, json!({ "success": true, "sessionId": session }))
+    );
+    baton.reaches(&session, v1::Lifecycle::Ended).await;
+    let shown = get(&baton, &format!("/api/sessions/{session}"))
+        .await
+        .json();
+    let over = &shown["session"];
+    assert_eq!(over["status"], "terminated");
+    let reason = over["terminationReason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("stopped") && reason.contains("User requested"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]

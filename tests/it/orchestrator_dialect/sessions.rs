@@ -1,6 +1,7 @@
 //! Sessions: listed with every filter, looked at after their end, and read.
 
 use baton::wire::v1;
+use http::Method;
 use serde_json::{Value, json};
 
 use super::*;
@@ -133,9 +134,18 @@ async fn sessions_are_listed_by_agent_role_status_and_whether_they_can_be_contin
     for id in ["x", "..", "%00", "ses_01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
         for rest in ["", "/messages"] {
             let got = get(&baton, &format!("/api/sessions/{id}{rest}")).await;
-            refused(&got, 404, "NOT_FOUND");
+            assert_eq!(refused(&got, 404, "NOT_FOUND"), "Session not found");
         }
     }
+    // A worker has a mode; nobody else has.
+    let path = format!("/api/sessions/{upkeep}");
+    let shown = get(&baton, &path).await.json();
+    let steward = &shown["session"];
+    assert_eq!(steward["agentRole"], "steward");
+    assert_eq!(steward["workerMode"], Value::Null);
+    assert!(steward["pid"].as_u64().unwrap() > 1, "it lives");
+    let got = call(&baton, &baton.admin(), Method::PUT, &path, &json!({})).await;
+    refused(&got, 405, "UNKNOWN_METHOD");
     let got = get(&baton, "/api/sessions/%FF").await;
     refused(&got, 400, "INVALID_INPUT");
     // The relay's own paths keep the relay's shapes.
@@ -253,4 +263,89 @@ async fn the_messages_of_a_conversation_are_read_over_all_its_sessions() {
     );
     let many = vec![first.as_str(); 50].join(",");
     assert_eq!(latest(&format!("?sessionIds={many}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn all_agents_that_the_caller_sees_are_stopped_and_nobody_else() {
+    let baton = Baton::start().await;
+    let path = "/api/sessions/stop-all";
+    let got = post(&baton, path, Value::Null).await;
+    assert_eq!(
+        (got.status, got.json()),
+        (
+            200,
+            json!({
+                "success": true, "stoppedCount": 0, "failedCount": 0, "results": [],
+                "message": "No running sessions",
+            })
+        )
+    );
+    let (one, two) = (directory(&baton, "one"), directory(&baton, "two"));
+    let at_work = json!({ "initialPrompt": "stream: 1000000 1000" });
+    let mut all = Vec::new();
+    for (name, place) in [("Alice", &one), ("Bob", &two), ("Eve", &two)] {
+        let agent = agent(&baton, name, json!({ "workingDirectory": place })).await;
+        let session = start(&baton, &agent, at_work.clone()).await;
+        baton.reaches(&session, v1::Lifecycle::Running).await;
+        all.push((agent, session));
+    }
+    let persons = baton.session("demo", "say: mine").await.id;
+    baton.turns(&persons, 1).await;
+    for bad in [
+        json!({ "graceful": "no" }),
+        json!({ "reason": 7 }),
+        json!({ "reason": "x".repeat(2_000) }),
+        json!("["),
+    ] {
+        refused(&post(&baton, path, bad).await, 400, "INVALID_INPUT");
+    }
+    let viewer = token(&baton, v1::TokenScope::Viewer).await;
+    let got = call(&baton, &viewer, Method::POST, path, &json!({})).await;
+    refused(&got, 403, "FORBIDDEN");
+
+    // Who sees one directory stops who works there.
+    let own = narrowed(&baton, &one).await;
+    let body = json!({ "graceful": false, "reason": "lunch" });
+    let got = call(&baton, &own, Method::POST, path, &body).await;
+    let (agent, session) = &all[0];
+    assert_eq!(
+        (got.status, got.json()),
+        (
+            200,
+            json!({
+                "success": true, "stoppedCount": 1, "failedCount": 0,
+                "results": [{ "sessionId": session, "agentId": agent, "success": true }],
+            })
+        )
+    );
+    baton.reaches(session, v1::Lifecycle::Ended).await;
+    let shown = get(&baton, &format!("/api/sessions/{session}"))
+        .await
+        .json();
+    let reason = shown["session"]["terminationReason"].as_str().unwrap();
+    assert!(reason.contains("lunch"), "{reason}");
+    let got = post(&baton, path, json!({ "graceful": false })).await;
+    let stopped = got.json();
+    assert_eq!(
+        (&stopped["stoppedCount"], &stopped["success"]),
+        (&json!(2), &json!(true))
+    );
+    let mut told: Vec<&str> = stopped["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["sessionId"].as_str().unwrap())
+        .collect();
+    told.sort_unstable();
+    let mut others = [all[1].1.as_str(), all[2].1.as_str()];
+    others.sort_unstable();
+    assert_eq!(told, others);
+    for session in others {
+        baton.reaches(session, v1::Lifecycle::Ended).await;
+    }
+    // What no agent runs goes on.
+    let shown = get(&baton, &format!("/api/sessions/{persons}"))
+        .await
+        .json();
+    assert_eq!(shown["session"]["status"], "running");
 }

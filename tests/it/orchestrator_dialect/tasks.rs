@@ -335,7 +335,7 @@ async fn a_task_is_assigned_begun_handed_on_completed_and_opened_again() {
             json!({ "agentId": alice, "taskId": made["id"] }),
         )
         .await;
-        refused(&got, 404, "NOT_FOUND");
+        assert_eq!(refused(&got, 404, "NOT_FOUND"), "Task not found");
     }
 }
 
@@ -451,6 +451,20 @@ async fn tasks_are_dispatched_and_the_scheduler_is_controlled() {
 
     let got = get(&baton, "/api/scheduler/status").await;
     let shown = got.json();
+    assert_eq!(
+        fields(&shown),
+        [
+            "isRunning",
+            "paused",
+            "reason",
+            "changedBy",
+            "changedAt",
+            "lastPollAt",
+            "runningAgents",
+            "maxRunningAgents",
+            "escalatedTaskIds"
+        ]
+    );
     assert_eq!((got.status, &shown["paused"]), (200, &json!(true)));
     assert_eq!(shown["runningAgents"], 1);
     let resumed = post(&baton, "/api/scheduler/resume", json!({}))
@@ -465,4 +479,6 @@ async fn tasks_are_dispatched_and_the_scheduler_is_controlled() {
         ),
         (json!(true), json!("lunch"))
     );
+    // Times are as everywhere here.
+    assert_eq!(paused.json()["changedAt"].as_str().unwrap().len(), 24);
 }

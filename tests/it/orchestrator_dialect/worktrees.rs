@@ -153,7 +153,8 @@ async fn a_worktree_is_made_looked_at_worked_in_and_removed() {
     let kept = gone["worktree"]["recoverRef"].as_str().unwrap();
     assert!(git(&repo, &["rev-parse", kept]).len() >= 40);
     assert!(!path.exists());
-    refused(&worktree(&baton, absolute).await, 404, "NOT_FOUND");
+    let message = refused(&worktree(&baton, absolute).await, 404, "NOT_FOUND");
+    assert_eq!(message, "Worktree not found");
     refused(&delete(&baton, &remove).await, 404, "NOT_FOUND");
     assert_eq!(
         get(&baton, "/api/worktrees").await.json(),
@@ -161,6 +162,74 @@ async fn a_worktree_is_made_looked_at_worked_in_and_removed() {
     );
     let all = get(&baton, "/api/worktrees?all=true").await.json();
     assert_eq!(all["worktrees"][0]["state"], "archived");
+}
+
+#[tokio::test]
+async fn a_worktree_begins_at_its_base_and_leaves_its_branch_unless_it_is_to_go_too() {
+    let baton = Baton::start().await;
+    let repo = repository(&baton.project());
+    git(&repo, &["branch", "other"]);
+    let other = git(&repo, &["rev-parse", "other"]);
+    git(&repo, &["commit", "-q", "--allow-empty", "-m", "later"]);
+    assert_ne!(git(&repo, &["rev-parse", "main"]), other);
+    let make = async |task: &str, more: Value| {
+        let mut body = json!({ "agentName": "alice", "taskId": task });
+        for (key, value) in more.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        let got = post(&baton, "/api/worktrees", body).await;
+        let made = got.json();
+        assert_eq!(got.status, 201, "{made}");
+        made
+    };
+    // Without a title the branch and the directory have the task's id only.
+    let made = make("t-1", json!({ "baseBranch": "other" })).await;
+    assert_eq!(made["worktree"]["head"], other.as_str());
+    assert_eq!(
+        (&made["branch"], &made["path"]),
+        (&json!("agent/alice/t-1"), &json!(".worktrees/alice-t-1/"))
+    );
+    // By its branch, its directory's name and its id.
+    let id = made["worktree"]["id"].clone();
+    for name in ["agent/alice/t-1", "alice-t-1", id.as_str().unwrap()] {
+        let got = worktree(&baton, name).await;
+        assert_eq!(got.json()["worktree"]["id"], id, "{name}");
+    }
+    let gone = delete(&baton, "/api/worktrees/alice-t-1").await.json();
+    assert_eq!(
+        (&gone["success"], &gone["branchDeleted"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(git(&repo, &["rev-parse", "agent/alice/t-1"]), other);
+    // A branch that is there is used, and not said to be made.
+    let made = make("t-2", json!({ "customBranch": "other" })).await;
+    assert_eq!(
+        (&made["branch"], &made["branchCreated"]),
+        (&json!("other"), &json!(false))
+    );
+    delete(&baton, "/api/worktrees/alice-t-2").await;
+    let made = make("t-3", json!({})).await;
+    assert_eq!(made["branchCreated"], true);
+    let path = "/api/worktrees/alice-t-3?deleteBranch=true";
+    let gone = delete(&baton, path).await.json();
+    assert_eq!(gone["branchDeleted"], true, "{gone}");
+    assert_eq!(git(&repo, &["branch", "--list", "agent/alice/t-3"]), "");
+
+    // An agent goes on where its conversation is, by the name of the worktree, and in no other.
+    let there = make("t-4", json!({})).await;
+    make("t-5", json!({})).await;
+    let agent = agent(&baton, "Alice", json!({})).await;
+    let begin = json!({ "worktree": "alice-t-4", "initialPrompt": "say: one" });
+    let session = start(&baton, &agent, begin).await;
+    baton.turns(&session, 1).await;
+    stop(&baton, &agent).await;
+    let path = format!("/api/agents/{agent}/resume");
+    let got = post(&baton, &path, json!({ "worktree": "alice-t-5" })).await;
+    refused(&got, 400, "INVALID_INPUT");
+    let got = post(&baton, &path, json!({ "worktree": "alice-t-4" })).await;
+    let resumed = got.json();
+    assert_eq!(got.status, 201, "{resumed}");
+    assert_eq!(resumed["session"]["worktree"], there["worktree"]["path"]);
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ fn an_input_waits_until_the_agent_is_ready_and_idle() {
     assert_eq!(rig.written.len(), 1, "it is not ready");
     rig.initialized(json!({}));
     assert_eq!(rig.written[1]["method"], "session/new");
-    assert_eq!(rig.written[1]["params"]["cwd"], "/work/proj");
+    assert_eq!(rig.written[1]["params"]["cwd"], "/srv/proj");
     assert_eq!(rig.written[1]["params"]["mcpServers"], json!([]));
     rig.answers("drv-session-1", json!({"sessionId": CONVERSATION}));
     assert_eq!(rig.written.len(), 3);

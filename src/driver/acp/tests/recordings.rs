@@ -78,8 +78,8 @@ fn the_adapter_for_claude_is_told_turn_by_turn() {
         "Working",
         "input applied",
         "turn",
-        r#"Write {"file_path":"/work/proj/written.txt","content":"some text"}"#,
-        "asks Write: /work/proj/written.txt",
+        r#"Write {"file_path":"/srv/proj/written.txt","content":"some text"}"#,
+        "asks Write: /srv/proj/written.txt",
         "AwaitingPrompt",
         "Working",
     ];
@@ -87,7 +87,7 @@ fn the_adapter_for_claude_is_told_turn_by_turn() {
     let rest = &told[expected.len()..];
     assert!(
         rest[0].starts_with("done File created successfully")
-            && rest[0].contains("+++ /work/proj/written.txt\n@@ -0,0 +1,1 @@\n+some text"),
+            && rest[0].contains("+++ /srv/proj/written.txt\n@@ -0,0 +1,1 @@\n+some text"),
         "{rest:#?}"
     );
     let from = rest
@@ -150,7 +150,7 @@ fn opencode_asks_by_kinds_and_rules_still_know_what_is_meant() {
         of("asks"),
         [
             "asks Bash: mkfifo allowed-once",
-            "asks Edit: /work/proj/written.txt"
+            "asks Edit: /srv/proj/written.txt"
         ]
     );
     assert_eq!(of("Bash").len(), 1, "{told:#?}");

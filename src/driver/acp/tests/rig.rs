@@ -24,7 +24,7 @@ pub(super) fn place() -> Place {
 pub(super) fn start() -> StartCommand {
     StartCommand {
         harness: "acp:test".to_owned(),
-        cwd: "/work/proj".to_owned(),
+        cwd: "/srv/proj".to_owned(),
         model: String::new(),
         permission_mode: PermissionMode::Ask,
         mode: Mode::Headless,

@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::fields::{Asked, Fields, RawQuery};
-use super::{Named, Orchestrator, agent_id, all, answer, paged, success};
-use crate::app::access::Caller;
+use super::call::{Answer, Call, Named, created, done, ok};
+use super::fields::{Asked, Fields, missing};
+use super::{all, paged};
 use crate::app::agents::AgentFilter;
 use crate::base::id::DaemonId;
 use crate::base::{Error, Result};
@@ -23,100 +18,60 @@ use crate::gateway::views::orchestrator as view;
 /// The program of an agent that names none.
 const PROVIDER: &str = "claude-code";
 
-pub(super) async fn list(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    query: RawQuery,
-) -> Response {
-    let app = &orchestrator.app;
-    let made = async {
-        let asked = Asked::read(query)?;
-        let filter = AgentFilter {
-            role: asked.text("role")?.map(role).transpose()?,
-            name: asked.text("name")?.unwrap_or_default().to_owned(),
-            active: asked.flag("active")?,
-            ..AgentFilter::default()
-        };
-        // There is an end to them: a list without a limit has all.
-        if asked.text("limit")?.is_none() && asked.text("pageToken")?.is_none() {
-            let found = all(async |page| app.list_agents(&caller, &filter, &page).await).await?;
-            let agents: Vec<Value> = found.iter().map(view::agent).collect();
-            return Ok(json!({ "agents": agents }));
-        }
-        let found = app.list_agents(&caller, &filter, &asked.page()?).await?;
-        let agents: Vec<Value> = found.items.iter().map(view::agent).collect();
-        Ok(paged(json!({ "agents": agents }), found.next.as_deref()))
+pub(super) async fn list(call: Call, asked: Asked) -> Answer {
+    let Call { app, caller, .. } = &call;
+    let filter = AgentFilter {
+        role: asked.text("role")?.map(role).transpose()?,
+        name: asked.text("name")?.unwrap_or_default().to_owned(),
+        active: asked.flag("active")?,
+        ..AgentFilter::default()
     };
-    answer(StatusCode::OK, made.await)
+    // There is an end to them: a list without a limit has all.
+    if asked.text("limit")?.is_none() && asked.text("pageToken")?.is_none() {
+        let found = all(async |page| app.list_agents(caller, &filter, &page).await).await?;
+        let agents: Vec<Value> = found.iter().map(view::agent).collect();
+        return ok(json!({ "agents": agents }));
+    }
+    let found = app.list_agents(caller, &filter, &asked.page()?).await?;
+    let agents: Vec<Value> = found.items.iter().map(view::agent).collect();
+    ok(paged(json!({ "agents": agents }), found.next.as_deref()))
 }
 
-pub(super) async fn create(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    body: Bytes,
-) -> Response {
-    let made = async {
-        let asked = Fields::read(&body)?;
-        let role = asked.either(&["role", "agentRole"])?;
-        let role = role.ok_or_else(|| super::fields::missing("role"))?;
-        let mut settings = AgentSettings::new(asked.required("name")?, self::role(role)?, PROVIDER);
-        change(&mut settings, &asked)?;
-        let request = asked.request_id()?;
-        let made = orchestrator.app.create_agent(&caller, request, settings);
-        Ok(json!({ "success": true, "agent": view::agent(&made.await?) }))
-    };
-    answer(StatusCode::CREATED, made.await)
+pub(super) async fn create(call: Call, asked: Fields) -> Answer {
+    let role = asked.either(&["role", "agentRole"])?;
+    let role = role.ok_or_else(|| missing("role"))?;
+    let mut settings = AgentSettings::new(asked.required("name")?, self::role(role)?, PROVIDER);
+    change(&mut settings, &asked)?;
+    let request = asked.request_id()?;
+    let made = call.app.create_agent(&call.caller, request, settings);
+    created(json!({ "success": true, "agent": view::agent(&made.await?) }))
 }
 
-pub(super) async fn get(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    path: Named,
-) -> Response {
-    let made = async {
-        let shown = orchestrator.app.get_agent(&caller, agent_id(path)?).await?;
-        Ok(json!({ "agent": view::agent(&shown) }))
-    };
-    answer(StatusCode::OK, made.await)
+pub(super) async fn get(call: Call, path: Named) -> Answer {
+    let shown = call.agent(&path).await?;
+    ok(json!({ "agent": view::agent(&shown) }))
 }
 
-pub(super) async fn update(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    path: Named,
-    body: Bytes,
-) -> Response {
-    let made = async {
-        let id = agent_id(path)?;
-        let asked = Fields::read(&body)?;
-        let detail = String::from_utf8_lossy(&body);
-        let (request, etag) = (asked.request_id()?, asked.etag()?);
-        let changed = orchestrator
-            .app
-            .update_agent(&caller, request, id, etag, &detail, |settings| {
-                let mut settings = settings.clone();
-                change(&mut settings, &asked)?;
-                Ok(settings)
-            })
-            .await?;
-        Ok(json!({ "success": true, "agent": view::agent(&changed) }))
-    };
-    answer(StatusCode::OK, made.await)
+pub(super) async fn update(call: Call, path: Named, asked: Fields) -> Answer {
+    let id = call.agent(&path).await?.agent.id;
+    let detail = asked.whole();
+    let (request, etag) = (asked.request_id()?, asked.etag()?);
+    let changed = call
+        .app
+        .update_agent(&call.caller, request, id, etag, &detail, |settings| {
+            let mut settings = settings.clone();
+            change(&mut settings, &asked)?;
+            Ok(settings)
+        })
+        .await?;
+    ok(json!({ "success": true, "agent": view::agent(&changed) }))
 }
 
-pub(super) async fn delete(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    path: Named,
-    query: RawQuery,
-) -> Response {
-    let made = async {
-        let id = agent_id(path)?;
-        let etag = Asked::read(query)?.etag()?;
-        orchestrator.app.delete_agent(&caller, "", id, etag).await?;
-        Ok(success())
-    };
-    answer(StatusCode::OK, made.await)
+pub(super) async fn delete(call: Call, path: Named, asked: Asked) -> Answer {
+    let id = call.agent(&path).await?.agent.id;
+    let etag = asked.etag()?;
+    call.app.delete_agent(&call.caller, "", id, etag).await?;
+    done()
 }
 
 pub(super) fn role(word: &str) -> Result<AgentRole> {

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use http::request::Parts;
 use serde_json::{Map, Value};
+
+use super::call::Refused;
 
 use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::base::{Code, Error, Result};
@@ -13,9 +16,20 @@ use crate::base::{Code, Error, Result};
 /// asks for is passed over.
 pub(super) struct Fields(Map<String, Value>);
 
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> std::result::Result<Self, Refused> {
+        let body = Bytes::from_request(request, state).await;
+        let body =
+            body.map_err(|problem| Error::invalid("body", format!("cannot be read: {problem}")))?;
+        Ok(Fields::read(&body)?)
+    }
+}
+
 impl Fields {
     /// Reads a body; none at all is an object without fields.
-    pub(super) fn read(body: &[u8]) -> Result<Self> {
+    fn read(body: &[u8]) -> Result<Self> {
         if body.is_empty() {
             return Ok(Fields(Map::new()));
         }
@@ -24,6 +38,11 @@ impl Fields {
             Ok(_) => Err(Error::invalid("body", "must be a JSON object")),
             Err(problem) => Err(Error::invalid("body", format!("is not JSON: {problem}"))),
         }
+    }
+
+    /// All that was said, to tell one request from another.
+    pub(super) fn whole(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
     }
 
     /// An object within.
@@ -180,18 +199,21 @@ pub(super) fn missing(name: &str) -> Error {
 /// The fields of a query.
 pub(super) struct Asked(Vec<(String, String)>);
 
-/// The query as it came.
-pub(super) type RawQuery = std::result::Result<Query<Vec<(String, String)>>, QueryRejection>;
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Refused;
 
-impl Asked {
-    /// Reads a query.
-    pub(super) fn read(query: RawQuery) -> Result<Self> {
-        match query {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> std::result::Result<Self, Refused> {
+        match Query::from_request_parts(parts, state).await {
             Ok(Query(pairs)) => Ok(Asked(pairs)),
-            Err(_) => Err(Error::invalid("query", "cannot be read")),
+            Err(_) => Err(Error::invalid("query", "cannot be read").into()),
         }
     }
+}
 
+impl Asked {
     /// A text; an empty one is as good as absent. Given twice, nobody knows which is meant.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>> {
         let mut found = self.0.iter().filter(|(key, _)| key == name);

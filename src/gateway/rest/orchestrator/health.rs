@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Orchestrator, shown};
+use super::Orchestrator;
+use super::call::{Answer, told};
 use crate::app::access::Caller;
 use crate::domain::Scope;
 use crate::gateway::views::iso;
@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub(super) async fn health(
     State(orchestrator): State<Orchestrator>,
     caller: Option<Extension<Caller>>,
-) -> Response {
+) -> Answer {
     let (code, status) = match orchestrator.app.access().probe().await {
         Ok(()) => (StatusCode::OK, "ok"),
         Err(error) => {
@@ -29,7 +29,7 @@ pub(super) async fn health(
     };
     let caller = caller.filter(|Extension(caller)| caller.require(Scope::Viewer).is_ok());
     let Some(Extension(caller)) = caller else {
-        return shown(code, json!({ "status": status }));
+        return told(code, json!({ "status": status }));
     };
     // All of them are parts of this one process and its store.
     let service = if status == "ok" { "ready" } else { status };
@@ -49,5 +49,5 @@ pub(super) async fn health(
             "roleDefinition": service,
         },
     });
-    shown(code, body)
+    told(code, body)
 }

@@ -2,6 +2,8 @@
 //! `{"error": {"code", "message"}}`.
 
 mod agents;
+mod call;
+mod events;
 mod fields;
 mod health;
 mod runs;
@@ -13,30 +15,25 @@ mod worktrees;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::Path;
-use axum::extract::State;
-use axum::extract::rejection::PathRejection;
+use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, StatusCode};
-use serde_json::{Value, json};
+use axum::response::Response;
+use http::request::Parts;
+use serde_json::Value;
 
+use self::call::{Call, Refused};
 use crate::app::App;
 use crate::app::access::{Caller, Need};
 use crate::app::pace::Pace;
 use crate::app::worktrees::WorktreeFilter;
-use crate::base::id::{AgentId, SessionId};
+use crate::base::id::SessionId;
 use crate::base::page::{MAX_PAGE_SIZE, Page, PageRequest};
-use crate::base::{Code, Error, Result};
+use crate::base::{Error, Result};
 use crate::domain::policy::is_within;
 use crate::domain::{EventBody, EventKind, Scope, Session, Worktree};
 use crate::gateway::Routes;
-use crate::gateway::fail::{self, Dialect};
 use crate::gateway::views::orchestrator as view;
-use crate::gateway::ws::{self, Held, Sockets, orchestrator as socket};
+use crate::gateway::ws::{self, Held, Sockets};
 use crate::wire::event::event_from_pb;
 
 /// Before this event a session's log says which process it has.
@@ -71,6 +68,7 @@ pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>, data_dir: PathBuf) ->
         .get("/api/agents/{id}/stream", viewer, runs::stream)
         .get("/api/sessions", viewer, sessions::list)
         .get("/api/sessions/latest-messages", viewer, sessions::latest)
+        .post("/api/sessions/stop-all", operator, sessions::stop_all)
         .get("/api/sessions/{id}", viewer, sessions::get)
         .get("/api/sessions/{id}/messages", viewer, sessions::messages)
         .get("/api/sessions/{id}/stream", viewer, sessions::stream)
@@ -101,108 +99,16 @@ pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>, data_dir: PathBuf) ->
             operator,
             tasks::undepend,
         )
+        .get("/api/events/stream", viewer, events::stream)
         // What is said on it asks for more, message by message.
         .get("/ws", viewer, connect)
+        .get("/ws/events", viewer, connect_to_changes)
         .with_state(Orchestrator {
             app,
             pace,
             sockets,
             data_dir,
         })
-}
-
-fn answer(code: StatusCode, made: Result<Value>) -> Response {
-    match made {
-        Ok(value) => shown(code, value),
-        Err(error) => failed(&error),
-    }
-}
-
-fn shown(code: StatusCode, value: Value) -> Response {
-    let mut response = (code, Json(value)).into_response();
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// What a field of `app` is called here.
-fn field_name(name: &str) -> String {
-    match name {
-        "settings.directory" | "cwd" => return "workingDirectory".to_owned(),
-        "settings.argv" => return "command".to_owned(),
-        "settings.harness" => return "provider".to_owned(),
-        "settings.focus" => return "stewardFocus".to_owned(),
-        "settings.definition.instructions" => return "roleDefinition.systemPrompt".to_owned(),
-        _ => {}
-    }
-    let name = name.strip_prefix("settings.").unwrap_or(name);
-    let name = match name.strip_prefix("definition.") {
-        Some(rest) => format!("roleDefinition.{rest}"),
-        None => name.to_owned(),
-    };
-    let mut camel = String::with_capacity(name.len());
-    let mut up = false;
-    for c in name.chars() {
-        match c {
-            '_' => up = true,
-            c if up => {
-                camel.extend(c.to_uppercase());
-                up = false;
-            }
-            c => camel.push(c),
-        }
-    }
-    camel
-}
-
-/// An error about a field that is called otherwise in a request.
-fn renamed(error: Error, names: &[(&str, &str)]) -> Error {
-    let (Code::InvalidInput, [field]) = (error.code(), error.fields()) else {
-        return error;
-    };
-    match names.iter().find(|(ours, _)| *ours == field.field) {
-        Some((_, here)) => Error::invalid(here, field.problem.as_str()),
-        None => error,
-    }
-}
-
-fn failed(error: &Error) -> Response {
-    // An error of `app` names a field as the API does.
-    match (error.code(), error.fields()) {
-        (Code::InvalidInput, [field]) => {
-            let renamed = Error::invalid(&field_name(&field.field), field.problem.as_str());
-            fail::respond(Dialect::Own, &renamed)
-        }
-        _ => fail::respond(Dialect::Own, error),
-    }
-}
-
-/// What a path names, its escapes read; what is no text names nothing.
-type Named = std::result::Result<Path<String>, PathRejection>;
-
-fn named(path: Named) -> Result<String> {
-    match path {
-        Ok(Path(name)) => Ok(name),
-        Err(_) => Err(Error::new(Code::InvalidInput, "the path is not a text")),
-    }
-}
-
-/// An agent's id; one that cannot be an id names no agent.
-fn agent_id(path: Named) -> Result<AgentId> {
-    AgentId::parse("id", &named(path)?).map_err(|_| no_agent())
-}
-
-fn no_agent() -> Error {
-    Error::new(Code::NotFound, "Agent not found")
-}
-
-fn session_id(text: &str) -> Result<SessionId> {
-    SessionId::parse("id", text).map_err(|_| no_session())
-}
-
-fn no_session() -> Error {
-    Error::new(Code::NotFound, "Session not found")
 }
 
 /// All items of a list that has an end, page by page.
@@ -232,26 +138,27 @@ fn paged(mut value: Value, next: Option<&str>) -> Value {
     value
 }
 
-impl Orchestrator {
+impl Call {
     /// The worktrees that the caller sees, to say of sessions in which of them they are.
-    async fn places(&self, caller: &Caller) -> Result<Vec<Worktree>> {
+    async fn places(&self) -> Result<Vec<Worktree>> {
+        let (app, caller) = (&self.app, &self.caller);
         let filter = WorktreeFilter::default();
-        let found = all(async |page| self.app.list_worktrees(caller, &filter, &page).await).await?;
+        let found = all(async |page| app.list_worktrees(caller, &filter, &page).await).await?;
         Ok(found.into_iter().map(|shown| shown.worktree).collect())
     }
 
     /// One session, with its process while it has one.
-    async fn session(&self, caller: &Caller, session: &Session) -> Result<Value> {
-        let places = self.places(caller).await?;
+    async fn show(&self, session: &Session) -> Result<Value> {
+        let places = self.places().await?;
         let pid = match session.lifecycle.is_living() {
-            true => self.process(caller, session.id).await?,
+            true => self.process(session.id).await?,
             false => None,
         };
         Ok(view::session(session, place(&places, session), pid))
     }
 
     /// A session's process, as its log tells at the beginning.
-    async fn process(&self, caller: &Caller, id: SessionId) -> Result<Option<u32>> {
+    async fn process(&self, id: SessionId) -> Result<Option<u32>> {
         let page = PageRequest {
             size: 10,
             after: None,
@@ -259,7 +166,7 @@ impl Orchestrator {
         let kinds = [EventKind::Started];
         let found = self
             .app
-            .list_events(caller, id, 0, 0, AT_THE_BEGINNING, &kinds, &page)
+            .list_events(&self.caller, id, 0, 0, AT_THE_BEGINNING, &kinds, &page)
             .await?;
         let mut process = None;
         for event in found.events {
@@ -270,12 +177,6 @@ impl Orchestrator {
             }
         }
         Ok(process)
-    }
-
-    /// The session of this id.
-    async fn session_shown(&self, caller: &Caller, id: SessionId) -> Result<Value> {
-        let (session, _) = self.app.get_session(caller, id).await?;
-        self.session(caller, &session).await
     }
 }
 
@@ -288,46 +189,54 @@ fn place<'a>(places: &'a [Worktree], session: &Session) -> Option<&'a Worktree> 
     })
 }
 
-async fn connect(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    held: Option<Extension<Held>>,
-    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    let Ok(upgrade) = upgrade else {
-        return failed(&Error::invalid(
-            "upgrade",
-            "is missing: this path speaks WebSocket, version 13",
-        ));
-    };
-    let Orchestrator {
-        app, pace, sockets, ..
-    } = orchestrator;
-    let end = app.access().watch_validity(&caller);
-    let held = held.map(|Extension(held)| held);
-    let talk = socket::Talk::new(app, pace, caller);
-    sockets.open(upgrade, held, end, ws::MAX_MESSAGE_BYTES, talk)
+/// A request that asks to become a socket, and what its connection holds.
+struct Dial {
+    orchestrator: Orchestrator,
+    caller: Caller,
+    held: Option<Held>,
+    upgrade: WebSocketUpgrade,
 }
 
-fn success() -> Value {
-    json!({ "success": true })
-}
+impl FromRequestParts<Orchestrator> for Dial {
+    type Rejection = Refused;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_have_their_names_of_this_dialect() {
-        for (ours, here) in [
-            ("settings.worker_mode", "workerMode"),
-            ("settings.directory", "workingDirectory"),
-            ("directory", "directory"),
-            ("settings.definition.on_startup", "roleDefinition.onStartup"),
-            ("required_capabilities[2]", "requiredCapabilities[2]"),
-            ("title", "title"),
-        ] {
-            assert_eq!(field_name(ours), here);
-        }
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Orchestrator,
+    ) -> std::result::Result<Self, Refused> {
+        let Call { caller, .. } = Call::from_request_parts(parts, state).await?;
+        let held = parts.extensions.get::<Held>().cloned();
+        let upgrade = WebSocketUpgrade::from_request_parts(parts, state).await;
+        let upgrade = upgrade.map_err(|_| {
+            Error::invalid(
+                "upgrade",
+                "is missing: this path speaks WebSocket, version 13",
+            )
+        })?;
+        Ok(Dial {
+            orchestrator: state.clone(),
+            caller,
+            held,
+            upgrade,
+        })
     }
+}
+
+impl Dial {
+    fn open<T: ws::Talk>(self, talk: impl FnOnce(App, Arc<Pace>, Caller) -> T) -> Response {
+        let Orchestrator {
+            app, pace, sockets, ..
+        } = self.orchestrator;
+        let end = app.access().watch_validity(&self.caller);
+        let talk = talk(app, pace, self.caller);
+        sockets.open(self.upgrade, self.held, end, ws::MAX_MESSAGE_BYTES, talk)
+    }
+}
+
+async fn connect(dial: Dial) -> Response {
+    dial.open(ws::orchestrator::Talk::new)
+}
+
+async fn connect_to_changes(dial: Dial) -> Response {
+    dial.open(ws::changes::Talk::new)
 }

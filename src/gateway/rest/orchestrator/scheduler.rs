@@ -1,16 +1,11 @@
 //! The scheduler: what it does, and whether it does it.
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::call::{Answer, Call, ok};
 use super::fields::Fields;
-use super::{Orchestrator, answer};
-use crate::app::access::Caller;
 use crate::app::dispatch::Scheduler;
+use crate::gateway::views::iso;
 
 fn one(scheduler: &Scheduler) -> Value {
     let switch = scheduler.switch.as_ref();
@@ -24,45 +19,27 @@ fn one(scheduler: &Scheduler) -> Value {
         "paused": scheduler.paused,
         "reason": switch.map(|switch| switch.reason.as_str()).filter(|why| !why.is_empty()),
         "changedBy": switch.map(|switch| switch.by.name.as_str()),
-        "changedAt": switch.map(|switch| switch.at.to_string()),
-        "lastPollAt": scheduler.looked_at.map(|at| at.to_string()),
+        "changedAt": switch.map(|switch| iso(switch.at)),
+        "lastPollAt": scheduler.looked_at.map(iso),
         "runningAgents": scheduler.running,
         "maxRunningAgents": scheduler.max_running,
         "escalatedTaskIds": escalated,
     })
 }
 
-pub(super) async fn status(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-) -> Response {
-    let made = orchestrator.app.get_scheduler(&caller).await;
-    answer(StatusCode::OK, made.map(|scheduler| one(&scheduler)))
+pub(super) async fn status(call: Call) -> Answer {
+    ok(one(&call.app.get_scheduler(&call.caller).await?))
 }
 
-pub(super) async fn pause(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    body: Bytes,
-) -> Response {
-    let made = async {
-        let asked = Fields::read(&body)?;
-        let reason = asked.text("reason")?.unwrap_or_default().to_owned();
-        let paused = orchestrator.app.switch_scheduler(&caller, true, reason);
-        Ok(one(&paused.await?))
-    };
-    answer(StatusCode::OK, made.await)
+pub(super) async fn pause(call: Call, asked: Fields) -> Answer {
+    let reason = asked.text("reason")?.unwrap_or_default().to_owned();
+    let paused = call.app.switch_scheduler(&call.caller, true, reason);
+    ok(one(&paused.await?))
 }
 
-pub(super) async fn resume(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-) -> Response {
-    let resumed = orchestrator
+pub(super) async fn resume(call: Call) -> Answer {
+    let resumed = call
         .app
-        .switch_scheduler(&caller, false, String::new());
-    answer(
-        StatusCode::OK,
-        resumed.await.map(|scheduler| one(&scheduler)),
-    )
+        .switch_scheduler(&call.caller, false, String::new());
+    ok(one(&resumed.await?))
 }

@@ -2,100 +2,68 @@
 //!
 //! A path in a request is compared with what the server has in its records, and never looked up anywhere.
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::response::Response;
-use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::fields::{Asked, Fields, RawQuery, missing};
-use super::{Named, Orchestrator, all, answer, named, renamed};
-use crate::app::access::Caller;
+use super::all;
+use super::call::{Answer, Call, Named, created, ok, renamed, sought};
+use super::fields::{Asked, Fields, missing};
 use crate::app::worktrees::{ShownWorktree, WorktreeFilter};
 use crate::base::id::DaemonId;
-use crate::base::{Code, Error, Result};
+use crate::base::{Error, Result};
 use crate::domain::worktree::{Create, Delete};
 use crate::gateway::views::orchestrator as view;
 
 /// What worktrees lie in, where their repository has them.
 const ROOT: &str = ".worktrees/";
 
-pub(super) async fn list(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    query: RawQuery,
-) -> Response {
-    let made = async {
-        let asked = Asked::read(query)?;
-        let filter = WorktreeFilter {
-            all: asked.flag("all")?,
-            ..orchestrator.repository(&caller, &asked).await?
-        };
-        let app = &orchestrator.app;
-        let found = all(async |page| app.list_worktrees(&caller, &filter, &page).await).await?;
-        let worktrees: Vec<Value> = found.iter().map(view::worktree).collect();
-        Ok(json!({ "worktrees": worktrees }))
+pub(super) async fn list(call: Call, asked: Asked) -> Answer {
+    let filter = WorktreeFilter {
+        all: asked.flag("all")?,
+        ..call.repository(&asked).await?
     };
-    answer(StatusCode::OK, made.await)
+    let Call { app, caller, .. } = &call;
+    let found = all(async |page| app.list_worktrees(caller, &filter, &page).await).await?;
+    let worktrees: Vec<Value> = found.iter().map(view::worktree).collect();
+    ok(json!({ "worktrees": worktrees }))
 }
 
-pub(super) async fn get(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    path: Named,
-    query: RawQuery,
-) -> Response {
-    let made = async {
-        let asked = Asked::read(query)?;
-        let found = orchestrator.worktree(&caller, path, &asked).await?;
-        let id = found.worktree.id;
-        let shown = orchestrator.app.get_worktree(&caller, id).await?;
-        Ok(json!({ "worktree": view::worktree(&shown) }))
-    };
-    answer(StatusCode::OK, made.await)
+pub(super) async fn get(call: Call, path: Named, asked: Asked) -> Answer {
+    let found = call.worktree(&path, &asked).await?;
+    let id = found.worktree.id;
+    let shown = call.app.get_worktree(&call.caller, id).await?;
+    ok(json!({ "worktree": view::worktree(&shown) }))
 }
 
-pub(super) async fn create(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    query: RawQuery,
-    body: Bytes,
-) -> Response {
-    let made = async {
-        let asked = Fields::read(&body)?;
-        let text = |name: &str| Ok::<_, Error>(asked.text(name)?.unwrap_or_default().to_owned());
-        let mut create = Create {
-            agent_name: asked.required("agentName")?.to_owned(),
-            task_id: asked.required("taskId")?.to_owned(),
-            title: text("taskTitle")?,
-            branch: text("customBranch")?,
-            directory: match asked.text("customPath")? {
-                Some(path) => directory(path)?.to_owned(),
-                None => String::new(),
-            },
-            base: text("baseBranch")?,
-            ..Create::default()
-        };
-        let query = Asked::read(query)?;
-        let meant = orchestrator.repository(&caller, &query).await?;
-        create.repository = meant.repository;
-        let request = asked.request_id()?;
-        let made = orchestrator
-            .app
-            .create_worktree(&caller, request, meant.daemon_id, create)
-            .await
-            .map_err(|error| renamed(error, NAMES))?;
-        let place = &made.worktree.place;
-        Ok(json!({
-            "success": true,
-            "worktree": view::worktree(&made),
-            "branch": place.branch,
-            "path": format!("{}/", made.worktree.relative_path()),
-            "branchCreated": place.branch_created,
-        }))
+pub(super) async fn create(call: Call, query: Asked, asked: Fields) -> Answer {
+    let text = |name: &str| Ok::<_, Error>(asked.text(name)?.unwrap_or_default().to_owned());
+    let mut create = Create {
+        agent_name: asked.required("agentName")?.to_owned(),
+        task_id: asked.required("taskId")?.to_owned(),
+        title: text("taskTitle")?,
+        branch: text("customBranch")?,
+        directory: match asked.text("customPath")? {
+            Some(path) => directory(path)?.to_owned(),
+            None => String::new(),
+        },
+        base: text("baseBranch")?,
+        ..Create::default()
     };
-    answer(StatusCode::CREATED, made.await)
+    let meant = call.repository(&query).await?;
+    create.repository = meant.repository;
+    let request = asked.request_id()?;
+    let made = call
+        .app
+        .create_worktree(&call.caller, request, meant.daemon_id, create)
+        .await
+        .map_err(|error| renamed(error, NAMES))?;
+    let place = &made.worktree.place;
+    created(json!({
+        "success": true,
+        "worktree": view::worktree(&made),
+        "branch": place.branch,
+        "path": format!("{}/", made.worktree.relative_path()),
+        "branchCreated": place.branch_created,
+    }))
 }
 
 /// What the fields of a worktree to be made are called here.
@@ -126,40 +94,34 @@ fn directory(path: &str) -> Result<&str> {
     Ok(name)
 }
 
-pub(super) async fn delete(
-    State(orchestrator): State<Orchestrator>,
-    Extension(caller): Extension<Caller>,
-    path: Named,
-    query: RawQuery,
-) -> Response {
-    let made = async {
-        let asked = Asked::read(query)?;
-        let delete = Delete {
-            force: asked.flag("force")?,
-            delete_branch: asked.flag("deleteBranch")?,
-        };
-        let etag = asked.etag()?;
-        let found = orchestrator.worktree(&caller, path, &asked).await?;
-        let (shown, branch_deleted) = orchestrator
-            .app
-            .delete_worktree(&caller, "", found.worktree.id, etag, delete)
-            .await?;
-        Ok(json!({
-            "success": true,
-            "branchDeleted": branch_deleted,
-            "worktree": view::worktree(&shown),
-        }))
+pub(super) async fn delete(call: Call, path: Named, asked: Asked) -> Answer {
+    let delete = Delete {
+        force: asked.flag("force")?,
+        delete_branch: asked.flag("deleteBranch")?,
     };
-    answer(StatusCode::OK, made.await)
+    let etag = asked.etag()?;
+    let found = call.worktree(&path, &asked).await?;
+    let (shown, branch_deleted) = call
+        .app
+        .delete_worktree(&call.caller, "", found.worktree.id, etag, delete)
+        .await?;
+    ok(json!({
+        "success": true,
+        "branchDeleted": branch_deleted,
+        "worktree": view::worktree(&shown),
+    }))
 }
 
-impl Orchestrator {
+impl Call {
     /// The repository that `?daemon=&repo=` name, or that is meant without.
-    async fn repository(&self, caller: &Caller, asked: &Asked) -> Result<WorktreeFilter> {
+    async fn repository(&self, asked: &Asked) -> Result<WorktreeFilter> {
         let daemon = asked.text("daemon")?;
         let daemon = daemon.map(|id| DaemonId::parse("daemon", id)).transpose()?;
         let repository = asked.text("repo")?.map(str::to_owned);
-        let (daemon, repository) = self.app.home_repository(caller, daemon, repository).await?;
+        let (daemon, repository) = self
+            .app
+            .home_repository(&self.caller, daemon, repository)
+            .await?;
         Ok(WorktreeFilter {
             daemon_id: Some(daemon),
             repository,
@@ -167,15 +129,11 @@ impl Orchestrator {
         })
     }
 
-    async fn worktree(&self, caller: &Caller, path: Named, asked: &Asked) -> Result<ShownWorktree> {
-        let name = named(path)?;
-        let filter = self.repository(caller, asked).await?;
-        match self.app.find_worktree(caller, &filter, &name).await {
-            Err(error) if error.code() == Code::NotFound => {
-                Err(Error::new(Code::NotFound, "Worktree not found"))
-            }
-            found => found,
-        }
+    /// The worktree that a path names.
+    async fn worktree(&self, path: &Named, asked: &Asked) -> Result<ShownWorktree> {
+        let filter = self.repository(asked).await?;
+        let found = self.app.find_worktree(&self.caller, &filter, &path.0).await;
+        sought("Worktree", found)
     }
 }
 

@@ -180,11 +180,7 @@ fn body(body: &EventBody) -> Option<(&'static str, Shown)> {
             (kind, it)
         }
         EventBody::PromptRequested { prompt } => {
-            let text = match prompt.summary.as_str() {
-                "" => &prompt.reason,
-                summary => summary,
-            };
-            let (kind, mut it) = system("prompt", text);
+            let (kind, mut it) = system("prompt", super::asked(prompt));
             it.put("promptId", prompt.id.to_string())
                 .text("toolName", &prompt.tool);
             (kind, it)

@@ -3,12 +3,14 @@
 
 mod agent;
 mod event;
+mod prompt;
 mod session;
 mod task;
 mod worktree;
 
 pub use agent::agent;
 pub use event::{event, signal};
+pub use prompt::{asked, prompt};
 pub use session::{lifecycles, session, status};
 pub use task::{dependencies, task};
 pub use worktree::worktree;

@@ -69,3 +69,27 @@ fn reason(end: &EndInfo) -> String {
         message => format!("{}: {message}", end.reason.as_str()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The five words of the text, and every state has one of them.
+    #[test]
+    fn every_state_of_a_session_has_one_of_the_five_words() {
+        let words = [
+            "starting",
+            "running",
+            "suspended",
+            "terminating",
+            "terminated",
+        ];
+        for lifecycle in Lifecycle::ALL {
+            assert!(words.contains(&status(lifecycle)), "{lifecycle:?}");
+        }
+        let all: usize = words.iter().map(|word| lifecycles(word).len()).sum();
+        assert_eq!(all, Lifecycle::ALL.len());
+        assert_eq!(lifecycles("starting").len(), 2);
+        assert!(lifecycles("ended").is_empty() && lifecycles("").is_empty());
+    }
+}
