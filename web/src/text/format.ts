@@ -65,7 +65,7 @@ export function cost(usage: Usage | undefined): string {
 /** Millionths of a US dollar, to the cent; below one, as exact as they are. */
 export function money(micros: bigint): string {
   if (micros > 0n && micros < 10_000n) return `$${(Number(micros) / 1e6).toFixed(6).replace(/0+$/, "")}`;
-  return `$${(Number(micros) / 1e6).toFixed(2)}`;
+  return (Number(micros) / 1e6).toLocaleString("en-US", { style: "currency", currency: "USD" });
 }
 
 export function tokens(usage: Usage | undefined): string {

@@ -97,7 +97,7 @@ function All() {
         </div>
         <SchedulerLink />
         <span className="spacer" />
-        {shown.shape === "board" && <span className="keys-hint dim">Arrows go from card to card, <kbd>m</kbd> moves one, <kbd>Enter</kbd> opens it.</span>}
+        {shown.shape === "board" && <span className="keys-hint dim" title="The arrows go from card to card"><kbd>m</kbd> moves a card, <kbd>Enter</kbd> opens it</span>}
         {auth.operator && <Button kind="primary" icon="plus" onClick={() => setCreating(true)}>New task</Button>}
       </header>
       <div className="filters" role="search">

@@ -175,7 +175,7 @@ export function TaskPage({ id }: { id: string }) {
           {task.history.map((entry, at) => (
             <li key={at}>
               <time className="dim" dateTime={new Date(ms(entry.at)).toISOString()}>{moment(ms(entry.at))}</time>
-              <span><b>{actor(entry.actor)}</b> <Visible text={deed(entry, agentName(entry.agentId))} /></span>
+              <span><b>{actor(entry.actor)}</b> <Told text={deed(entry, agentName(entry.agentId))} /></span>
             </li>
           )).reverse()}
           {task.historyDropped > 0n && <li className="dim">{String(task.historyDropped)} older entries are not kept.</li>}
@@ -233,13 +233,16 @@ function Buttons({ task, verbs, edit }: { task: Task; verbs: ReturnType<typeof u
 /** Why it is ready, or what keeps it. */
 function Why({ why, task }: { why: ExplainTaskResponse; task: Task }) {
   if (task.status === TaskStatus.CLOSED) return null;
+  // What a person must look at stands above, with what to do.
+  const escalation = task.assignment?.escalation ?? "";
+  const reasons = why.reasons.filter(({ kind, message }) => kind !== TaskReasonKind.READY && (escalation === "" || !message.includes(escalation)));
   return (
     <div className={`why${why.ready ? " ready" : ""}`}>
       <p><b>{why.ready ? "Ready." : "Not ready."}</b> {why.priorityFromIds.length > 0 && (
         <>It is as urgent as {task.effectivePriority} because of {why.priorityFromIds.map((id, at) => <span key={id}>{at > 0 && ", then "}<TaskName id={id} /></span>)}.</>
       )}</p>
       <ul>
-        {why.reasons.filter(({ kind }) => kind !== TaskReasonKind.READY).map((reason, at) => (
+        {reasons.map((reason, at) => (
           <li key={at}>
             {reason.kind === TaskReasonKind.BLOCKED && reason.taskId !== "" ? <>It waits for <TaskName id={reason.taskId} />, which is {tasks.get(reason.taskId) ? STATUS[tasks.get(reason.taskId)?.status ?? TaskStatus.UNSPECIFIED] : "not closed"}.</>
               : reason.kind === TaskReasonKind.ASSIGNED && reason.agentId !== "" ? <><Link to={`/agents/${reason.agentId}`}>{agentName(reason.agentId)}</Link> has it{task.status === TaskStatus.IN_PROGRESS ? "" : ", and has not begun"}.</>
