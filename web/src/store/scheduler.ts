@@ -9,7 +9,9 @@ import { whileVisible } from "./visible";
 /** How often it is asked after, in ms. */
 const LOOK_MS = 5_000;
 /** A change of a task has it asked after this long after, in ms. */
-const SETTLE_MS = 500;
+const SETTLE_MS = 1_000;
+/** Of all time, at most one part in so many is spent asking: with very many agents an answer takes its time. */
+const SHARE = 10;
 
 class SchedulerCell extends Cell {
   state: Scheduler | undefined;
@@ -17,6 +19,9 @@ class SchedulerCell extends Cell {
   hidden = false;
   failure: unknown;
   private round = 0;
+  /** When the last answer came, and how long it took, in ms of the page's clock. */
+  private answered = 0;
+  private took = 0;
   private followers = 0;
   private stop: () => void = () => undefined;
 
@@ -50,11 +55,11 @@ class SchedulerCell extends Cell {
       soon ??= setTimeout(() => {
         soon = undefined;
         this.again();
-      }, SETTLE_MS);
+      }, Math.max(SETTLE_MS, this.took * SHARE));
     };
     // A narrowed token stays one.
     const look = whileVisible(() => {
-      if (!this.hidden) this.again();
+      if (!this.hidden && performance.now() - this.answered >= this.took * SHARE) this.again();
     }, LOOK_MS);
     const told = tasks.tell({ take: settle, drop: settle, again: settle });
     this.stop = () => {
@@ -68,6 +73,7 @@ class SchedulerCell extends Cell {
   private async read(): Promise<void> {
     this.round += 1;
     const { round } = this;
+    const began = performance.now();
     try {
       const { scheduler } = await api.getScheduler({});
       if (round === this.round) this.put(scheduler);
@@ -76,6 +82,9 @@ class SchedulerCell extends Cell {
       this.hidden = problem(thrown).reason === "FORBIDDEN";
       this.failure = this.hidden ? undefined : thrown;
       this.changed();
+    } finally {
+      this.answered = performance.now();
+      this.took = this.answered - began;
     }
   }
 }

@@ -76,7 +76,7 @@ export function TaskPage({ id }: { id: string }) {
   useEffect(() => {
     if (met.current === crew) return;
     met.current = crew;
-    const timer = setTimeout(again, 300);
+    const timer = setTimeout(again, 1_000);
     return () => clearTimeout(timer);
   }, [crew, again]);
   useEffect(() => whileVisible(again, LOOK_MS), [again]);

@@ -1,4 +1,4 @@
-import{A as e,C as t,Q as n,R as r,Yt as i,_ as a,a as o,an as s,cn as c,d as l,g as u,gt as d,h as f,ht as p,k as m,n as h,on as g,p as _,r as v,rn as y,sn as ee,tt as te,vt as ne,x as re}from"./bits-DvgKrBFW.js";import{d as ie,n as ae}from"./index-Bg2wkEOx.js";import{n as oe}from"./words-C7B03GSR.js";var b=c(),se=new class{constructor(){this.listeners=[],this.unexpectedErrorHandler=function(e){setTimeout(()=>{throw e.stack?S.isErrorNoTelemetry(e)?new S(e.message+`
+import{A as e,C as t,Q as n,R as r,Yt as i,_ as a,a as o,an as s,cn as c,d as l,g as u,gt as d,h as f,ht as p,k as m,n as h,on as g,p as _,r as v,rn as y,sn as ee,tt as te,vt as ne,x as re}from"./bits-DvgKrBFW.js";import{d as ie,n as ae}from"./index-D7j_siqv.js";import{n as oe}from"./words-C7B03GSR.js";var b=c(),se=new class{constructor(){this.listeners=[],this.unexpectedErrorHandler=function(e){setTimeout(()=>{throw e.stack?S.isErrorNoTelemetry(e)?new S(e.message+`
 
 `+e.stack):Error(e.message+`
 
