@@ -38,6 +38,8 @@ const PAGES: &[&str] = &[
     "/tasks/{id}",
     "/worktrees",
     "/worktrees/{id}",
+    "/budgets",
+    "/budgets/{id}",
     "/machines",
     "/access",
     "/settings",

@@ -530,14 +530,15 @@ async fn the_real_claude_code_does_a_task_in_a_worktree_and_it_is_merged() {
 async fn a_task_pays_for_its_session_and_what_is_spent_is_given_nothing() {
     let baton = quick(&[]).await;
     let client = baton.client();
-    resume_scheduler(&client).await;
     let spender = make(&client, worker("Spender", &baton.project())).await;
     let dear = create(&client, draft("dear", "cost: 0.30\nsay: spent")).await;
     client
         .dispatch_task(dispatch(&dear, &spender.id))
         .await
         .unwrap();
+    // The scheduler is paused: what is done is done all the same.
     in_review(&client, &dear).await;
+    resume_scheduler(&client).await;
     let usage = v1::GetUsageRequest {
         group_by: v1::UsageGroup::Task.into(),
         ..Default::default()

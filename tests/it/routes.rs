@@ -29,6 +29,8 @@ const OPEN: &[&str] = &[
     "/tasks/{id}",
     "/worktrees",
     "/worktrees/{id}",
+    "/budgets",
+    "/budgets/{id}",
     "/machines",
     "/access",
     "/settings",

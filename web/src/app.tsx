@@ -17,6 +17,7 @@ const NewSession = lazy(() => import("./views/new"));
 const Agents = lazy(() => import("./views/agents/index"));
 const Tasks = lazy(() => import("./views/tasks/index"));
 const Worktrees = lazy(() => import("./views/worktrees/index"));
+const Budgets = lazy(() => import("./views/budgets/index"));
 const Machines = lazy(() => import("./views/machines"));
 const Access = lazy(() => import("./views/access"));
 const Settings = lazy(() => import("./views/settings"));
@@ -30,6 +31,7 @@ const VIEWS: readonly { path: string; name: string; icon: IconName; key: string;
   { path: "agents", name: "Agents", icon: "agents", key: "a" },
   { path: "tasks", name: "Tasks", icon: "tasks", key: "t" },
   { path: "worktrees", name: "Worktrees", icon: "worktrees", key: "w", rest: true },
+  { path: "budgets", name: "Budgets", icon: "budgets", key: "b", rest: true },
   { path: "machines", name: "Machines", icon: "machines", key: "m", rest: true },
   { path: "access", name: "Access", icon: "access", key: "", rest: true },
   { path: "settings", name: "Settings", icon: "settings", key: "", rest: true },
@@ -119,6 +121,8 @@ function View({ view, id }: { view: string; id: string | undefined }) {
       return <Tasks />;
     case "worktrees":
       return <Worktrees />;
+    case "budgets":
+      return <Budgets />;
     case "machines":
       return <Machines />;
     case "access":

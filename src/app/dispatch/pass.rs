@@ -32,14 +32,8 @@ pub async fn run(app: App) {
         tracing::warn!(?error, "news for stewards that are gone is not removed");
     }
     loop {
-        match app.scheduler_is_paused().await {
-            Ok(false) => {
-                if let Err(error) = app.schedule().await {
-                    tracing::warn!(?error, "the scheduler's look failed; it looks again");
-                }
-            }
-            Ok(true) => {}
-            Err(error) => tracing::warn!(?error, "it is not known whether the scheduler is paused"),
+        if let Err(error) = app.schedule().await {
+            tracing::warn!(?error, "the scheduler's look failed; it looks again");
         }
         tokio::select! {
             () = tokio::time::sleep(dispatching.options.every) => {}
@@ -50,7 +44,8 @@ pub async fn run(app: App) {
 }
 
 impl App {
-    /// Looks once at what is to be done, and lets it be done.
+    /// Looks once at what is to be done, and lets it be done. Paused, it begins nothing: that a task is done, or a person's,
+    /// is noted all the same.
     async fn schedule(&self) -> Result<()> {
         *self.dispatching().looked_at.lock() = Some(self.clock().now());
         let mut crew = self.crew().await?;
@@ -59,25 +54,29 @@ impl App {
             // A crash may have come between the session and its note at the task.
             self.note_begun(session, &by).await;
         }
-        let free = self.follow_up(&mut crew).await?;
+        let paused = self.scheduler_is_paused().await?;
+        let free = self.follow_up(&mut crew, paused).await?;
+        if paused {
+            return Ok(());
+        }
         self.give_out(&mut crew, free).await?;
         self.pull_triggers().await
     }
 
     /// What the idle agents have comes first. Gives those that it takes none of.
-    async fn follow_up(&self, crew: &mut Crew) -> Result<Vec<Agent>> {
+    async fn follow_up(&self, crew: &mut Crew, paused: bool) -> Result<Vec<Agent>> {
         let idle: Vec<Agent> = crew.idle().cloned().collect();
         let mut free = Vec::with_capacity(idle.len());
         for agent in idle {
-            if !self.follow_one(&agent, crew).await? {
+            if !self.follow_one(&agent, crew, paused).await? {
                 free.push(agent);
             }
         }
         Ok(free)
     }
 
-    /// Does what is to be done for an idle agent's own tasks; whether that takes the agent.
-    async fn follow_one(&self, agent: &Agent, crew: &mut Crew) -> Result<bool> {
+    /// Does what is to be done for an idle agent's own tasks; whether that takes the agent. Paused, it starts nothing.
+    async fn follow_one(&self, agent: &Agent, crew: &mut Crew, paused: bool) -> Result<bool> {
         let tasks = self.in_hand(agent).await?;
         if parked_until(&tasks, self.clock().now()).is_some() {
             return Ok(true);
@@ -88,7 +87,7 @@ impl App {
                 continue;
             }
             let next = self.next(agent, &task).await?;
-            if matches!(next, Next::Wait(_)) {
+            if matches!(next, Next::Wait(_)) || (paused && next.starts()) {
                 continue;
             }
             if next.starts() && crew.running() >= self.dispatching().options.max_running {

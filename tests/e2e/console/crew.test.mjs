@@ -314,8 +314,8 @@ test("a task goes through its life by keys alone, and the board follows what oth
   await page.keyboard.press("m");
   const dialog = page.getByRole("dialog", { name: "Move “Sweep the floor”" });
   await dialog.waitFor();
-  assert.deepEqual(await dialog.locator(".move-list button:enabled").allInnerTexts(), ["Backlog", "Deferred", "Closed"]);
-  await dialog.getByText("An agent puts it there, when it begins.").waitFor();
+  assert.deepEqual(await dialog.locator(".move-list button:enabled").allInnerTexts(), ["Backlog", "Deferred", "In progress", "Closed"]);
+  await dialog.getByText("There is nothing to review before an agent has begun.").waitFor();
   await shot(page, "task-move-1280-light");
   assert.deepEqual(await violations(page), []);
   await dialog.getByRole("button", { name: "Deferred" }).press("Enter");

@@ -167,6 +167,13 @@ export class Baton {
     return (await this.json("console-link", ...args))[0].link;
   }
 
+  /** A link that signs a browser in as the token in the file. */
+  async linkOf(tokenFile) {
+    const args = ["--server", this.url, "--token-file", tokenFile, "--json", "console-link"];
+    const { stdout } = await run(this.program, args, { cwd: this.work, env: this.env, timeout: PATIENCE });
+    return JSON.parse(stdout).link;
+  }
+
   /** A session of the demo agent; gives its id. */
   async demo(text, ...args) {
     return this.cli("run", "--harness", "demo", "--no-follow", "--cwd", this.work, ...args, text);
@@ -223,7 +230,7 @@ export class Visitor {
   async serve(dist) {
     const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     const types = { js: "text/javascript", css: "text/css", html: "text/html", md: "text/plain" };
-    await this.context.route(/^http:\/\/127\.0\.0\.1:\d+\/(assets\/.*|sessions.*|agents.*|tasks.*|worktrees.*|prompts|terminals|machines|access|settings|new)?(\?.*)?(#.*)?$/, async (route) => {
+    await this.context.route(/^http:\/\/127\.0\.0\.1:\d+\/(assets\/.*|sessions.*|agents.*|tasks.*|worktrees.*|budgets.*|prompts|terminals|machines|access|settings|new)?(\?.*)?(#.*)?$/, async (route) => {
       const path = new URL(route.request().url()).pathname;
       const file = path.startsWith("/assets/") ? path : "/index.html";
       await route.fulfill({

@@ -36,7 +36,7 @@ async function picture(page, name) {
     canvas.width = image.width;
     canvas.height = image.height;
     canvas.getContext("2d").drawImage(image, 0, 0);
-    return canvas.toDataURL("image/webp", 0.85).split(",")[1];
+    return canvas.toDataURL("image/webp", 0.8).split(",")[1];
   }, png);
   await blank.close();
   const bytes = Buffer.from(data, "base64");

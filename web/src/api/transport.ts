@@ -4,9 +4,11 @@ import { createGrpcWebTransport } from "@connectrpc/connect-web";
 
 import { AccessService } from "../gen/baton/v1/access_pb";
 import { AgentService } from "../gen/baton/v1/agent_pb";
+import { BudgetService } from "../gen/baton/v1/budget_pb";
 import { DaemonService } from "../gen/baton/v1/daemon_pb";
 import { EventService } from "../gen/baton/v1/event_pb";
 import { PromptService } from "../gen/baton/v1/prompt_pb";
+import { SchedulerService } from "../gen/baton/v1/scheduler_pb";
 import { SessionService } from "../gen/baton/v1/session_pb";
 import { SystemService } from "../gen/baton/v1/system_pb";
 import { TerminalService } from "../gen/baton/v1/terminal_pb";
@@ -38,10 +40,12 @@ const streaming = createGrpcWebTransport(options);
 
 export const access = createClient(AccessService, unary);
 export const agents = createClient(AgentService, unary);
+export const budgets = createClient(BudgetService, unary);
 export const daemons = createClient(DaemonService, unary);
 export const events = createClient(EventService, unary);
 export const streams = createClient(EventService, streaming);
 export const prompts = createClient(PromptService, unary);
+export const scheduler = createClient(SchedulerService, unary);
 export const sessions = createClient(SessionService, unary);
 export const system = createClient(SystemService, unary);
 export const terminals = createClient(TerminalService, unary);

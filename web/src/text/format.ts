@@ -62,6 +62,12 @@ export function cost(usage: Usage | undefined): string {
   return usd < 0.01 ? "< $0.01" : `$${usd.toFixed(2)}`;
 }
 
+/** Millionths of a US dollar, to the cent; below one, as exact as they are. */
+export function money(micros: bigint): string {
+  if (micros > 0n && micros < 10_000n) return `$${(Number(micros) / 1e6).toFixed(6).replace(/0+$/, "")}`;
+  return (Number(micros) / 1e6).toLocaleString("en-US", { style: "currency", currency: "USD" });
+}
+
 export function tokens(usage: Usage | undefined): string {
   if (!usage) return "";
   const read = Number(usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens);

@@ -329,12 +329,12 @@ export function useAttempt(): { busy: boolean; refused: Problem | undefined; cle
   return { busy, refused, clear: () => setRefused(undefined), run };
 }
 
-/** What was refused, in a form. */
-export function Refused({ by, children }: { by: Problem | undefined; children?: ReactNode }) {
+/** What was refused, in a form. `says` are the words, where they are more than text. */
+export function Refused({ by, says, children }: { by: Problem | undefined; says?: ReactNode; children?: ReactNode }) {
   if (!by) return null;
   return (
     <div className="refused" role="alert">
-      <p>{by.message}{by.maybeDone && " It may have been done all the same; trying again does it once."}</p>
+      <p>{says ?? by.message}{by.maybeDone && " It may have been done all the same; trying again does it once."}</p>
       {children}
     </div>
   );

@@ -240,21 +240,7 @@ function Form({ machines }: { machines: Daemon[] }) {
         <Field label="Labels" hint="NAME=VALUE, separated by spaces or commas.">
           {(id) => <input id={id} className="mono" value={labels} placeholder="team=web ticket=42" onChange={(event) => setLabels(event.target.value)} />}
         </Field>
-        <fieldset className="limits">
-          <legend>Limits</legend>
-          <Bound says="minutes in all" value={bounds.minutes} set={(minutes) => setBounds({ ...bounds, minutes })} />
-          <Bound says="minutes idle" value={bounds.idle} set={(idle) => setBounds({ ...bounds, idle })} />
-          <Bound says="turns" value={bounds.turns} set={(turns) => setBounds({ ...bounds, turns })} />
-          <Bound says="US dollars" value={bounds.usd} step="0.01" set={(usd) => setBounds({ ...bounds, usd })} />
-          <label className="bound">
-            <span>then</span>
-            <select value={bounds.suspend ? "suspend" : "end"} onChange={(event) => setBounds({ ...bounds, suspend: event.target.value === "suspend" })}>
-              <option value="end">end it</option>
-              <option value="suspend">suspend it</option>
-            </select>
-          </label>
-          <p className="hint">Empty: the server&apos;s own.</p>
-        </fieldset>
+        <BoundsField legend="Limits" bounds={bounds} set={setBounds} />
         {daemon && daemon.envNames.length > 0 && (
           <fieldset className="environment">
             <legend>Variables of the machine that it may see</legend>
@@ -282,7 +268,28 @@ function Form({ machines }: { machines: Daemon[] }) {
   );
 }
 
-export function Bound({ says, value, set, step = "1" }: { says: string; value: string; set: (value: string) => void; step?: string }) {
+/** The limits of a session, to be set. */
+export function BoundsField({ legend, bounds, set }: { legend: string; bounds: Bounds; set: (bounds: Bounds) => void }) {
+  return (
+    <fieldset className="limits">
+      <legend>{legend}</legend>
+      <Bound says="minutes in all" value={bounds.minutes} set={(minutes) => set({ ...bounds, minutes })} />
+      <Bound says="minutes idle" value={bounds.idle} set={(idle) => set({ ...bounds, idle })} />
+      <Bound says="turns" value={bounds.turns} set={(turns) => set({ ...bounds, turns })} />
+      <Bound says="US dollars" value={bounds.usd} step="0.01" set={(usd) => set({ ...bounds, usd })} />
+      <label className="bound">
+        <span>then</span>
+        <select value={bounds.suspend ? "suspend" : "end"} onChange={(event) => set({ ...bounds, suspend: event.target.value === "suspend" })}>
+          <option value="end">end it</option>
+          <option value="suspend">suspend it</option>
+        </select>
+      </label>
+      <p className="hint">Empty: the server&apos;s own.</p>
+    </fieldset>
+  );
+}
+
+function Bound({ says, value, set, step = "1" }: { says: string; value: string; set: (value: string) => void; step?: string }) {
   return (
     <label className="bound">
       <span>{says}</span>

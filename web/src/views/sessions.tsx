@@ -11,8 +11,10 @@ import { Visible } from "../text/hidden";
 import { cost, living, ms, short, tail } from "../text/format";
 import { Ago, Button, Empty, Loading } from "../ui/bits";
 import { go, Link } from "../ui/route";
+import { BudgetLink } from "./budgetlink";
 import { Detached, State } from "./facts";
 import { Snippet } from "./snippet";
+import { Told } from "./told";
 
 /** Ended sessions shown before a person asks for more. */
 const ENDED_STEP = 50;
@@ -138,8 +140,9 @@ function Line({ session }: { session: Session }) {
           {cost(session.usage) && <span>{cost(session.usage)}</span>}
           <Ago at={ms(session.lastEventAt ?? session.createdAt)} />
         </span>
-        {prompt && <span className="line-prompt">{prompt.summary}</span>}
+        {prompt && <span className="line-prompt">{prompt.budgetId === "" ? prompt.summary : <Told text={prompt.summary} plain />}</span>}
       </Link>
+      {session.parkedBy !== "" && living(session) && <p className="line-parked">Parked by <BudgetLink id={session.parkedBy} /></p>}
     </li>
   );
 }

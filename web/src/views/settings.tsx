@@ -86,7 +86,7 @@ export default function Settings() {
           <div><dt><kbd>/</kbd></dt><dd>find in a session</dd></div>
           <div><dt><kbd>Esc</kbd></dt><dd>interrupt, in the empty input</dd></div>
           <div><dt><kbd>Alt</kbd>+<kbd>Enter</kbd></dt><dd>steer the running turn</dd></div>
-          <div><dt><kbd>g</kbd> then <kbd>s</kbd> <kbd>p</kbd> <kbd>a</kbd> <kbd>t</kbd> <kbd>w</kbd> <kbd>m</kbd> <kbd>n</kbd></dt><dd>sessions, prompts, agents, tasks, worktrees, machines, new session</dd></div>
+          <div><dt><kbd>g</kbd> then <kbd>s</kbd> <kbd>p</kbd> <kbd>a</kbd> <kbd>t</kbd> <kbd>w</kbd> <kbd>b</kbd> <kbd>m</kbd> <kbd>n</kbd></dt><dd>sessions, prompts, agents, tasks, worktrees, budgets, machines, new session</dd></div>
           <div><dt>arrows, <kbd>Enter</kbd>, <kbd>m</kbd></dt><dd>on the board: from card to card, open one, move one</dd></div>
         </dl>
       </section>

@@ -11,7 +11,7 @@ import type { Bounds } from "../../store/settings";
 import { records } from "../../store/world";
 import { MODE, MODES } from "../../text/format";
 import { Button, Dialog, Field, Refused, useAttempt } from "../../ui/bits";
-import { argv, Bound, HarnessChoice, labelsOf, limitsOf, Picker, UNBOUND } from "../new";
+import { argv, BoundsField, HarnessChoice, labelsOf, limitsOf, Picker, UNBOUND } from "../new";
 import { rank } from "../session/index";
 import { draftsOf, Triggers, triggersOf } from "./triggers";
 import { FOCUS, ROLES } from "./words";
@@ -254,21 +254,7 @@ export function AgentForm({ agent, close, made }: { agent?: Agent; close: () => 
           <Field label="Labels" hint="NAME=VALUE, separated by spaces; its sessions get them too.">
             {(id) => <input id={id} className="mono" value={labels} onChange={(event) => setLabels(event.target.value)} />}
           </Field>
-          <fieldset className="limits">
-            <legend>Limits of a session</legend>
-            <Bound says="minutes in all" value={bounds.minutes} set={(minutes) => setBounds({ ...bounds, minutes })} />
-            <Bound says="minutes idle" value={bounds.idle} set={(idle) => setBounds({ ...bounds, idle })} />
-            <Bound says="turns" value={bounds.turns} set={(turns) => setBounds({ ...bounds, turns })} />
-            <Bound says="US dollars" value={bounds.usd} step="0.01" set={(usd) => setBounds({ ...bounds, usd })} />
-            <label className="bound">
-              <span>then</span>
-              <select value={bounds.suspend ? "suspend" : "end"} onChange={(event) => setBounds({ ...bounds, suspend: event.target.value === "suspend" })}>
-                <option value="end">end it</option>
-                <option value="suspend">suspend it</option>
-              </select>
-            </label>
-            <p className="hint">Empty: the server&apos;s own.</p>
-          </fieldset>
+          <BoundsField legend="Limits of a session" bounds={bounds} set={setBounds} />
           <Field label="Variables of the machine that it may see" hint={machine ? (machine.envNames.length > 0 ? `The machine allows ${machine.envNames.join(", ")}` : "The machine allows none.") : "Names, separated by spaces; the machine must allow them."}>
             {(id) => <input id={id} className="mono" value={environment} onChange={(event) => setEnvironment(event.target.value)} />}
           </Field>

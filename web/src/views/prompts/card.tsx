@@ -11,7 +11,9 @@ import { hasHidden, Visible } from "../../text/hidden";
 import { Markdown } from "../../text/markdown";
 import { Ago, Badge, Button, complain, Field, toast, useAction } from "../../ui/bits";
 import { Link } from "../../ui/route";
+import { BudgetLink } from "../budgetlink";
 import { fields, parse, ToolInput } from "../session/toolinput";
+import { Told } from "../told";
 import { answerWords } from "./words";
 
 type Given = Parameters<typeof prompts.answerPrompt>[0]["answer"];
@@ -91,6 +93,7 @@ export function PromptCard({ prompt, keys, named }: Props) {
         </span>
       </header>
       {named && session && <p className="dim prompt-place">{session.harness} in <span className="path">{session.cwd}</span></p>}
+      {prompt.budgetId !== "" && <p className="dim prompt-place">Baton asks, about <BudgetLink id={prompt.budgetId} />.</p>}
       {prompt.reason && <p className="prompt-reason"><Visible text={prompt.reason} /></p>}
       {prompt.kind === PromptKind.PERMISSION && (
         <div className="prompt-input">
@@ -445,7 +448,7 @@ function Questions({ prompt, busy, keys, answer }: PartProps) {
         <fieldset key={at} className={keys && at === current && prompt.questions.length > 1 ? "ask current" : "ask"} onFocus={() => setCurrent(at)}>
           <legend>
             {question.header && question.header !== question.text && <span className="dim">{question.header}: </span>}
-            <Visible text={question.text} />
+            {prompt.budgetId === "" ? <Visible text={question.text} /> : <Told text={question.text} plain />}
             {question.multiSelect && <span className="dim"> (several may be chosen)</span>}
           </legend>
           <div className="options">

@@ -16,6 +16,7 @@ import { cost, living, MODE, MODES, moment, ms, short, tail, tokens } from "../.
 import { Badge, Button, complain, CopyButton, Dialog, Empty, Loading, Menu, toast, useAction } from "../../ui/bits";
 import { Icon } from "../../ui/icons";
 import { go, Link, usePlace } from "../../ui/route";
+import { BudgetLink } from "../budgetlink";
 import { Detached, Facts } from "../facts";
 import { PromptCard } from "../prompts/card";
 import { Composer } from "./composer";
@@ -151,6 +152,11 @@ function Dock({ session }: { session: Session }) {
           ))}
         </section>
       )}
+      {session.parkedBy !== "" && alive && (
+        <p className="parked" role="note">
+          Parked by <BudgetLink id={session.parkedBy} />: new inputs are refused until it is raised{session.queuedInputs > 0 ? "; what waits goes on then" : ""}.
+        </p>
+      )}
       <Queue session={session} may={auth.operator} />
       {alive ? auth.operator && session.lifecycle !== Lifecycle.STOPPING && session.mode !== SessionMode.INTERACTIVE && <Composer session={session} /> : <Over session={session} />}
     </div>
@@ -240,7 +246,10 @@ function Head({ session, all, setAll, asLog, setAsLog, find, interrupt }: HeadPr
           {facts && <span>{facts}</span>}
         </p>
       </div>
-      <div className="session-facts"><Facts session={session} /></div>
+      <div className="session-facts">
+        <Facts session={session} />
+        {session.parkedBy !== "" && alive && <span className="badge bad" title="Its inputs wait until the budget is raised">parked by <BudgetLink id={session.parkedBy} /></span>}
+      </div>
       <div className="session-controls">
         {alive && operator && <Options session={session} />}
         {interrupt && <Button icon="stop" onClick={interrupt} title="Interrupt the turn (Escape in the empty input)">Interrupt</Button>}

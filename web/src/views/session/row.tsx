@@ -8,12 +8,14 @@ import { CommandOutcome, Role } from "../../gen/baton/v1/event_pb";
 import { type Prompt, type PromptAnswer, PromptKind } from "../../gen/baton/v1/prompt_pb";
 import { EndReason, InputState } from "../../gen/baton/v1/session_pb";
 import type { SessionLog } from "../../store/log";
-import { clock, cost, LIFECYCLE, MODE, ms, moment, REASON, short, span, tokens, who } from "../../text/format";
+import { clock, cost, LIFECYCLE, MODE, money, ms, moment, REASON, short, span, tokens, who } from "../../text/format";
 import { Visible } from "../../text/hidden";
 import { Markdown } from "../../text/markdown";
 import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/route";
 import { answerWords } from "../prompts/words";
+import { BudgetLink } from "../budgetlink";
+import { Told } from "../told";
 import { Blocks, ContentView } from "./content";
 import { applied, type Row } from "./rows";
 import { changed, gist, parse, resultLanguage, ToolInput } from "./toolinput";
@@ -55,6 +57,11 @@ export const RowView = memo(function RowView({ row, context, target, opened }: P
     </article>
   );
 });
+
+/** What was reached of a budget's limit, in its unit. */
+function reached(limit: string, value: bigint): string {
+  return limit === "budget_cost" ? money(value) : `${value.toLocaleString()} ${limit.replace(/^budget_/, "").replaceAll("_", " ")}`;
+}
 
 function kindClass(event: Event): string {
   const { body } = event;
@@ -142,16 +149,22 @@ function Body({ row, event, context, opened }: { row: Row; event: Event; context
         </Note>
       );
     case "limitExceeded":
+      if (body.value.action === LimitAction.PARK) {
+        return (
+          <Note tone="bad">
+            Limit reached: <BudgetLink id={body.value.budgetId} /> {body.value.limit === "budget_stopped" ? "was stopped by a person" : <>is spent, {reached(body.value.limit, body.value.value)} of {reached(body.value.limit, body.value.allowed)}</>}: the session is parked
+          </Note>
+        );
+      }
       return (
         <Note tone="bad">
           Limit reached: {body.value.limit} {String(body.value.value)} of {String(body.value.allowed)};{" "}
           {body.value.action === LimitAction.SUSPEND && "the session is suspended"}
-          {body.value.action === LimitAction.PARK && `the session is parked by the budget ${short(body.value.budgetId)}`}
-          {body.value.action !== LimitAction.SUSPEND && body.value.action !== LimitAction.PARK && "the session ends"}
+          {body.value.action !== LimitAction.SUSPEND && "the session ends"}
         </Note>
       );
     case "limitLifted":
-      return <Note>The budget {short(body.value.budgetId)} no longer holds the session: {body.value.reason}</Note>;
+      return <Note><BudgetLink id={body.value.budgetId} /> holds the session no longer: {body.value.reason}</Note>;
     case "promptRequested":
       return body.value.prompt ? <PromptRow prompt={body.value.prompt} log={log} /> : null;
     case "promptAnswered":
@@ -347,7 +360,7 @@ function PromptRow({ prompt, log }: { prompt: Prompt; log: SessionLog }) {
   const asks = prompt.kind === PromptKind.PLAN ? "proposes a plan" : prompt.kind === PromptKind.QUESTION ? "asks" : "asks permission";
   return (
     <div className="card">
-      <div className="card-head"><b>The agent {asks}</b> <span className="gist">{prompt.summary}</span></div>
+      <div className="card-head"><b>{prompt.budgetId === "" ? "The agent" : "Baton"} {asks}</b> <span className="gist">{prompt.budgetId === "" ? prompt.summary : <Told text={prompt.summary} plain />}</span></div>
       {prompt.plan && <div className="card-body"><Markdown text={prompt.plan} /></div>}
       <p className={`outcome ${outcome?.tone ?? "warn"}`}>{outcome?.text ?? "waits for you"}</p>
     </div>

@@ -259,6 +259,7 @@ const Card = memo(function Card({ task, stop, wanted, drag, ask }: CardProps) {
         </span>
         <span>
           {waits(task) !== "" && <span className="warn clip">{waits(task)}</span>}
+          {task.assignment && task.assignment.escalation !== "" && <span className="bad" title="A person must look at it">needs you</span>}
           {task.assignment && <span className="task-agent clip">{agentName(task.assignment.agentId)}</span>}
           {waits(task) === "" && MERGE[task.mergeStatus] !== "" && <span className={`clip ${MERGE_BAD.includes(task.mergeStatus) ? "bad" : "dim"}`}>{MERGE[task.mergeStatus]}</span>}
         </span>

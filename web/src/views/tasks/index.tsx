@@ -13,6 +13,7 @@ import { Board } from "./board";
 import { TaskForm } from "./form";
 import { AllTasks, ReadyTasks } from "./list";
 import { TaskPage } from "./page";
+import { SchedulerLink, SchedulerPage } from "./scheduler";
 import { PRIORITIES, TYPE, TYPES } from "./words";
 
 type Shape = "board" | "list" | "ready";
@@ -29,6 +30,8 @@ export default function Tasks() {
   const id = path[1];
   // Pages are read after the place from which the stream tells of changes.
   if (!records.complete) return <Loading what="tasks" />;
+  // No task has a name for an id.
+  if (id === "scheduler") return <SchedulerPage />;
   if (id !== undefined) return <TaskPage key={id} id={id} />;
   return <All />;
 }
@@ -92,8 +95,9 @@ function All() {
             <Button key={shape} small pressed={shown.shape === shape} onClick={() => set("as", shape === "board" ? "" : shape)}>{name}</Button>
           ))}
         </div>
+        <SchedulerLink />
         <span className="spacer" />
-        {shown.shape === "board" && <span className="keys-hint dim">Arrows go from card to card, <kbd>m</kbd> moves one, <kbd>Enter</kbd> opens it.</span>}
+        {shown.shape === "board" && <span className="keys-hint dim" title="The arrows go from card to card"><kbd>m</kbd> moves a card, <kbd>Enter</kbd> opens it</span>}
         {auth.operator && <Button kind="primary" icon="plus" onClick={() => setCreating(true)}>New task</Button>}
       </header>
       <div className="filters" role="search">

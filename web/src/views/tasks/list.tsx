@@ -82,6 +82,7 @@ function Row({ task, place }: { task: Task; place: number }) {
         {place === 0 && <Badge tone={STATUS_TONE[task.status]}>{STATUS[task.status]}</Badge>}
         <span>{TYPE[task.type]}</span>
         {task.assignment && <span className="clip">{agentName(task.assignment.agentId)}</span>}
+        {task.assignment && task.assignment.escalation !== "" && <Badge tone="bad" title="A person must look at it">needs you</Badge>}
         {waits(task) !== "" && <span className="warn">{waits(task)}</span>}
         {later(task) && <span>scheduled</span>}
         {MERGE[task.mergeStatus] && <span>{MERGE[task.mergeStatus]}</span>}

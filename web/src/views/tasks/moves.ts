@@ -32,9 +32,14 @@ export type Move =
   | { kind: "settle" }
   | { kind: "reopen" }
   /** Taken from who has it. */
-  | { kind: "release" };
+  | { kind: "release" }
+  /** Given to an agent, which begins. */
+  | { kind: "dispatch" };
 
-const BEGINS = "An agent puts it there, when it begins.";
+/** Whether an agent could be let begin it, or go on with it. */
+export function dispatchable(task: Task): boolean {
+  return !task.blocked && [TaskStatus.OPEN, TaskStatus.DEFERRED, TaskStatus.IN_PROGRESS].includes(task.status);
+}
 
 /** The move into a column, or why there is none. */
 export function moveTo(task: Task, column: Column): Move | string {
@@ -55,7 +60,9 @@ export function moveTo(task: Task, column: Column): Move | string {
       if (begun) return "Take it back to Open first.";
       return { kind: "status", status: column === "deferred" ? TaskStatus.DEFERRED : TaskStatus.BACKLOG };
     case "in_progress":
-      return over ? "Open it again first." : task.status === TaskStatus.BACKLOG ? "Move it to Open first." : BEGINS;
+      if (over) return "Open it again first.";
+      if (task.status === TaskStatus.BACKLOG) return "Move it to Open first.";
+      return dispatchable(task) ? { kind: "dispatch" } : "It waits for something: nobody can begin it yet.";
     case "review":
       if (task.status === TaskStatus.CLOSED) return "Open it again first.";
       if (begun) return task.skipReview ? "It needs no review: close it." : { kind: "complete" };

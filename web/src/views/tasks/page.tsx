@@ -4,18 +4,21 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import { problem } from "../../api/problem";
 import { tasks as api } from "../../api/transport";
 import { ActorKind, type Actor } from "../../gen/baton/v1/common_pb";
-import { type Assignment, type Dependency, DependencyKind, type DependencyTarget, type ExplainTaskResponse, GateKind, type Task, TaskReasonKind, TaskStatus } from "../../gen/baton/v1/task_pb";
+import { type Assignment, type Dependency, DependencyKind, type DependencyTarget, type ExplainTaskResponse, GateKind, type Task, type TaskCandidate, TaskReasonKind, TaskStatus } from "../../gen/baton/v1/task_pb";
 import { useCell } from "../../store/cell";
 import { tasks } from "../../store/tasks";
+import { whileVisible } from "../../store/visible";
 import { records } from "../../store/world";
 import { Visible } from "../../text/hidden";
 import { Markdown } from "../../text/markdown";
-import { moment, ms, short, tail } from "../../text/format";
+import { living, moment, ms, short, tail } from "../../text/format";
 import { Ago, Badge, Button, CopyButton, Dialog, Failure, Field, Loading, useAttempt } from "../../ui/bits";
 import { go, Link } from "../../ui/route";
+import { sentence, Told } from "../told";
+import { Thought } from "./dispatch";
 import { TaskForm } from "./form";
 import { NoTask } from "./index";
-import { moveTo } from "./moves";
+import { dispatchable, moveTo } from "./moves";
 import { agentName, TaskField, TaskName } from "./pick";
 import { Problems } from "./problems";
 import { assignable, mayChange, useVerbs } from "./verbs";
@@ -26,6 +29,9 @@ interface Whole {
   why: ExplainTaskResponse;
   waiters: string[];
 }
+
+/** How often why it is not worked on is asked again, in ms. */
+const LOOK_MS = 10_000;
 
 export function TaskPage({ id }: { id: string }) {
   useCell(tasks);
@@ -64,6 +70,16 @@ export function TaskPage({ id }: { id: string }) {
       stop();
     };
   }, [id, again]);
+  // Who could take it follows from what agents do, and from the scheduler, of which no stream tells.
+  const crew = [...records.agents.values()].map(({ id: agent, etag, activeSessionId }) => `${agent}${etag}${activeSessionId}`).join();
+  const met = useRef(crew);
+  useEffect(() => {
+    if (met.current === crew) return;
+    met.current = crew;
+    const timer = setTimeout(again, 1_000);
+    return () => clearTimeout(timer);
+  }, [crew, again]);
+  useEffect(() => whileVisible(again, LOOK_MS), [again]);
   useEffect(() => {
     const abort = new AbortController();
     const { signal } = abort;
@@ -107,6 +123,7 @@ export function TaskPage({ id }: { id: string }) {
         {labels.map(([name, value]) => <Badge key={name}>{value === "" ? name : `${name}=${value}`}</Badge>)}
       </div>
       {may && <Buttons task={task} verbs={verbs} edit={() => setEditing(true)} />}
+      <Escalation task={task} verbs={verbs} may={may} />
       <Why why={why} task={task} />
       {task.body !== "" && <section className="task-body"><Markdown text={task.body} /></section>}
       {task.acceptance !== "" && <section><h2>It is done when</h2><div className="task-body"><Markdown text={task.acceptance} /></div></section>}
@@ -158,7 +175,7 @@ export function TaskPage({ id }: { id: string }) {
           {task.history.map((entry, at) => (
             <li key={at}>
               <time className="dim" dateTime={new Date(ms(entry.at)).toISOString()}>{moment(ms(entry.at))}</time>
-              <span><b>{actor(entry.actor)}</b> <Visible text={deed(entry, agentName(entry.agentId))} /></span>
+              <span><b>{actor(entry.actor)}</b> <Told text={deed(entry, agentName(entry.agentId))} /></span>
             </li>
           )).reverse()}
           {task.historyDropped > 0n && <li className="dim">{String(task.historyDropped)} older entries are not kept.</li>}
@@ -194,12 +211,17 @@ function actor(one: Actor | undefined): string {
 
 function Buttons({ task, verbs, edit }: { task: Task; verbs: ReturnType<typeof useVerbs>; edit: () => void }) {
   const over = task.status === TaskStatus.REVIEW || task.status === TaskStatus.CLOSED;
+  const last = records.sessions.get(task.assignment?.sessionIds.at(-1) ?? "");
+  const works = task.status === TaskStatus.IN_PROGRESS && last !== undefined && living(last);
+  // What is to be done then stands beside why.
+  const escalated = (task.assignment?.escalation ?? "") !== "";
   return (
     <div className="buttons task-buttons">
-      {assignable(task) && <Button kind="primary" onClick={() => verbs.ask({ verb: "assign", task })}>Assign…</Button>}
+      {dispatchable(task) && !works && !escalated && <Button kind="primary" onClick={() => verbs.ask({ verb: "dispatch", task })}>{(task.assignment?.sessionIds.length ?? 0) > 0 ? "Dispatch again…" : "Dispatch…"}</Button>}
+      {assignable(task) && <Button onClick={() => verbs.ask({ verb: "assign", task })}>Assign…</Button>}
       {typeof moveTo(task, "review") !== "string" && <Button kind="primary" onClick={() => verbs.move(task, "review")}>Done…</Button>}
       {task.status === TaskStatus.REVIEW && <Button kind="primary" onClick={() => verbs.move(task, "closed")}>End the review…</Button>}
-      {task.assignment && <Button onClick={() => verbs.ask({ verb: "hand-off", task })}>Hand on…</Button>}
+      {task.assignment && !escalated && <Button onClick={() => verbs.ask({ verb: "hand-off", task })}>Hand on…</Button>}
       {over && <Button onClick={() => verbs.ask({ verb: "reopen", task })}>Open again…</Button>}
       <Button icon="move" onClick={() => verbs.ask({ verb: "move", task })}>Move…</Button>
       <Button icon="edit" onClick={edit}>Edit</Button>
@@ -211,26 +233,65 @@ function Buttons({ task, verbs, edit }: { task: Task; verbs: ReturnType<typeof u
 /** Why it is ready, or what keeps it. */
 function Why({ why, task }: { why: ExplainTaskResponse; task: Task }) {
   if (task.status === TaskStatus.CLOSED) return null;
+  // What a person must look at stands above, with what to do.
+  const escalation = task.assignment?.escalation ?? "";
+  const reasons = why.reasons.filter(({ kind, message }) => kind !== TaskReasonKind.READY && (escalation === "" || !message.includes(escalation)));
   return (
     <div className={`why${why.ready ? " ready" : ""}`}>
       <p><b>{why.ready ? "Ready." : "Not ready."}</b> {why.priorityFromIds.length > 0 && (
         <>It is as urgent as {task.effectivePriority} because of {why.priorityFromIds.map((id, at) => <span key={id}>{at > 0 && ", then "}<TaskName id={id} /></span>)}.</>
       )}</p>
       <ul>
-        {why.reasons.filter(({ kind }) => kind !== TaskReasonKind.READY).map((reason, at) => (
+        {reasons.map((reason, at) => (
           <li key={at}>
             {reason.kind === TaskReasonKind.BLOCKED && reason.taskId !== "" ? <>It waits for <TaskName id={reason.taskId} />, which is {tasks.get(reason.taskId) ? STATUS[tasks.get(reason.taskId)?.status ?? TaskStatus.UNSPECIFIED] : "not closed"}.</>
               : reason.kind === TaskReasonKind.ASSIGNED && reason.agentId !== "" ? <><Link to={`/agents/${reason.agentId}`}>{agentName(reason.agentId)}</Link> has it{task.status === TaskStatus.IN_PROGRESS ? "" : ", and has not begun"}.</>
-                : sentence(reason.message)}
+                : <><Told text={sentence(reason.message)} />{reason.kind === TaskReasonKind.SCHEDULER && <> <Link to="/tasks/scheduler">Scheduler</Link></>}</>}
           </li>
         ))}
       </ul>
+      {why.candidates.length > 0 && <Candidates all={why.candidates} />}
+      {why.ready && !task.assignment && why.candidates.length === 0 && <p>There is no ephemeral worker that it could be given to by itself. They are made under <Link to="/agents">Agents</Link>.</p>}
     </div>
   );
 }
 
-function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+/** Candidates that are shown without being asked for. */
+const SHOWN = 6;
+
+/** What the scheduler thinks of each agent for it. */
+function Candidates({ all }: { all: TaskCandidate[] }) {
+  return (
+    <details className="candidates" open={all.length <= SHOWN}>
+      <summary>{all.filter(({ eligible }) => eligible).length} of {all.length}{all.length === 50 ? " or more" : ""} agents could take it</summary>
+      <ul aria-label="Agents that could be given it">
+        {all.map((one) => (
+          <li key={one.agentId} className="candidate">
+            <Link to={`/agents/${one.agentId}`}><Visible text={one.name} /></Link> <Thought one={one} />
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}
+
+/** What nobody goes on with until a person has looked. */
+function Escalation({ task, verbs, may }: { task: Task; verbs: ReturnType<typeof useVerbs>; may: boolean }) {
+  const held = task.assignment;
+  if (!held || held.escalation === "") return null;
+  const session = held.sessionIds.at(-1);
+  return (
+    <section className="why escalated" aria-label="A person must look at it">
+      <p><b>A person must look at it.</b> <Told text={sentence(held.escalation)} /></p>
+      <p className="dim">Nothing is done until one has. Look at {session === undefined ? "what it did" : <Link to={`/sessions/${session}`}>its last session</Link>}; then dispatch it again, and {agentName(held.agentId)} goes on under the same assignment, hand it on, or say that it is done.</p>
+      {may && (
+        <div className="buttons">
+          {dispatchable(task) && <Button kind="primary" onClick={() => verbs.ask({ verb: "dispatch", task })}>Dispatch again…</Button>}
+          <Button onClick={() => verbs.ask({ verb: "hand-off", task })}>Hand on…</Button>
+        </div>
+      )}
+    </section>
+  );
 }
 
 function DependencyLine({ task, one, may, again }: { task: Task; one: Dependency; may: boolean; again: () => void }) {
@@ -281,6 +342,9 @@ function Held({ one, now }: { one: Assignment; now?: boolean }) {
     <li>
       <Link to={`/agents/${one.agentId}`}>{agentName(one.agentId)}</Link>
       <Badge tone={now ? "work" : ""}>{ASSIGNMENT[one.state]}</Badge>
+      {one.restarts > 0 && <Badge>taken up again {one.restarts === 1 ? "once" : `${one.restarts} times`}</Badge>}
+      {now && one.parkedUntil && <Badge tone="wait">refused by the provider until {moment(ms(one.parkedUntil))}</Badge>}
+      {now && one.escalation !== "" && <Badge tone="bad">needs you</Badge>}
       <span className="dim">
         <Ago at={ms(one.assignedAt)} prefix="given " />{one.assignedBy && ` by ${actor(one.assignedBy)}`}
         {one.endedAt && <> · <Ago at={ms(one.endedAt)} prefix="over " /></>}

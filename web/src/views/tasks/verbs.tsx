@@ -10,6 +10,7 @@ import { reread, tasks } from "../../store/tasks";
 import { auth, records } from "../../store/world";
 import { tail } from "../../text/format";
 import { Button, complain, Dialog, Field, Refused, toast, useAttempt } from "../../ui/bits";
+import { Dispatch } from "./dispatch";
 import { type Column, COLUMNS, columnOf, type Move, moveTo } from "./moves";
 import { AgentField, agentName } from "./pick";
 import { Problems } from "./problems";
@@ -93,6 +94,8 @@ function Ask({ asked, close, gone, move }: { asked: Asked; close: () => void; go
     case "release":
     case "hand-off":
       return <HandOff task={task} back={asked.verb === "release"} close={close} />;
+    case "dispatch":
+      return <Dispatch task={task} close={close} />;
     case "assign":
       return <Assign task={task} close={close} />;
     case "delete":
@@ -238,7 +241,7 @@ function Assign({ task, close }: { task: Task; close: () => void }) {
   const place = records.worktrees.get(worktree)?.place;
   return (
     <Dialog title={`Who shall do “${task.title}”?`} close={close}>
-      <AgentField label="Agent" value={agent} none="choose…" set={setAgent} hint="It has the task from now on, and does not begin by itself." />
+      <AgentField label="Agent" value={agent} none="choose…" set={setAgent} hint="It has the task from now on, and does not begin by itself, unless the scheduler works and gives it tasks." />
       {trees.length > 0 && (
         <Field label="Worktree" hint="Empty: that of who had it before, if anybody.">
           {(id) => (
