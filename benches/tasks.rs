@@ -1,10 +1,11 @@
-//! What tasks cost by their number: `cargo bench --bench tasks -- 100000`. Prints a table; measures with a store on
-//! disk, as a server has it.
+//! What tasks and agents cost by their number: `cargo bench --bench tasks -- 100000`. Of ten tasks there is an agent.
+//! Prints a table; measures with a store on disk, as a server has it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use baton::app::access::{Access, Caller};
+use baton::app::agents::AgentFilter;
 use baton::app::search::Search;
 use baton::app::tasks::{ReadyFilter, Target, TaskFilter};
 use baton::app::{App, records};
@@ -12,9 +13,9 @@ use baton::base::id::{AgentId, TaskId, TokenId};
 use baton::base::page::PageRequest;
 use baton::base::{Clock as _, SystemClock, Timestamp};
 use baton::domain::task::{Draft, On, Outcome, Relation, Status, Update};
-use baton::domain::{Actor, Scope, Task};
+use baton::domain::{Actor, Agent, AgentRole, AgentRun, AgentSettings, Scope, Task};
 use baton::store::local::{self, LocalStore};
-use baton::store::{Commit, Expect, SharedStore};
+use baton::store::{Commit, Expect, RecordOp, SharedStore};
 
 /// How often each thing is done; the middle one is shown.
 const ROUNDS: usize = 25;
@@ -53,6 +54,31 @@ fn task(n: u128) -> Task {
             .expect("an open task can be closed");
     }
     task
+}
+
+fn agent_id(n: u128) -> AgentId {
+    AgentId::new(Timestamp::from_millis(1_700_000_000_000 + n as i64), n)
+}
+
+/// A worker that a scheduler gives tasks to, as its records are.
+fn agent_records(n: u128) -> [RecordOp; 2] {
+    let mut settings = AgentSettings::new(&format!("worker {n}"), AgentRole::Worker, "demo");
+    settings.capabilities = vec!["rust".to_owned()];
+    settings.directory = "/srv/projects/app".to_owned();
+    let now = SystemClock.now();
+    let agent = Agent {
+        id: agent_id(n),
+        settings: settings.checked().expect("settings"),
+        created_by: Actor::server(),
+        created_at: now,
+        updated_at: now,
+    };
+    let run = AgentRun::default();
+    [
+        records::put(records::agent_key(agent.id), &agent, Expect::Any),
+        records::put(records::agent_run_key(agent.id), &run, Expect::Any),
+    ]
+    .map(|op| op.expect("a record"))
 }
 
 fn rss_kib() -> u64 {
@@ -120,6 +146,15 @@ async fn measure(count: u128) {
             };
             store.commit(commit).await.expect("a commit");
         }
+    }
+    let agents = count / 10;
+    for first in (1..=agents).step_by(1_000) {
+        let ops = (first..(first + 1_000).min(agents + 1)).flat_map(agent_records);
+        let commit = Commit {
+            ops: ops.collect(),
+            ..Commit::default()
+        };
+        store.commit(commit).await.expect("a commit");
     }
     // One that stays, so that the store's own caches are full and what comes with the next is the index of tasks.
     let warm = open(store.clone()).await;
@@ -227,7 +262,7 @@ async fn measure(count: u128) {
     .await;
     println!("  refusing a circle of five: {circle:?}");
     let assign = middle(|round| async move {
-        let agent = AgentId::generate(SystemClock.now());
+        let agent = agent_id(1 + round as u128);
         let done = app
             .assign_task(caller, to(at(round, 9)), agent, "", None)
             .await;
@@ -235,6 +270,37 @@ async fn measure(count: u128) {
     })
     .await;
     println!("  giving one to an agent: {assign:?}");
+    let queue = middle(|round| async move {
+        let filter = ReadyFilter {
+            agent_id: Some(agent_id(1 + round as u128)),
+            unassigned: true,
+            capabilities: Some(vec!["rust".to_owned()]),
+            ..ReadyFilter::default()
+        };
+        let found = app.list_ready_tasks(caller, &filter, &page(None)).await;
+        assert_eq!(found.expect("a page").items.len(), 50);
+    })
+    .await;
+    println!("  a page of what is ready for one agent: {queue:?}");
+    let list = |after: Option<String>| async move {
+        let filter = AgentFilter::default();
+        let found = app.list_agents(caller, &filter, &page(after)).await;
+        found.expect("a page")
+    };
+    let first = middle(|_| list(None)).await;
+    println!("  a page of 50 of {agents} agents: {first:?}");
+    let mut after = None;
+    for _ in 0..agents / 100 {
+        after = list(after).await.next;
+    }
+    let deep = middle(|_| list(after.clone())).await;
+    println!("  such a page in the middle: {deep:?}");
+    let explained = middle(|round| async move {
+        let explained = app.explain_task(caller, at(round, 0)).await;
+        explained.expect("an explanation");
+    })
+    .await;
+    println!("  why a task is not given to any of {agents} agents: {explained:?}");
     let close = middle(|round| async move {
         let done = app
             .complete_task(caller, to(at(round, 2)), "", Outcome::Closed)
