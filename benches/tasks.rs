@@ -296,8 +296,10 @@ async fn measure(count: u128) {
     let deep = middle(|_| list(after.clone())).await;
     println!("  such a page in the middle: {deep:?}");
     let explained = middle(|round| async move {
-        let explained = app.explain_task(caller, at(round, 0)).await;
-        explained.expect("an explanation");
+        // One that is ready and that nobody has.
+        let explained = app.explain_task(caller, at(round + ROUNDS, 9)).await;
+        let explained = explained.expect("an explanation");
+        assert!(!explained.candidates.is_empty());
     })
     .await;
     println!("  why a task is not given to any of {agents} agents: {explained:?}");
