@@ -311,7 +311,7 @@ impl Book {
     /// Books what the harness has reported since. `turn_ended`: what comes next is of another turn, and a turn that
     /// has reported nothing is counted as such.
     pub fn book(&mut self, entry: Entry<'_>, turn_ended: bool) -> Option<Booking> {
-        let delta = match since(entry.total, self.closed) {
+        let delta = match entry.total.since(self.closed) {
             Some(delta) => delta,
             // The harness began to count anew.
             None => {
@@ -426,21 +426,6 @@ impl Book {
         };
         (booking, index)
     }
-}
-
-/// What was added; `None` if the totals went down.
-fn since(now: Usage, before: Usage) -> Option<Usage> {
-    Some(Usage {
-        input_tokens: now.input_tokens.checked_sub(before.input_tokens)?,
-        output_tokens: now.output_tokens.checked_sub(before.output_tokens)?,
-        cache_read_tokens: now
-            .cache_read_tokens
-            .checked_sub(before.cache_read_tokens)?,
-        cache_write_tokens: now
-            .cache_write_tokens
-            .checked_sub(before.cache_write_tokens)?,
-        cost_micro_usd: now.cost_micro_usd.checked_sub(before.cost_micro_usd)?,
-    })
 }
 
 #[cfg(test)]

@@ -32,4 +32,19 @@ impl Usage {
             cost_micro_usd: self.cost_micro_usd.saturating_add(other.cost_micro_usd),
         }
     }
+
+    /// What was added since totals that were told before; `None` if one of them went down.
+    pub fn since(self, before: Usage) -> Option<Usage> {
+        Some(Usage {
+            input_tokens: self.input_tokens.checked_sub(before.input_tokens)?,
+            output_tokens: self.output_tokens.checked_sub(before.output_tokens)?,
+            cache_read_tokens: self
+                .cache_read_tokens
+                .checked_sub(before.cache_read_tokens)?,
+            cache_write_tokens: self
+                .cache_write_tokens
+                .checked_sub(before.cache_write_tokens)?,
+            cost_micro_usd: self.cost_micro_usd.checked_sub(before.cost_micro_usd)?,
+        })
+    }
 }

@@ -51,7 +51,7 @@ impl Ledger {
             // The newest versions say it themselves.
             (Some(models), _) => sum(&models),
             (None, Some(before)) => {
-                let mut turn = since(running, before);
+                let mut turn = running.since(before).unwrap_or(running);
                 if tokens_of(running) == 0 {
                     turn = Usage {
                         cost_micro_usd: turn.cost_micro_usd,
@@ -122,24 +122,6 @@ fn tokens_of(usage: Usage) -> u64 {
     ]
     .into_iter()
     .fold(0, u64::saturating_add)
-}
-
-/// What was added since `before`; totals that went down began anew.
-fn since(now: Usage, before: Usage) -> Usage {
-    let difference = || {
-        Some(Usage {
-            input_tokens: now.input_tokens.checked_sub(before.input_tokens)?,
-            output_tokens: now.output_tokens.checked_sub(before.output_tokens)?,
-            cache_read_tokens: now
-                .cache_read_tokens
-                .checked_sub(before.cache_read_tokens)?,
-            cache_write_tokens: now
-                .cache_write_tokens
-                .checked_sub(before.cache_write_tokens)?,
-            cost_micro_usd: now.cost_micro_usd.checked_sub(before.cost_micro_usd)?,
-        })
-    };
-    difference().unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -280,7 +280,7 @@ impl Step<'_> {
         let last = tokens(&usage.object("last").unwrap_or_default());
         // Totals of a thread that is gone on with began in another session.
         let added = match self.state.reported {
-            Some(before) => since(now, before).unwrap_or(last),
+            Some(before) => now.since(before).unwrap_or(last),
             None if self.state.resumes.is_empty() => now,
             None => last,
         };
@@ -306,19 +306,4 @@ fn tokens(usage: &Object<'_>) -> Usage {
         cache_write_tokens: write,
         cost_micro_usd: 0,
     }
-}
-
-/// What was added; `None` if the totals went down.
-fn since(now: Usage, before: Usage) -> Option<Usage> {
-    Some(Usage {
-        input_tokens: now.input_tokens.checked_sub(before.input_tokens)?,
-        output_tokens: now.output_tokens.checked_sub(before.output_tokens)?,
-        cache_read_tokens: now
-            .cache_read_tokens
-            .checked_sub(before.cache_read_tokens)?,
-        cache_write_tokens: now
-            .cache_write_tokens
-            .checked_sub(before.cache_write_tokens)?,
-        cost_micro_usd: 0,
-    })
 }

@@ -203,8 +203,8 @@ export const ResumeSchedulerResponseSchema: GenMessage<ResumeSchedulerResponse> 
   messageDesc(file_baton_v1_scheduler, 6);
 
 /**
- * Says what the scheduler does, and lets it begin or pause. It gives tasks to ephemeral workers only. What it thinks
- * of a task is said by TaskService.ExplainTask.
+ * Says what the scheduler does, and lets it begin or pause. It gives tasks to ephemeral workers only, and
+ * starts stewards by their triggers. What it thinks of a task is said by TaskService.ExplainTask.
  *
  * @generated from service baton.v1.SchedulerService
  */
