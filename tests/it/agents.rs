@@ -7,8 +7,9 @@ use baton::domain::event::Role;
 use baton::wire::v1;
 use futures_util::future::join_all;
 
+use crate::crash::{kill, parent};
 use crate::support::baton::{Baton, PATIENCE};
-use crate::support::claude::Place;
+use crate::support::claude::{Place, is_alive};
 
 fn settings(baton: &Baton, name: &str) -> v1::AgentSettings {
     v1::AgentSettings {
@@ -341,6 +342,67 @@ async fn the_real_claude_code_is_told_by_its_system_prompt() {
     baton.turns(&session.id, 1).await;
     let system = place.last_request()["system"].to_string();
     assert!(system.contains("quince orchard"), "{system}");
+}
+
+/// The whole of a machine's death and return, with the real program: the daemon alone is killed, and its agent works on;
+/// then daemon, runner and program go at once, the session has crashed, and the agent is resumed. It remembers, and
+/// what has become ready meanwhile comes before what it goes on with.
+#[tokio::test]
+async fn the_real_claude_code_is_resumed_after_a_killed_daemon_with_what_is_ready_first() {
+    let mut place = Place::new().await;
+    let client = place.baton.client();
+    let mut told = settings(&place.baton, "Rita");
+    told.harness = "claude-code".to_owned();
+    let agent = make(&client, told).await;
+    let session = started(&client, &agent, "say: quince").await;
+    place.baton.turns(&session.id, 1).await;
+    place.baton.say(&session.id, "stream: 100 50").await;
+    place.talk(session.clone()).streaming().await;
+    place.baton.kill_daemon();
+    place.baton.start_daemon().await;
+    place.baton.turns(&session.id, 2).await;
+    let pid = place.talk(session.clone()).pid().await;
+    assert!(is_alive(pid));
+
+    place.baton.kill_daemon();
+    let program = i32::try_from(pid).unwrap();
+    kill(parent(program));
+    kill(program);
+    let ready = given(&client, &agent, "the roof", 1).await;
+    place.baton.start_daemon().await;
+    let crashed = place.baton.reaches(&session.id, v1::Lifecycle::Ended).await;
+    let conversation = crashed.provider_session_id;
+    let resumed = client
+        .resume_agent(resume(&agent, "then go on with the fence"))
+        .await
+        .unwrap();
+    let check = resumed.ready_check.unwrap();
+    assert!(check.checked && check.process_first, "{check:?}");
+    assert_eq!(check.tasks[0].id, ready);
+    let session = resumed.session.unwrap();
+    assert_eq!(session.resumed_from, crashed.id);
+    place.baton.turns(&session.id, 1).await;
+
+    // What the model was sent: the talk from before the death, then the task, then the prompt.
+    let sent = place.last_request()["messages"].to_string();
+    let at = |text: &str| {
+        let found = sent.rfind(text);
+        found.unwrap_or_else(|| panic!("no {text:?} in {sent}"))
+    };
+    assert!(at("say: quince") < at(&format!("# Task {ready}: the roof")));
+    assert!(at("the roof") < at("then go on with the fence"));
+    assert!(at("working on the roof") < at("then go on with the fence"));
+    let log = place.talk(session.clone());
+    assert_eq!(log.said().await, ["working on the roof"]);
+    assert_eq!(log.record().await.provider_session_id, conversation);
+    let task = client
+        .get_task(v1::GetTaskRequest { task_id: ready })
+        .await
+        .unwrap()
+        .task
+        .unwrap();
+    assert_eq!(task.status(), v1::TaskStatus::InProgress);
+    assert_eq!(task.assignment.unwrap().session_ids, [session.id]);
 }
 
 #[tokio::test]

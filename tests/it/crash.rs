@@ -483,12 +483,14 @@ async fn answer_twice(baton: &Baton, prompt: &str) {
     assert_eq!(errors[0].code(), Code::PromptAnswered, "{errors:?}");
 }
 
-fn parent(pid: i32) -> i32 {
+/// The process that started this one.
+pub fn parent(pid: i32) -> i32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit(") ").next().unwrap();
     after_name.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-fn kill(pid: i32) {
+/// Kills a process with SIGKILL.
+pub fn kill(pid: i32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }

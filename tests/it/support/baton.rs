@@ -47,6 +47,7 @@ struct Trust {
 pub struct Baton {
     dir: TempDir,
     port: u16,
+    _held_port: tokio::net::TcpSocket,
     tls: Option<Trust>,
     server_flags: Vec<String>,
     daemon_flags: Vec<String>,
@@ -70,14 +71,18 @@ impl Baton {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("bt").tempdir().unwrap();
         std::fs::create_dir(dir.path().join("project")).unwrap();
-        // A port that was free a moment ago; the server takes it again and again.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
+        // The server takes its port again and again. A socket that is bound and does not listen keeps it from all
+        // who are given any free port, connections too, and not from a listener that asks for this one.
+        let held_port = tokio::net::TcpSocket::new_v4().unwrap();
+        held_port.set_reuseaddr(true).unwrap();
+        held_port
+            .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .unwrap();
+        let port = held_port.local_addr().unwrap().port();
         Baton {
             dir,
             port,
+            _held_port: held_port,
             tls: None,
             server_flags: Vec::new(),
             daemon_flags: Vec::new(),
@@ -208,6 +213,28 @@ impl Baton {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
     }
 
+    /// What a failed test needs to be understood: who still runs, and the end of what each has logged.
+    fn tell(&mut self) {
+        let processes = [
+            ("server", &mut self.server),
+            ("daemon", &mut self.daemon),
+            ("other", &mut self.other),
+        ];
+        for (name, process) in processes {
+            let state = match process.as_mut().map(Child::try_wait) {
+                None => "is not started".to_owned(),
+                Some(Ok(None)) => "runs".to_owned(),
+                Some(Ok(Some(status))) => format!("has ended: {status}"),
+                Some(Err(error)) => format!("cannot be asked: {error}"),
+            };
+            let log = self.dir.path().join(format!("{name}.log"));
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(40)..].join("\n");
+            eprintln!("--- the {name} {state}; the end of its log:\n{end}");
+        }
+    }
+
     /// Starts the server and waits until it answers.
     pub async fn start_server(&mut self) {
         self.spawn_server();
@@ -274,12 +301,22 @@ impl Baton {
         }
     }
 
-    /// Waits until a daemon is linked.
-    #[cfg(feature = "failpoints")]
+    /// Waits until a daemon is linked to the server that runs now.
     pub async fn daemon_is_linked(&self) {
+        self.linked(true, "a daemon is linked").await;
+    }
+
+    /// Waits until the server knows that no daemon is linked.
+    pub async fn daemon_is_away(&self) {
+        self.linked(false, "the daemon is away").await;
+    }
+
+    async fn linked(&self, is_linked: bool, what: &str) {
         let client = self.client();
-        eventually("a daemon is linked", || async {
-            (self.newest_epoch(&client).await > 0).then_some(())
+        eventually(what, || async {
+            let daemons = daemons(&client).await;
+            let linked = daemons.iter().any(|daemon| daemon.attached);
+            (linked == is_linked).then_some(())
         })
         .await;
     }
@@ -548,6 +585,9 @@ impl Drop for Dying {
 
 impl Drop for Baton {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         kill(&mut self.daemon);
         kill(&mut self.other);
         kill(&mut self.server);
