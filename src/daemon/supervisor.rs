@@ -131,9 +131,6 @@ impl Supervisor {
                 session_id,
                 through,
             } => self.tell(session_id, Message::Stored(through)),
-            DaemonEvent::Rewind { session_id, after } => {
-                self.tell(session_id, Message::Rewind(after));
-            }
             DaemonEvent::Behind { session_id, stored } => {
                 self.tell(session_id, Message::Behind(stored));
             }
@@ -144,7 +141,7 @@ impl Supervisor {
             DaemonEvent::EndForeign { session_id, reason } => {
                 self.tell(session_id, Message::Foreign(reason));
             }
-            // The others are the link's own business.
+            // Where to go on is asked by the pump; the others are the link's own business.
             _ => {}
         }
     }

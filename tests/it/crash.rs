@@ -162,6 +162,32 @@ async fn a_killed_runner_is_a_crash_and_nothing_of_it_stays() {
     foreign.wait().unwrap();
 }
 
+/// The server dies while a session's pump is about to hand a record to the link, which is not there any more then.
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_link_that_goes_while_a_record_is_handed_over_holds_nothing_up() {
+    let held = format!("{}=sleep(50)", baton::daemon::session::fault::BEFORE_PUSH);
+    let mut baton = Baton::new().daemon_env("BATON_FAULT", held);
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let session = baton.session("demo", "say: first").await.id;
+    baton.turns(&session, 1).await;
+    for round in 0..rounds(10).min(50) {
+        let said = format!("stream: 3 10\nsay: {round}");
+        let input = baton.say(&session, &said).await;
+        baton
+            .wait_for(&session, "the turn begins", |body| {
+                matches!(body, EventBody::TurnStarted { input_ids, .. }
+                    if input_ids.iter().any(|id| id.to_string() == input.id))
+            })
+            .await;
+        baton.kill_server();
+        baton.start_server().await;
+        let turns = 2 + usize::try_from(round).unwrap();
+        baton.turns(&session, turns).await;
+    }
+}
+
 #[tokio::test]
 async fn a_killed_client_changes_nothing() {
     let baton = Baton::start().await;

@@ -2,6 +2,8 @@
 
 pub mod ending;
 
+pub mod fault;
+
 pub mod state;
 
 pub mod source;

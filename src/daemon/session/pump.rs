@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::ending::StopNote;
+use super::fault;
 use super::interpreter::{Interpreted, Interpreter};
 use super::source::{Source, Told};
 use super::state::{DONE_FILE, Meta, Saved, SavedGap};
@@ -57,8 +58,6 @@ pub enum Message {
     Command(Box<Command>),
     /// Everything up to here is stored.
     Stored(Position),
-    /// Push the records after this one.
-    Rewind(Position),
     /// The server has more than the spool.
     Behind(Position),
     /// The session is not this daemon's to run.
@@ -207,6 +206,7 @@ impl Pump {
             if self.interpreter.state.exited {
                 gone.send_replace(true);
             }
+            self.go_on().await;
             self.push();
             self.save(false).await;
             if self.interpreter.state.exited && self.acked >= self.interpreter.state.seq {
@@ -341,6 +341,28 @@ impl Pump {
         self.states.push_back(self.interpreter.save());
     }
 
+    /// Goes to where the link is. It is asked each time: links come and go at any moment, also between two lines
+    /// of this file, and whoever went by what was said once could wait for a word that never comes.
+    async fn go_on(&mut self) {
+        if self.foreign {
+            return;
+        }
+        let uplink = &self.shared.uplink;
+        if let Some(after) = uplink.look(|link| link.position(self.id))
+            && self.expected != Some(self.seq_after(after))
+        {
+            self.rewind(after).await;
+        }
+    }
+
+    /// The record of this spool that comes after a position, which may be one of an older spool.
+    fn seq_after(&self, position: Position) -> u64 {
+        match position.origin_epoch == self.interpreter.state.origin_epoch {
+            true => position.origin_seq + 1,
+            false => 1,
+        }
+    }
+
     fn push(&mut self) {
         let uplink = self.shared.uplink.clone();
         while let Some(expected) = self.expected {
@@ -364,20 +386,14 @@ impl Pump {
                     prepared.record.gap = None;
                 }
             }
-            let content = std::mem::take(&mut prepared.content);
             let record = prepared.record.clone();
             let (epoch, seq) = (self.interpreter.state.origin_epoch, record.origin_seq);
-            let pushed = uplink.with(|link| {
-                for (sha256, data) in content {
-                    // Empty content is known to everybody.
-                    let _ = link.push_content(self.id, sha256, data);
-                }
-                link.push(uplink.now(), self.id, epoch, record)
-            });
+            fault::point(fault::BEFORE_PUSH);
+            let pushed = uplink
+                .with(|link| link.push(uplink.now(), self.id, epoch, record, &prepared.content));
             if let Err(refused) = pushed {
-                // The link says by a rewind where to go on.
+                // The link went, or is elsewhere; it rings when it is there again.
                 tracing::debug!(session = %self.id, seq, %refused, "a record has to wait");
-                self.expected = None;
                 return;
             }
             self.expected = Some(seq + 1);
@@ -402,12 +418,8 @@ impl Pump {
 
     /// Goes on after a record, interpreting again what was interpreted already if that is needed.
     async fn rewind(&mut self, after: Position) {
-        let epoch = self.interpreter.state.origin_epoch;
-        let after_seq = match after.origin_epoch == epoch {
-            true => after.origin_seq,
-            false => 0,
-        };
-        let next = after_seq + 1;
+        let next = self.seq_after(after);
+        let after_seq = next - 1;
         let reaches = match self.prepared.front() {
             Some(first) => {
                 let gap = first.record.gap.as_ref();
@@ -562,7 +574,6 @@ impl Pump {
         match message {
             Message::Command(command) => self.command(*command).await,
             Message::Stored(through) => self.stored(through).await,
-            Message::Rewind(after) => self.rewind(after).await,
             Message::Terminal(query, act) => self.act(query, act).await,
             Message::Behind(stored) => {
                 // Only a dead runner's spool can have lost what the server has; its end is told after that.

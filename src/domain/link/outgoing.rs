@@ -252,24 +252,35 @@ impl Outgoing {
         true
     }
 
-    pub(super) fn push_content(&mut self, sha256: String, data: Bytes) {
-        self.held.bytes = self.held.bytes.saturating_add(data.len() as u64);
-        self.items.push_back(Item::Content {
-            sha256,
-            data,
-            sent: 0,
-            acked: 0,
-        });
+    /// Where the pump is; `None` while the server has not said on this link what it has.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.pushed.filter(|_| self.open)
     }
 
-    /// Takes the next record; `false` if it is not the next one.
-    pub(super) fn push(&mut self, now: Timestamp, epoch: u64, record: Record) -> bool {
+    /// Takes the next record with its content; `false` if it is not the next one, and then nothing is taken.
+    pub(super) fn push(
+        &mut self,
+        now: Timestamp,
+        epoch: u64,
+        record: Record,
+        content: &[(String, Bytes)],
+    ) -> bool {
         let position = Position::new(epoch, record.origin_seq);
         let Some(pushed) = self.pushed else {
             return false;
         };
         if !follows(pushed, position, &record) {
             return false;
+        }
+        // Empty content is known to everybody.
+        for (sha256, data) in content.iter().filter(|(_, data)| !data.is_empty()) {
+            self.held.bytes = self.held.bytes.saturating_add(data.len() as u64);
+            self.items.push_back(Item::Content {
+                sha256: sha256.clone(),
+                data: data.clone(),
+                sent: 0,
+                acked: 0,
+            });
         }
         self.pushed = Some(position);
         self.report.last_origin_seq = match self.report.origin_epoch == epoch {

@@ -477,11 +477,7 @@ impl Machine {
         let Some((position, spooled)) = runner.read(after) else {
             return;
         };
-        if let Some((sha256, data)) = spooled.content {
-            self.link
-                .push_content(session, sha256, data)
-                .expect("the session is open");
-        }
+        let content: Vec<_> = spooled.content.into_iter().collect();
         let record = Record {
             output: None,
             origin_seq: position.origin_seq,
@@ -501,7 +497,7 @@ impl Machine {
             size_bytes: spooled.size,
         };
         self.link
-            .push(now, session, position.origin_epoch, record)
+            .push(now, session, position.origin_epoch, record, &content)
             .expect("the pump is where the link told it to be");
         self.pump.insert(session, position);
     }

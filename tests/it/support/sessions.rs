@@ -1,11 +1,13 @@
 //! Sessions as a test handles them: started, talked to, answered, looked at.
 
+use std::time::{Duration, Instant};
+
 use baton::client::Client;
 use baton::domain::{ContentRef, Event, EventBody};
 use baton::wire::status::error_from_status;
 use baton::wire::v1;
 
-use super::baton::{Baton, eventually};
+use super::baton::{Baton, PATIENCE, eventually};
 
 /// An allow and nothing else.
 pub fn allowed() -> v1::Decision {
@@ -88,10 +90,20 @@ impl Baton {
 
     /// Waits until so many turns have ended; the whole log.
     pub async fn turns(&self, id: &str, count: usize) -> Vec<Event> {
-        eventually(&format!("{count} turns end"), || async {
-            Some(self.events(id).await).filter(|events| ended_turns(events) >= count)
-        })
-        .await
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            let events = self.events(id).await;
+            if ended_turns(&events) >= count {
+                return events;
+            }
+            if Instant::now() >= deadline {
+                let last = &events[events.len().saturating_sub(20)..];
+                let session = self.record(id).await;
+                panic!("{count} turns end: not within {PATIENCE:?}: {session:#?}, {last:#?}");
+            }
+            pause.tick().await;
+        }
     }
 
     /// Sends an input.

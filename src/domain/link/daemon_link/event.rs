@@ -87,10 +87,8 @@ pub enum Refused {
     /// The session was not reported, or the server has not said what it has of it.
     #[error("the session is not open on this link")]
     NotOpen,
-    /// It is not the record that comes next; wait for the rewind that says which one does.
+    /// It is not the record that comes next; [`DaemonLink::position`](super::DaemonLink::position) says after which
+    /// one to go on.
     #[error("this is not the next record")]
     NotNext,
-    /// Content must not be empty.
-    #[error("content is empty")]
-    Empty,
 }

@@ -247,44 +247,33 @@ impl DaemonLink {
         self.is_live() && self.sessions.get(&session_id).is_some_and(Outgoing::wants)
     }
 
-    /// Takes the next record of a session.
+    /// The record of a session after which its pump goes on. `None`: the server has not said on this link what it
+    /// has. Whoever pushes asks this and does not trust to memory: a link may come and go between two looks.
+    pub fn position(&self, session_id: SessionId) -> Option<Position> {
+        let open = self.is_live().then(|| self.sessions.get(&session_id));
+        open.flatten().and_then(Outgoing::position)
+    }
+
+    /// Takes the next record of a session, with the large content that it refers to: names and bytes. Content is sent in
+    /// pieces, and again after a reconnect; the record follows when the server has all of it. What is refused is refused
+    /// as a whole.
     pub fn push(
         &mut self,
         now: Timestamp,
         session_id: SessionId,
         origin_epoch: u64,
         record: Record,
+        content: &[(String, Bytes)],
     ) -> Result<(), Refused> {
-        let session = self.open_session(session_id)?;
-        if !session.push(now, origin_epoch, record) {
+        let session = match self.sessions.get_mut(&session_id) {
+            Some(session) if session.open => session,
+            _ => return Err(Refused::NotOpen),
+        };
+        if !session.push(now, origin_epoch, record, content) {
             return Err(Refused::NotNext);
         }
         self.busy.insert(session_id);
         Ok(())
-    }
-
-    /// Takes large content that the record pushed next refers to. It is sent in pieces, and again after a
-    /// reconnect; the record follows when the server has all of it.
-    pub fn push_content(
-        &mut self,
-        session_id: SessionId,
-        sha256: String,
-        data: Bytes,
-    ) -> Result<(), Refused> {
-        let session = self.open_session(session_id)?;
-        if data.is_empty() {
-            return Err(Refused::Empty);
-        }
-        session.push_content(sha256, data);
-        self.busy.insert(session_id);
-        Ok(())
-    }
-
-    fn open_session(&mut self, session_id: SessionId) -> Result<&mut Outgoing, Refused> {
-        match self.sessions.get_mut(&session_id) {
-            Some(session) if session.open => Ok(session),
-            _ => Err(Refused::NotOpen),
-        }
     }
 
     /// Something live. It is kept until [`DaemonLink::finished`], within bounds, so that each link carries the

@@ -91,12 +91,12 @@ fn the_pump_is_told_where_to_begin_and_stops_at_its_credit() {
     );
     assert!(rewound);
     assert_eq!(
-        link.push(T, session(1), 5, record(9, 1)),
+        link.push(T, session(1), 5, record(9, 1), &[]),
         Err(Refused::NotNext)
     );
     for seq in 8..11 {
         assert!(link.wants(session(1)));
-        link.push(T, session(1), 5, record(seq, 1)).unwrap();
+        link.push(T, session(1), 5, record(seq, 1), &[]).unwrap();
     }
     assert!(!link.wants(session(1)));
     assert_eq!(sent(&mut link, T), [8, 9, 10]);
@@ -110,8 +110,8 @@ fn a_record_larger_than_the_credit_passes_alone() {
     };
     let mut link = greeted(&[(1, 0)], credit);
     let later = T.saturating_add(Duration::from_secs(1));
-    link.push(T, session(1), 5, record(1, 10)).unwrap();
-    link.push(T, session(1), 5, record(2, 5_000)).unwrap();
+    link.push(T, session(1), 5, record(1, 10), &[]).unwrap();
+    link.push(T, session(1), 5, record(2, 5_000), &[]).unwrap();
     assert_eq!(sent(&mut link, later), [1]);
     link.received(
         later,
@@ -127,9 +127,9 @@ fn a_record_larger_than_the_credit_passes_alone() {
 #[test]
 fn small_records_wait_for_company_but_not_for_long() {
     let mut link = greeted(&[(1, 0)], Credit::SESSION);
-    link.push(T, session(1), 5, record(1, 1)).unwrap();
+    link.push(T, session(1), 5, record(1, 1), &[]).unwrap();
     assert_eq!(sent(&mut link, T), [1], "at once when nothing is under way");
-    link.push(T, session(1), 5, record(2, 1)).unwrap();
+    link.push(T, session(1), 5, record(2, 1), &[]).unwrap();
     assert!(sent(&mut link, T).is_empty());
     let due = T.saturating_add(Duration::from_millis(10));
     assert_eq!(link.next_deadline(), Some(due));
@@ -140,7 +140,7 @@ fn small_records_wait_for_company_but_not_for_long() {
 fn what_is_not_stored_is_sent_again_after_a_reconnect() {
     let mut link = greeted(&[(1, 0)], Credit::SESSION);
     for seq in 1..5 {
-        link.push(T, session(1), 5, record(seq, 1)).unwrap();
+        link.push(T, session(1), 5, record(seq, 1), &[]).unwrap();
     }
     assert_eq!(sent(&mut link, T), [1, 2, 3, 4]);
     link.closed(T, None);
@@ -165,10 +165,10 @@ fn a_spool_that_lacks_what_is_stored_is_told_so() {
         .any(|event| matches!(event, DaemonEvent::Behind { .. }));
     assert!(behind);
     assert_eq!(
-        link.push(T, session(1), 5, record(101, 1)),
+        link.push(T, session(1), 5, record(101, 1), &[]),
         Err(Refused::NotNext)
     );
-    link.push(T, session(1), 6, record(1, 1)).unwrap();
+    link.push(T, session(1), 6, record(1, 1), &[]).unwrap();
 }
 
 #[test]
@@ -218,7 +218,8 @@ fn an_acknowledgement_from_before_a_reset_skips_no_content() {
     let mut link = greeted(&[(1, 0)], Credit::SESSION);
     let piece = DaemonLimits::default().content_chunk_bytes as u64;
     let data = Bytes::from(vec![7; 3 * piece as usize]);
-    link.push_content(session(1), "x".to_owned(), data).unwrap();
+    let content = [("x".to_owned(), data)];
+    link.push(T, session(1), 5, record(1, 1), &content).unwrap();
     let sent = |link: &mut DaemonLink| -> Vec<u64> {
         std::iter::from_fn(|| link.send(T))
             .filter_map(|frame| match frame {
@@ -242,6 +243,31 @@ fn an_acknowledgement_from_before_a_reset_skips_no_content() {
     };
     link.received(T, Down::ContentAck(late));
     assert_eq!(sent(&mut link), [0, piece, 2 * piece]);
+}
+
+#[test]
+fn what_is_refused_is_refused_whole_and_the_link_says_where_to_go_on() {
+    let mut link = greeted(&[(1, 7)], Credit::SESSION);
+    let content = [("x".to_owned(), Bytes::from_static(b"xyz"))];
+    assert_eq!(link.position(session(1)), Some(Position::new(5, 7)));
+    assert_eq!(
+        link.push(T, session(1), 5, record(9, 1), &content),
+        Err(Refused::NotNext)
+    );
+    link.push(T, session(1), 5, record(8, 1), &[]).unwrap();
+    link.closed(T, None);
+    assert_eq!(link.position(session(1)), None);
+    assert_eq!(
+        link.push(T, session(1), 5, record(9, 1), &content),
+        Err(Refused::NotOpen)
+    );
+    link.dial(T);
+    while link.send(T).is_some() {}
+    link.received(T, welcome(Credit::SESSION, &[(1, 7)]));
+    assert_eq!(link.position(session(1)), Some(Position::new(5, 8)));
+    let frames: Vec<Up> = std::iter::from_fn(|| link.send(T)).collect();
+    let is_chunk = |frame: &Up| matches!(frame, Up::ContentChunk(_));
+    assert!(!frames.iter().any(is_chunk), "{frames:?}");
 }
 
 #[test]

@@ -470,16 +470,11 @@ impl Bridge {
                 let Some(kept) = agent.next() else {
                     break;
                 };
-                let mut pushed = Ok(());
-                for (sha256, data) in &kept.content {
-                    pushed = pushed
-                        .and_then(|()| self.link.push_content(*id, sha256.clone(), data.clone()));
-                }
                 let (epoch, record) = (kept.position.origin_epoch, kept.record.clone());
-                match pushed.and_then(|()| self.link.push(now, *id, epoch, record)) {
+                match self.link.push(now, *id, epoch, record, &kept.content) {
                     Ok(()) => agent.pushed(),
                     // The link says where to go on.
-                    Err(Refused::NotOpen | Refused::NotNext | Refused::Empty) => break,
+                    Err(Refused::NotOpen | Refused::NotNext) => break,
                 }
             }
         }
