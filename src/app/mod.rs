@@ -38,6 +38,7 @@ use crate::store::SharedStore;
 use access::Access;
 use agents::Agents;
 use budgets::Budgets;
+use daemons::Presences;
 use dispatch::Dispatching;
 use events::Transients;
 use idempotency::Idempotency;
@@ -63,6 +64,7 @@ struct Parts {
     budgets: Budgets,
     greetings: link::Greetings,
     idempotency: Idempotency,
+    presences: Presences,
     relay: Relay,
     rules: Rules,
     search: Search,
@@ -118,6 +120,7 @@ impl App {
                 dispatching: Arc::new(Dispatching::new(dispatch)),
                 agents,
                 budgets,
+                presences: Presences::default(),
                 relay,
                 rules,
                 search,
@@ -137,6 +140,11 @@ impl App {
     /// The daemons whose links this server has seen.
     pub(crate) fn greetings(&self) -> &link::Greetings {
         &self.parts.greetings
+    }
+
+    /// What machines had at directories a moment ago.
+    pub(crate) fn presences(&self) -> &Presences {
+        &self.parts.presences
     }
 
     /// The store.

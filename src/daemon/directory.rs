@@ -20,9 +20,8 @@ pub fn list(policy: &Policy, path: &str, hidden: bool) -> Result<Directory> {
             .filter_map(|root| describe(root.to_str()?.to_owned(), root.to_str()?, root))
             .collect();
         return Ok(Directory {
-            path: String::new(),
             entries,
-            truncated: false,
+            ..Directory::default()
         });
     }
     let dir = policy.resolve("path", path)?;
@@ -60,10 +59,40 @@ pub fn list(policy: &Policy, path: &str, hidden: bool) -> Result<Directory> {
     truncated |= entries.len() > MAX_ENTRIES;
     entries.truncate(MAX_ENTRIES);
     Ok(Directory {
+        repository: repository(policy, &dir),
         path: text(dir),
         entries,
         truncated,
     })
+}
+
+/// Where `path` is, without its entries. `INVALID_STATE`: it is no directory.
+pub fn find(policy: &Policy, path: &str) -> Result<Directory> {
+    if path.is_empty() {
+        return Ok(Directory::default());
+    }
+    let dir = policy.resolve("path", path)?;
+    if !dir.is_dir() {
+        return Err(Error::new(
+            Code::InvalidState,
+            format!("{path} is no directory"),
+        ));
+    }
+    Ok(Directory {
+        repository: repository(policy, &dir),
+        path: text(dir),
+        ..Directory::default()
+    })
+}
+
+/// The top of the repository or worktree that a directory lies in, as far as it lies beneath the roots; empty if there
+/// is none. It goes by what lies there: whether git can work with it is git's to say.
+fn repository(policy: &Policy, dir: &Path) -> String {
+    let top = dir
+        .ancestors()
+        .take_while(|dir| policy.is_inside(dir))
+        .find(|dir| dir.join(".git").exists());
+    top.map_or_else(String::new, |top| text(top.to_owned()))
 }
 
 fn describe(name: String, shown: &str, resolved: &Path) -> Option<DirectoryEntry> {
@@ -110,6 +139,20 @@ mod tests {
         assert_eq!(names(true), [".hidden", "link", "z", "a.txt"]);
         let roots = list(&policy, "", false).unwrap();
         assert_eq!(roots.entries.len(), 1);
+        let top = root.canonicalize().unwrap().join("z");
+        fs::create_dir(top.join("deep")).unwrap();
+        let at = |path: &Path| find(&policy, path.to_str().unwrap()).unwrap();
+        assert_eq!(at(&root).repository, "");
+        for within in [root.join("z"), root.join("link"), root.join("z/deep")] {
+            assert_eq!(at(&within).repository, top.to_str().unwrap());
+            let listed = list(&policy, within.to_str().unwrap(), false).unwrap();
+            assert_eq!(listed.repository, top.to_str().unwrap());
+        }
+        assert!(at(&root).entries.is_empty());
+        // What lies above the roots is not looked at.
+        fs::create_dir(dir.path().join(".git")).unwrap();
+        assert_eq!(at(&root).repository, "");
+        assert!(find(&policy, root.join("a.txt").to_str().unwrap()).is_err());
         assert!(
             list(&policy, root.join("z").to_str().unwrap(), true)
                 .unwrap()
@@ -119,6 +162,7 @@ mod tests {
         );
         for bad in ["/etc", "relative", root.join("etc").to_str().unwrap()] {
             assert!(list(&policy, bad, false).is_err(), "{bad}");
+            assert!(find(&policy, bad).is_err(), "{bad}");
         }
     }
 

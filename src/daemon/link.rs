@@ -401,7 +401,7 @@ impl LinkJob {
         let (uplink, policy) = (self.uplink.clone(), self.policy.clone());
         // What takes minutes does not keep what takes moments from being done.
         let queries = match &query.body {
-            QueryBody::ListDirectory { .. } | QueryBody::Terminal { .. } => &mut queries.lookups,
+            QueryBody::ListDirectory(_) | QueryBody::Terminal { .. } => &mut queries.lookups,
             QueryBody::Worktree(_) => &mut queries.orders,
         };
         if queries.len() >= MAX_QUERIES {
@@ -421,9 +421,11 @@ impl LinkJob {
         }
         queries.spawn_blocking(move || {
             let result = match &query.body {
-                QueryBody::ListDirectory { path, hidden } => {
-                    directory::list(&policy, path, *hidden).map(Found::Directory)
+                QueryBody::ListDirectory(query) => match query.brief {
+                    true => directory::find(&policy, &query.path),
+                    false => directory::list(&policy, &query.path, query.hidden),
                 }
+                .map(Found::Directory),
                 QueryBody::Worktree(order) => {
                     Ok(Found::Worktree(Box::new(worktrees.handle(order))))
                 }

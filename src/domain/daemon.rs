@@ -108,6 +108,17 @@ impl Daemon {
     }
 }
 
+/// A question about a directory on a daemon's machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirectoryQuery {
+    /// Absolute path; empty is all roots.
+    pub path: String,
+    /// Whether to show entries that start with a dot.
+    pub hidden: bool,
+    /// Whether to say only where it is, and to list nothing.
+    pub brief: bool,
+}
+
 /// One entry of a directory on a daemon's machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryEntry {
@@ -126,6 +137,8 @@ pub struct DirectoryEntry {
 pub struct Directory {
     /// The path with links resolved; empty for the roots.
     pub path: String,
+    /// Top of the git repository or worktree that it lies in; empty if it lies in none that may be worked in.
+    pub repository: String,
     /// The entries, directories first, each group by name.
     pub entries: Vec<DirectoryEntry>,
     /// Whether there are more than are shown.

@@ -14,7 +14,7 @@ use super::handler::Handler;
 use super::link::{Endpoint, LinkJob};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result, SharedClock};
-use crate::domain::daemon::Directory;
+use crate::domain::daemon::{Directory, DirectoryQuery};
 use crate::domain::link::{Found, QueryBody, ServerLimits};
 use crate::domain::terminal::Act;
 use crate::domain::worktree::{Answer, Order};
@@ -175,11 +175,10 @@ impl Relay {
     pub async fn list_directory(
         &self,
         daemon: DaemonId,
-        path: String,
-        hidden: bool,
+        query: DirectoryQuery,
         deadline: Duration,
     ) -> Result<Directory> {
-        let body = QueryBody::ListDirectory { path, hidden };
+        let body = QueryBody::ListDirectory(query);
         match self.ask(daemon, body, deadline).await? {
             Found::Directory(directory) => Ok(directory),
             _ => Err(Error::internal("the daemon answered something else")),

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::app::daemons::ShownDaemon;
 use crate::base::id::DaemonId;
 use crate::base::page::PageRequest;
+use crate::domain::daemon::DirectoryQuery;
 use crate::wire::daemon::{daemon_to_pb, directory_to_pb};
 use crate::wire::v1;
 use crate::wire::v1::daemon_service_server::{DaemonService, DaemonServiceServer};
@@ -94,9 +95,14 @@ impl DaemonService for Service {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let id = daemon_id(&request.daemon_id)?;
+        let query = DirectoryQuery {
+            path: request.path,
+            hidden: request.hidden,
+            brief: request.brief,
+        };
         let directory = self
             .app
-            .list_directory(&caller, id, request.path, request.hidden)
+            .list_directory(&caller, id, query)
             .await
             .map_err(status)?;
         Ok(Response::new(directory_to_pb(directory)))

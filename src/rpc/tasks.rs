@@ -377,6 +377,7 @@ impl TaskService for Service {
                     score: candidate.score.into(),
                     eligible: candidate.obstacle.is_none(),
                     obstacle: candidate.obstacle.clone().unwrap_or_default(),
+                    place: candidate.place.clone(),
                 })
                 .collect(),
         }))

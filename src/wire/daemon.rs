@@ -118,6 +118,7 @@ pub fn directory_to_pb(directory: Directory) -> v1::ListDirectoryResponse {
             })
             .collect(),
         truncated: directory.truncated,
+        repository: directory.repository,
     }
 }
 
@@ -125,6 +126,7 @@ pub fn directory_to_pb(directory: Directory) -> v1::ListDirectoryResponse {
 pub fn directory_from_pb(directory: v1::ListDirectoryResponse) -> Directory {
     Directory {
         path: directory.path,
+        repository: directory.repository,
         entries: directory
             .entries
             .into_iter()

@@ -21,7 +21,7 @@ use crate::base::error::Effect;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::content::{CONTENT_CHUNK_BYTES, MAX_CONTENT_BYTES, is_sha256};
-use crate::domain::daemon::Offer;
+use crate::domain::daemon::{DirectoryQuery, Offer};
 use crate::domain::event::{EventBody, Origin};
 use crate::domain::field;
 use crate::domain::link::Credit;
@@ -153,11 +153,12 @@ pub fn down_to_pb(frame: &Down) -> pb::ConnectResponse {
         Down::Query(query) => Body::Query(pb::Query {
             id: query.id,
             body: Some(match &query.body {
-                QueryBody::ListDirectory { path, hidden } => {
+                QueryBody::ListDirectory(query) => {
                     pb::query::Body::ListDirectory(v1::ListDirectoryRequest {
                         daemon_id: String::new(),
-                        path: path.clone(),
-                        hidden: *hidden,
+                        path: query.path.clone(),
+                        hidden: query.hidden,
+                        brief: query.brief,
                     })
                 }
                 QueryBody::Terminal { session_id, act } => {
@@ -211,10 +212,13 @@ pub fn down_from_pb(frame: pb::ConnectResponse) -> Result<Down> {
         Body::Query(query) => Down::Query(Query {
             id: query.id,
             body: match required(query.body, "query.body")? {
-                pb::query::Body::ListDirectory(request) => QueryBody::ListDirectory {
-                    path: text(request.path, "query.path", field::MAX_PATH_BYTES)?,
-                    hidden: request.hidden,
-                },
+                pb::query::Body::ListDirectory(request) => {
+                    QueryBody::ListDirectory(DirectoryQuery {
+                        path: text(request.path, "query.path", field::MAX_PATH_BYTES)?,
+                        hidden: request.hidden,
+                        brief: request.brief,
+                    })
+                }
                 pb::query::Body::Terminal(query) => terminal_from_pb(query)?,
                 pb::query::Body::Worktree(order) => {
                     QueryBody::Worktree(Box::new(order_from_pb(order)?))

@@ -504,7 +504,7 @@ fn table(world: &World) -> BTreeMap<&'static str, Entry> {
     let directory = v1::ListDirectoryRequest {
         daemon_id: world.daemon.clone(),
         path: world.cwd.clone(),
-        hidden: false,
+        ..Default::default()
     };
     BTreeMap::from([
         (

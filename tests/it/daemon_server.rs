@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use baton::base::id::{CommandId, DaemonId, SessionId};
 use baton::base::{Clock as _, Error, SystemClock};
+use baton::domain::daemon::DirectoryQuery;
 use baton::domain::link::frame::{ContentChunk, Down, Goodbye, Position, Records};
 use baton::domain::link::{Found, QueryBody, ServerEvent, ServerLimits, ServerLink};
 use baton::domain::{Command, CommandResult, Event};
@@ -117,10 +118,10 @@ impl FakeServer {
     }
 
     pub fn list(&self, path: &str) {
-        self.log.lock().query = Some(QueryBody::ListDirectory {
+        self.log.lock().query = Some(QueryBody::ListDirectory(DirectoryQuery {
             path: path.to_owned(),
-            hidden: false,
-        });
+            ..DirectoryQuery::default()
+        }));
         self.changed.notify_one();
     }
 

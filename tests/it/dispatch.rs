@@ -1,6 +1,7 @@
 //! Dispatch: one assignment whoever asks, the scheduler, what it takes up again and what it leaves to a person.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use baton::base::Code;
 use baton::client::Client;
@@ -576,6 +577,100 @@ async fn a_task_pays_for_its_session_and_what_is_spent_is_given_nothing() {
     });
     client.set_budget(budget).await.unwrap();
     in_review(&client, &next).await;
+}
+
+/// Of two machines the one that has the repository is chosen, for whoever is bound to none and among those who are
+/// bound to one, though the other has less to do and its agent is older.
+#[tokio::test]
+async fn a_task_goes_to_the_machine_that_has_its_repository() {
+    let baton = quick(&[]).await;
+    let client = baton.client();
+    let site = repository(&baton.project().join("site"));
+    let docs = site.join("docs");
+    std::fs::create_dir(&docs).unwrap();
+    std::os::unix::fs::symlink(baton.project(), docs.join("out")).unwrap();
+    let list = || async {
+        client
+            .list_daemons(Default::default())
+            .await
+            .unwrap()
+            .daemons
+    };
+    let whole = list().await.remove(0);
+    // This one may work in a directory of the repository, and not in the repository.
+    let join = client.create_join_token(Default::default()).await.unwrap();
+    let mut part = baton
+        .command(&["daemon", "--server", &baton.url(), "--name", "part"])
+        .arg("--data-dir")
+        .arg(baton.dir().join("part"))
+        .arg("--root")
+        .arg(&docs)
+        .env("BATON_JOIN_TOKEN", join.secret)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let part_id = eventually("the other daemon is linked", || async {
+        let mut daemons = list().await;
+        daemons.retain(|daemon| daemon.name == "part" && daemon.attached);
+        daemons.pop().map(|daemon| daemon.id)
+    })
+    .await;
+    let request = v1::CreateSessionRequest {
+        harness: "demo".to_owned(),
+        input: "say: here".to_owned(),
+        cwd: site.to_string_lossy().into_owned(),
+        ..Default::default()
+    };
+    let busy = client.create_session(request).await.unwrap().session;
+    assert_eq!(busy.unwrap().daemon_id, whole.id);
+
+    let free = make(&client, worker("Free", &docs)).await;
+    let first = create(&client, draft("first", "say: done")).await;
+    let explained = why(&client, &first).await;
+    assert_eq!(
+        explained.candidates[0].place,
+        format!("on {}, in the repository at {}", whole.name, docs.display())
+    );
+    let begun = client
+        .dispatch_task(dispatch(&first, &free.id))
+        .await
+        .unwrap();
+    assert_eq!(baton.record(&begun.session_id).await.daemon_id, whole.id);
+    in_review(&client, &first).await;
+    let disable = v1::UpdateAgentRequest {
+        agent_id: free.id,
+        settings: Some(v1::AgentSettings {
+            disabled: true,
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["disabled".to_owned()],
+        }),
+        ..Default::default()
+    };
+    client.update_agent(disable).await.unwrap();
+
+    let bound = |name, directory: &Path, daemon: &str| v1::AgentSettings {
+        daemon_id: daemon.to_owned(),
+        ..worker(name, directory)
+    };
+    make(&client, bound("Nowhere", &docs.join("out"), &part_id)).await;
+    make(&client, bound("Part", &docs, &part_id)).await;
+    let best = make(&client, bound("Whole", &docs, &whole.id)).await;
+    let second = create(&client, draft("second", "say: done")).await;
+    let explained = why(&client, &second).await;
+    let of = |name: &str| {
+        let mut found = explained.candidates.iter();
+        found.find(|candidate| candidate.name == name).unwrap()
+    };
+    assert_eq!(explained.candidates[0].name, "Whole");
+    assert!(of("Part").place.ends_with("which is in no git repository"));
+    assert!(of("Nowhere").obstacle.contains("part has no directory"));
+    resume_scheduler(&client).await;
+    let done = in_review(&client, &second).await;
+    part.kill().unwrap();
+    part.wait().unwrap();
+    assert_eq!(assignments(&done)[0].agent_id, best.id);
 }
 
 /// A steward is told of what happens to tasks, once, though the server is killed between the task and its start.

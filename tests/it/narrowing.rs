@@ -490,6 +490,7 @@ fn table(world: &World, daemon_id: &str) -> BTreeMap<&'static str, Entry> {
         daemon_id: daemon_id.to_owned(),
         path,
         hidden: true,
+        brief: false,
     };
     BTreeMap::from([
         (
@@ -1617,7 +1618,7 @@ async fn a_narrowed_token_has_the_use_of_what_it_sees() {
     let directory = |path: &str| v1::ListDirectoryRequest {
         daemon_id: daemons.daemons[0].id.clone(),
         path: path.to_owned(),
-        hidden: false,
+        ..Default::default()
     };
     let roots = by_project.list_directory(directory("")).await.unwrap();
     let entry = &roots.entries[0];
@@ -1625,10 +1626,19 @@ async fn a_narrowed_token_has_the_use_of_what_it_sees() {
         (roots.entries.len(), &entry.path, entry.is_repository),
         (1, &world.own_dir, true)
     );
-    by_project
+    let own = by_project.list_directory(directory(&world.own_dir)).await;
+    assert_eq!(own.unwrap().repository, world.own_dir);
+    // A repository around a project is not told of.
+    std::fs::remove_dir(format!("{}/.git", world.own_dir)).unwrap();
+    std::fs::create_dir(baton.project().join(".git")).unwrap();
+    let own = by_project.list_directory(directory(&world.own_dir)).await;
+    assert_eq!(own.unwrap().repository, "");
+    let seen = baton
+        .client()
         .list_directory(directory(&world.own_dir))
-        .await
-        .unwrap();
+        .await;
+    assert_eq!(seen.unwrap().repository, baton.project().to_string_lossy());
+    std::fs::remove_dir(baton.project().join(".git")).unwrap();
     let roots = by_session.list_directory(directory("")).await.unwrap();
     assert!(roots.entries.is_empty());
 

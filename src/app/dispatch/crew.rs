@@ -1,8 +1,12 @@
 //! The agents that the scheduler gives tasks to, as they are at one moment.
 
 use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
+use futures_util::future::join_all;
 
 use crate::app::App;
+use crate::app::daemons::Presence;
 use crate::base::Result;
 use crate::base::id::{AgentId, DaemonId};
 use crate::domain::{Agent, AgentRole, Session, Task, dispatch};
@@ -12,7 +16,15 @@ pub(super) struct Crew {
     pub(super) members: Vec<(Agent, Option<Session>)>,
     /// Those that were given something since, with no session yet.
     given: Vec<Option<DaemonId>>,
+    /// What the machines to which agents are bound have at the directories that they would work in.
+    sites: HashMap<(DaemonId, String), Presence>,
 }
+
+/// The order in which agents are asked: how well they fit, what their machine has, how much runs there, their age.
+pub(super) type Rank = (Reverse<u8>, Reverse<Presence>, usize, AgentId);
+
+/// How many machines are asked at once.
+const AT_ONCE: usize = 32;
 
 impl Crew {
     /// How many run, or are about to.
@@ -49,9 +61,22 @@ impl Crew {
         self.given.push(agent.settings.daemon_id);
     }
 
+    /// What the machine to which an agent is bound has where it would work on a task. Whoever is bound to none is
+    /// placed on one that has it.
+    fn presence(&self, task: &Task, agent: &Agent) -> Presence {
+        match site(task, agent) {
+            None => Presence::Repository,
+            Some((daemon, directory)) => {
+                let seen = self.sites.get(&(daemon, directory.to_owned()));
+                seen.copied().unwrap_or(Presence::Unknown)
+            }
+        }
+    }
+
     /// In which order agents are asked whether they can take a task: the least comes first. Who fits better, then
-    /// whose machine has less to do, then who is there for longer. `None`: it lacks what the task requires.
-    pub(super) fn rank(&self, task: &Task, agent: &Agent) -> Option<(Reverse<u8>, usize, AgentId)> {
+    /// whose machine has the repository, then whose machine has less to do, then who is there for longer. `None`: it
+    /// lacks what the task requires. The sites were surveyed before ([`App::survey`]).
+    pub(super) fn rank(&self, task: &Task, agent: &Agent) -> Option<Rank> {
         let capabilities = &agent.settings.capabilities;
         if !dispatch::missing(task, capabilities).is_empty() {
             return None;
@@ -62,13 +87,41 @@ impl Crew {
             .map(|daemon| self.running_on(daemon));
         Some((
             Reverse(dispatch::score(task, capabilities)),
+            Reverse(self.presence(task, agent)),
             load.unwrap_or_default(),
             agent.id,
         ))
     }
 }
 
+/// The machine and directory in which an agent that is bound to a machine would work on a task.
+fn site<'a>(task: &'a Task, agent: &'a Agent) -> Option<(DaemonId, &'a str)> {
+    let directory = dispatch::workplace(task, agent).filter(|it| !it.is_empty())?;
+    Some((agent.settings.daemon_id?, directory))
+}
+
 impl App {
+    /// Looks at what machines have where agents would work on a task, those at which was not looked yet.
+    pub(super) async fn survey(
+        &self,
+        crew: &mut Crew,
+        task: &Task,
+        agents: impl Iterator<Item = &Agent>,
+    ) {
+        let sites: HashSet<_> = agents.filter_map(|agent| site(task, agent)).collect();
+        let new = |(daemon, at): &(DaemonId, &str)| {
+            !crew.sites.contains_key(&(*daemon, (*at).to_owned()))
+        };
+        let sites: Vec<_> = sites.into_iter().filter(new).collect();
+        for some in sites.chunks(AT_ONCE) {
+            let asked = some.iter().map(|(daemon, at)| self.presence(*daemon, at));
+            let found = join_all(asked).await;
+            let found = some.iter().zip(found);
+            crew.sites
+                .extend(found.map(|((daemon, at), seen)| ((*daemon, (*at).to_owned()), seen)));
+        }
+    }
+
     /// The scheduler's agents as they are now.
     pub(super) async fn crew(&self) -> Result<Crew> {
         let mut members = Vec::new();
@@ -83,6 +136,7 @@ impl App {
         Ok(Crew {
             members,
             given: Vec::new(),
+            sites: HashMap::new(),
         })
     }
 }

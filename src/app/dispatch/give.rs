@@ -122,7 +122,7 @@ impl App {
                 self.budget_allows(Some(agent.id), Some(id))?;
                 let found = self.task(id).await?;
                 let task = found.ok_or_else(|| Error::not_found("task", id))?;
-                self.place(caller, &new_work(agent, &task)?).await?;
+                self.work_place(caller, &new_work(agent, &task)?).await?;
             }
         }
         let (task, is_new) = self.take_task(id, agent.id, &by).await?;
@@ -199,7 +199,7 @@ impl App {
             id: task.id,
             assignment_id: assignment.id,
         });
-        let daemon = self.place(caller, &new).await?;
+        let (daemon, _) = self.work_place(caller, &new).await?;
         new.daemon_id = Some(daemon.id);
         if let Some((worktree, path, branch)) = self
             .checkout(caller, agent, task, assignment, &new, how.checkout)

@@ -5,14 +5,28 @@ use super::follow::{Next, parked_until};
 use super::give::new_work;
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::daemons::Presence;
+use crate::app::sessions::NewSession;
 use crate::base::id::AgentId;
-use crate::base::{Error, Result};
-use crate::domain::{Agent, Task, dispatch};
+use crate::base::{Code, Error, Result};
+use crate::domain::{Agent, Daemon, Task, dispatch};
 
 /// The most agents that are shown for a task.
 const MAX_SHOWN: usize = 50;
 /// How many reasons are told where no agent can take a task.
 const MAX_REASONS: usize = 5;
+
+/// Whether an agent can be given a task.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It can.
+    Can {
+        /// Where it would work; the text goes on after "works".
+        place: String,
+    },
+    /// It cannot; the text goes on after the agent's name.
+    Cannot(String),
+}
 
 /// What is thought of an agent for a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +39,8 @@ pub struct Candidate {
     pub score: u8,
     /// What keeps it; `None` if nothing does.
     pub obstacle: Option<String>,
+    /// Where it would work: the machine, and what is there. Empty if something keeps it.
+    pub place: String,
 }
 
 impl App {
@@ -35,9 +51,11 @@ impl App {
         caller: &Caller,
         task: &Task,
     ) -> Result<Vec<Candidate>> {
-        let crew = self.crew().await?;
+        let mut crew = self.crew().await?;
         let seen = crew.members.iter().map(|(agent, _)| agent);
-        let mut seen: Vec<&Agent> = seen.filter(|agent| caller.sees_agent(agent)).collect();
+        let seen = seen.filter(|agent| caller.sees_agent(agent));
+        let mut seen: Vec<Agent> = seen.cloned().collect();
+        self.survey(&mut crew, task, seen.iter()).await;
         // The best are looked at more closely; of thousands, not all.
         seen.sort_by_key(|agent| {
             let rank = crew.rank(task, agent);
@@ -45,12 +63,17 @@ impl App {
         });
         seen.truncate(MAX_SHOWN);
         let mut judged = Vec::with_capacity(seen.len());
-        for agent in seen {
+        for agent in &seen {
+            let (obstacle, place) = match self.judge(caller, task, agent, &crew).await? {
+                Verdict::Can { place } => (None, place),
+                Verdict::Cannot(why) => (Some(why), String::new()),
+            };
             judged.push(Candidate {
                 agent: agent.id,
                 name: agent.settings.name.clone(),
                 score: crew.rank(task, agent).map_or(0, |(score, ..)| score.0),
-                obstacle: self.obstacle(caller, task, agent, &crew).await?,
+                obstacle,
+                place,
             });
         }
         // Stable: among those that can, and among those that cannot, the order stays.
@@ -89,65 +112,107 @@ impl App {
         }))
     }
 
-    /// What keeps an agent from being given a task now; the text goes on after the agent's name.
-    pub(super) async fn obstacle(
+    /// Whether an agent can be given a task now.
+    pub(super) async fn judge(
         &self,
         caller: &Caller,
         task: &Task,
         agent: &Agent,
         crew: &Crew,
-    ) -> Result<Option<String>> {
+    ) -> Result<Verdict> {
         let settings = &agent.settings;
         if settings.disabled {
-            return Ok(Some("is disabled".to_owned()));
+            return Ok(Verdict::Cannot("is disabled".to_owned()));
         }
         let missing = dispatch::missing(task, &settings.capabilities);
         if !missing.is_empty() {
-            return Ok(Some(format!("lacks {}", missing.join(", "))));
+            return Ok(Verdict::Cannot(format!("lacks {}", missing.join(", "))));
         }
         if let Some(active) = self.active_session(agent.id).await? {
-            return Ok(Some(match caller.sees(&active) {
+            return Ok(Verdict::Cannot(match caller.sees(&active) {
                 true => format!("is busy, in session {}", active.id),
                 false => "is busy".to_owned(),
             }));
         }
         let now = self.clock().now();
         if let Some(until) = parked_until(&self.in_hand(agent).await?, now) {
-            return Ok(Some(format!("is refused by its provider until {until}")));
+            return Ok(Verdict::Cannot(format!(
+                "is refused by its provider until {until}"
+            )));
         }
         let held = self.hold_agent(agent.id, None).await;
         if let Err(error) = held.and_then(|_| self.budget_allows(Some(agent.id), Some(task.id))) {
-            return Ok(Some(format!("cannot be started: {}", error.message())));
+            return Ok(Verdict::Cannot(format!(
+                "cannot be started: {}",
+                error.message()
+            )));
         }
         if let Some(refusal) = self.dispatching().refusal(task.id, agent.id, now) {
-            return Ok(Some(format!(
+            return Ok(Verdict::Cannot(format!(
                 "could not begin it a moment ago ({}); it is tried again at {}",
                 refusal.why, refusal.until
             )));
         }
         let options = &self.dispatching().options;
         if crew.running() >= options.max_running {
-            return Ok(Some(format!(
+            return Ok(Verdict::Cannot(format!(
                 "waits: {} agents run, as many as may at a time",
                 crew.running()
             )));
         }
         let new = match new_work(agent, task) {
             Ok(new) => new,
-            Err(error) => return Ok(Some(format!("does not fit: {}", error.message()))),
-        };
-        match self.place(caller, &new).await {
-            Err(error) => Ok(Some(format!("has no machine: {}", error.message()))),
-            Ok(daemon) => {
-                let there = crew.running_on(daemon.id);
-                Ok((there >= options.max_per_daemon).then(|| {
-                    format!(
-                        "waits: {there} agents run on {}, as many as may there at a time",
-                        daemon.name
-                    )
-                }))
+            Err(error) => {
+                return Ok(Verdict::Cannot(format!(
+                    "does not fit: {}",
+                    error.message()
+                )));
             }
+        };
+        let (daemon, place) = match self.work_place(caller, &new).await {
+            Ok(found) => found,
+            Err(error) => {
+                return Ok(Verdict::Cannot(format!(
+                    "has no machine: {}",
+                    error.message()
+                )));
+            }
+        };
+        let there = crew.running_on(daemon.id);
+        if there >= options.max_per_daemon {
+            return Ok(Verdict::Cannot(format!(
+                "waits: {there} agents run on {}, as many as may there at a time",
+                daemon.name
+            )));
         }
+        Ok(Verdict::Can { place })
+    }
+
+    /// The machine on which a task would be worked on, and in words where. `NO_DAEMON`: none fits, or none has the
+    /// directory.
+    pub(super) async fn work_place(
+        &self,
+        caller: &Caller,
+        new: &NewSession,
+    ) -> Result<(Daemon, String)> {
+        let daemon = self.place(caller, new).await?;
+        let (name, cwd) = (&daemon.name, &new.cwd);
+        if cwd.is_empty() {
+            let place = format!("on {name}");
+            return Ok((daemon, place));
+        }
+        let place = match self.presence(daemon.id, cwd).await {
+            Presence::Repository => format!("on {name}, in the repository at {cwd}"),
+            Presence::Directory => format!("on {name}, in {cwd}, which is in no git repository"),
+            Presence::Unknown => format!("on {name}, in {cwd}"),
+            Presence::Absent => {
+                return Err(Error::new(
+                    Code::NoDaemon,
+                    format!("{name} has no directory {cwd} that may be worked in"),
+                ));
+            }
+        };
+        Ok((daemon, place))
     }
 
     /// What the scheduler has to say of a task, and what it thinks of its agents for one that is ready and that nobody

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Dispatch;
 use super::crew::Crew;
 use super::follow::{Next, parked_until};
+use super::judge::Verdict;
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::tasks::ReadyFilter;
@@ -162,21 +163,24 @@ impl App {
         crew: &mut Crew,
         free: &mut Vec<(Agent, usize)>,
     ) -> Result<()> {
-        let fitting = free
-            .iter()
-            .filter(|(agent, _)| dispatch::workplace(task, agent).is_some())
-            .filter_map(|(agent, _)| crew.rank(task, agent));
+        let able = |(agent, _): &&(Agent, usize)| {
+            dispatch::workplace(task, agent).is_some()
+                && dispatch::missing(task, &agent.settings.capabilities).is_empty()
+        };
+        let able: Vec<&Agent> = free.iter().filter(able).map(|(agent, _)| agent).collect();
+        self.survey(crew, task, able.iter().copied()).await;
+        let fitting = able.iter().filter_map(|agent| crew.rank(task, agent));
         let mut fitting: Vec<_> = fitting.collect();
         fitting.sort_unstable();
-        for (score, _, id) in fitting {
+        for (score, _, _, id) in fitting {
             let Some(at) = free.iter().position(|(agent, _)| agent.id == id) else {
                 continue;
             };
             let (agent, in_vain) = &mut free[at];
-            let obstacle = self.obstacle(caller, task, agent, crew).await?;
-            let keeping = match obstacle {
-                None => self.dispatching().keep(agent.id),
-                Some(why) => {
+            let verdict = self.judge(caller, task, agent, crew).await?;
+            let keeping = match verdict {
+                Verdict::Can { .. } => self.dispatching().keep(agent.id),
+                Verdict::Cannot(why) => {
                     tracing::debug!(task = %task.id, agent = %agent.id, why, "a task is not given");
                     None
                 }

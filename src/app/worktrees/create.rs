@@ -10,6 +10,7 @@ use crate::app::{failure, records};
 use crate::base::id::{CommandId, DaemonId, WorktreeId};
 use crate::base::page::PageRequest;
 use crate::base::{Code, Error, Result};
+use crate::domain::daemon::{DirectoryEntry, DirectoryQuery};
 use crate::domain::policy::is_within;
 use crate::domain::worktree::{
     Create, Kind, Look, Operation, OrderBody, Outcome, Place, Recoverable, State, name, order,
@@ -232,12 +233,13 @@ impl App {
         self.worktree_daemon(daemon).await?;
         if caller.narrowing.is_some() {
             // A directory within a project may belong to a repository around it, which is not the caller's.
-            let found = self
-                .list_directory(caller, daemon, repository.to_owned(), true)
-                .await?;
-            let is_top = |entry: &crate::domain::daemon::DirectoryEntry| {
-                entry.name == ".git" && entry.is_directory
+            let query = DirectoryQuery {
+                path: repository.to_owned(),
+                hidden: true,
+                brief: false,
             };
+            let found = self.list_directory(caller, daemon, query).await?;
+            let is_top = |entry: &DirectoryEntry| entry.name == ".git" && entry.is_directory;
             if !found.entries.iter().any(is_top) {
                 return Err(beyond(
                     caller,

@@ -7,6 +7,7 @@ use crate::base::id::DaemonId;
 use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::base::{Code, Error, Result};
 use crate::domain::Worktree;
+use crate::domain::daemon::DirectoryQuery;
 
 impl App {
     /// The repository that is meant by a caller who may name a daemon or a directory of one and need not: the first
@@ -57,7 +58,7 @@ impl App {
     async fn repository_root(&self, caller: &Caller, daemon: DaemonId) -> Result<String> {
         let name = self.worktree_daemon(daemon).await?.name;
         let roots = self
-            .list_directory(caller, daemon, String::new(), true)
+            .list_directory(caller, daemon, DirectoryQuery::default())
             .await?;
         let repository = roots.entries.into_iter().find(|root| root.is_repository);
         repository.map(|root| root.path).ok_or_else(|| {

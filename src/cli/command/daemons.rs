@@ -62,6 +62,7 @@ pub async fn run(global: &Global, out: &Out, args: DaemonsArgs) -> anyhow::Resul
                     daemon_id: id,
                     path,
                     hidden: all,
+                    brief: false,
                 })
                 .await?;
             for entry in &directory.entries {

@@ -426,7 +426,11 @@ fn why(out: &Out, explained: &v1::ExplainTaskResponse) -> anyhow::Result<u8> {
         for candidate in &explained.candidates {
             let name = visible_line(&candidate.name);
             lines.push(match candidate.eligible {
-                true => format!("  {name} could take it, score {}", candidate.score),
+                true => format!(
+                    "  {name} could take it, score {}, {}",
+                    candidate.score,
+                    visible_line(&candidate.place)
+                ),
                 false => format!("  {name} {}", visible_line(&candidate.obstacle)),
             });
         }

@@ -140,6 +140,7 @@ pub fn explained(e: &v1::ExplainTaskResponse) -> Value {
             "score": candidate.score,
             "eligible": candidate.eligible,
             "obstacle": text(&candidate.obstacle),
+            "place": text(&candidate.place),
         })).collect::<Vec<_>>(),
     })
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::credit::Credit;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Error, Timestamp};
-use crate::domain::daemon::{Directory, Offer};
+use crate::domain::daemon::{Directory, DirectoryQuery, Offer};
 use crate::domain::terminal::{Act, Output};
 use crate::domain::{Command, CommandResult, Event, Transient, worktree};
 
@@ -203,12 +203,7 @@ pub struct Goodbye {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryBody {
     /// A directory's entries.
-    ListDirectory {
-        /// Absolute path; empty lists the roots.
-        path: String,
-        /// Whether to show entries that start with a dot.
-        hidden: bool,
-    },
+    ListDirectory(DirectoryQuery),
     /// Something for a session's terminal.
     Terminal {
         /// The session.

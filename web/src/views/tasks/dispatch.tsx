@@ -153,7 +153,7 @@ export function Thought({ one, plain }: { one: TaskCandidate; plain?: boolean })
   return (
     <>
       {one.score > 0 && <span className="dim">score {one.score}</span>}{" "}
-      {one.eligible ? <Badge tone="good">can take it</Badge> : <span className="warn"><Told text={one.obstacle} plain={plain} /></span>}
+      {one.eligible ? <><Badge tone="good">can take it</Badge> <span className="dim"><Visible text={one.place} /></span></> : <span className="warn"><Told text={one.obstacle} plain={plain} /></span>}
     </>
   );
 }
