@@ -1,11 +1,11 @@
-// The pictures of docs/guides/console.md, of a small scene. They are written where BATON_TOUR names a directory; the
-// scene is played in any case, so that the tour stays true.
+// The pictures of docs/guides/console.md, of two small scenes. They are written where BATON_TOUR names a directory; the
+// scenes are played in any case, so that the tour stays true.
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { Baton, openBrowser, until, Visitor } from "./stage.mjs";
+import { Baton, commit, git, openBrowser, until, Visitor } from "./stage.mjs";
 
 /** Of one picture, in bytes. */
 const BYTES_MAX = 60_000;
@@ -94,4 +94,52 @@ test("the tour", async () => {
   await small.getByRole("button", { name: "Allow", exact: true }).waitFor();
   await picture(small, "phone");
   await phone.close();
+});
+
+test("the tour of the crew", async () => {
+  const shop = join(baton.work, "shop");
+  mkdirSync(shop);
+  git(shop, "init", "-q", "-b", "main");
+  commit(shop, { "prices.txt": "tea 3\ncake 4\n" }, "The shop");
+  const agent = (name, role, ...args) =>
+    baton.cli("agents", "create", name, "--role", role, "--harness", "demo", "--permission-mode", "auto", "--cwd", shop, ...args);
+  await agent("Dora", "director");
+  await agent("Ann", "worker", "--capability", "prices");
+  await agent("Ben", "worker");
+  await agent("Sam", "steward", "--cron", "0 7 * * 1-5 Europe/Berlin: say: good morning", "--when", "task_in_review: say: I look at it");
+  const task = async (title, body, ...args) => (await baton.json("tasks", "create", title, "--body", body, ...args))[0];
+  const shown = async ({ id }) => (await baton.json("tasks", "show", id))[0];
+
+  const swept = await task("Sweep the shop", "say: swept", "--type", "chore");
+  await baton.cli("tasks", "complete", swept.id, "--close");
+  const cake = await task("Write down the price of cake", "cost: 0.42\nsay: cake is 4", "--type", "task", "-p", "2");
+  await baton.cli("tasks", "dispatch", cake.id, "Ben");
+  await until("it is looked at", async () => (await shown(cake)).status === "review");
+  const tea = await task("Raise the price of tea", "cost: 1.10\nstream: 4000 50", "--type", "feature", "-p", "1");
+  await baton.cli("tasks", "dispatch", tea.id, "Ann");
+  await until("Ann works", async () => (await shown(tea)).status === "in_progress");
+  const oven = await task("Mend the oven", "say: warm", "--type", "bug", "--require", "ovens");
+  await task("Bake bread", "say: baked", "--after", oven.id);
+  await task("Print a menu", "say: printed", "--after", tea.id, "--after", cake.id);
+  await task("Answer the letter from the bank", "say: answered", "--status", "backlog", "-p", "4");
+  await baton.cli("budgets", "set", "--everything", "--day", "--soft", "cost=5", "--hard", "cost=10");
+  await baton.cli("budgets", "set", "--agent", "Ben", "--hard", "cost=0.50");
+  await baton.cli("scheduler", "resume");
+
+  const visitor = await Visitor.open(browser, baton, { viewport: { width: 1100, height: 700 } });
+  const page = await visitor.signIn();
+  await page.goto(`${baton.url}/agents`);
+  await page.locator('[data-agent="Ann"]').getByText("working").first().waitFor();
+  await picture(page, "agents");
+  await page.goto(`${baton.url}/tasks`);
+  await page.locator('.lane[data-column="in_progress"]').getByText("Raise the price of tea").waitFor();
+  await picture(page, "tasks");
+  await page.goto(`${baton.url}/tasks/scheduler`);
+  await page.getByRole("heading", { name: "Scheduler" }).waitFor();
+  await page.getByText("Raise the price of tea").waitFor();
+  await picture(page, "scheduler");
+  await page.goto(`${baton.url}/budgets`);
+  await page.getByText("Ben").first().waitFor();
+  await picture(page, "budgets");
+  await visitor.close();
 });

@@ -1,5 +1,5 @@
 // What agents are called by people, and what one does now.
-import type { Agent } from "../../gen/baton/v1/agent_pb";
+import type { Agent, AgentSettings } from "../../gen/baton/v1/agent_pb";
 import { StewardFocus } from "../../gen/baton/v1/agent_pb";
 import { AgentRole, type Session, WorkerMode } from "../../gen/baton/v1/session_pb";
 import { records } from "../../store/world";
@@ -32,8 +32,16 @@ export function roleOf(agent: Agent): string {
   const settings = agent.settings;
   const name = ROLES.find(({ role }) => role === settings?.role)?.name ?? "agent";
   if (settings?.role === AgentRole.WORKER) return `${name}, ${WORKER[settings.workerMode]}`;
-  if (settings?.role === AgentRole.STEWARD) return `${name}, ${FOCUS[settings.focus]}`;
+  if (settings?.role === AgentRole.STEWARD) return [name, ...stewards(settings)].join(", ");
   return name;
+}
+
+/** What a steward looks after, if it is something that has a name, and what starts it. */
+function stewards({ focus, triggers }: AgentSettings): string[] {
+  const isNamed = ![StewardFocus.UNSPECIFIED, StewardFocus.CUSTOM].includes(focus);
+  const has = (kind: "cron" | "event") => triggers.some(({ on }) => on.case === kind);
+  const by = [has("cron") && "by time", has("event") && "by events"].filter((one) => one !== false);
+  return [isNamed && FOCUS[focus], by.length > 0 && `starts ${by.join(" and ")}`].filter((one) => one !== false);
 }
 
 export function nameOf(agent: Agent): string {

@@ -1,4 +1,4 @@
-import{A as e,C as t,Q as n,R as r,Zt as i,_ as a,a as o,an as s,cn as c,d as l,dn as u,g as d,gt as f,h as p,ht as m,k as h,ln as g,n as _,p as ee,r as v,tt as te,un as ne,vt as re,x as ie}from"./bits-D_DXH0AM.js";import{d as ae,n as oe}from"./index-B5eR5fb1.js";import{n as se}from"./words-BZew4E8z.js";var y=u(),ce=new class{constructor(){this.listeners=[],this.unexpectedErrorHandler=function(e){setTimeout(()=>{throw e.stack?x.isErrorNoTelemetry(e)?new x(e.message+`
+import{A as e,C as t,Q as n,R as r,Zt as i,_ as a,a as o,an as s,cn as c,d as l,dn as u,g as d,gt as f,h as p,ht as m,k as h,ln as g,n as _,p as ee,r as v,tt as te,un as ne,vt as re,x as ie}from"./bits-D_DXH0AM.js";import{d as ae,n as oe}from"./index-DDWBcaxq.js";import{n as se}from"./words-BZew4E8z.js";var y=u(),ce=new class{constructor(){this.listeners=[],this.unexpectedErrorHandler=function(e){setTimeout(()=>{throw e.stack?x.isErrorNoTelemetry(e)?new x(e.message+`
 
 `+e.stack):Error(e.message+`
 
