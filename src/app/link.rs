@@ -347,7 +347,13 @@ impl Handler for Upper {
         Box::pin(async move {
             let app = self.app()?;
             app.greetings().check(daemon, epoch)?;
-            app.store_link_records(daemon, records).await
+            // That a newer link took over is said above. A commit that lost a race says the same word of something
+            // else: the records are asked for again, and the link stays.
+            let stored = app.store_link_records(daemon, records).await;
+            stored.map_err(|error| match error.code() {
+                Code::Stale => Error::new(Code::Unavailable, error.message()).caused_by(error),
+                _ => error,
+            })
         })
     }
 

@@ -31,7 +31,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::base::{Result, SharedClock};
+use tokio_util::task::TaskTracker;
+
+use crate::base::{Error, Result, SharedClock};
 use crate::relay::{self, Relay};
 use crate::store::SharedStore;
 
@@ -64,6 +66,7 @@ struct Parts {
     budgets: Budgets,
     greetings: link::Greetings,
     idempotency: Idempotency,
+    jobs: TaskTracker,
     presences: Presences,
     relay: Relay,
     rules: Rules,
@@ -114,6 +117,7 @@ impl App {
             Parts {
                 idempotency: Idempotency::new(store.clone(), clock.clone()),
                 greetings: link::Greetings::default(),
+                jobs: TaskTracker::new(),
                 store,
                 clock,
                 access,
@@ -140,6 +144,21 @@ impl App {
     /// The daemons whose links this server has seen.
     pub(crate) fn greetings(&self) -> &link::Greetings {
         &self.parts.greetings
+    }
+
+    /// Does something to its end, though whoever asked for it goes away in the middle: a call is dropped with its
+    /// connection or at its deadline, while the store finishes what it has begun, and what is in memory must follow.
+    pub(in crate::app) async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.parts.jobs.spawn(work).await.map_err(Error::internal)?
+    }
+
+    /// Waits for what is under way, after the last call was made.
+    pub async fn finish(&self) {
+        self.parts.jobs.close();
+        self.parts.jobs.wait().await;
     }
 
     /// What machines had at directories a moment ago.

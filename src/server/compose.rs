@@ -138,6 +138,7 @@ pub async fn compose(
 /// Ends what a server that has drained still has under way, and closes its store.
 pub async fn close(app: App) -> Result<()> {
     app.dispatching().stop().await;
+    app.finish().await;
     app.sessions().stop().await;
     app.tasks().stop().await;
     app.store().close().await.map_err(failure::from_store)

@@ -3,6 +3,7 @@
 use super::look::ShownAgent;
 use crate::app::App;
 use crate::app::access::Caller;
+use crate::app::agents::Agents;
 use crate::app::failure;
 use crate::app::idempotency::{Begin, Fresh, digest};
 use crate::app::records;
@@ -58,9 +59,11 @@ impl App {
             own_name(&agent),
         ];
         ops.extend(pending.op(agent.id.to_string().as_bytes()));
-        let revision = self.commit_agent(ops, &agent.settings.name).await?;
+        let kept = agent.clone();
+        let revision = self
+            .commit_agent(ops, &agent.settings.name, move |agents| agents.put(&kept))
+            .await?;
         drop(pending);
-        self.agents().put(&agent);
         Ok(ShownAgent {
             agent,
             revision,
@@ -130,8 +133,9 @@ impl App {
             ops.push(records::remove(old));
         }
         ops.extend(pending.op(id.to_string().as_bytes()));
-        self.commit_agent(ops, &agent.settings.name).await?;
-        self.agents().put(&agent);
+        let name = agent.settings.name.clone();
+        self.commit_agent(ops, &name, move |agents| agents.put(&agent))
+            .await?;
         self.get_agent(caller, id).await
     }
 
@@ -193,8 +197,10 @@ impl App {
             records::remove(records::fired_key(id)),
         ];
         ops.extend(pending.op(id.to_string().as_bytes()));
-        self.commit_agent(ops, &shown.agent.settings.name).await?;
-        self.agents().remove(id);
+        self.commit_agent(ops, &shown.agent.settings.name, move |agents| {
+            agents.remove(id);
+        })
+        .await?;
         Ok(())
     }
 
@@ -244,19 +250,33 @@ impl App {
         }
     }
 
-    /// Commits; a name that was taken meanwhile is told as such.
-    async fn commit_agent(&self, ops: Vec<RecordOp>, name: &str) -> Result<u64> {
+    /// Commits, and lets what is in memory follow; a name that was taken meanwhile is told as such.
+    async fn commit_agent(
+        &self,
+        ops: Vec<RecordOp>,
+        name: &str,
+        follow: impl FnOnce(&Agents) + Send + 'static,
+    ) -> Result<u64> {
         let commit = Commit {
             ops,
             ..Commit::default()
         };
-        match self.store().commit(commit).await {
-            Ok(done) => Ok(done.revision),
-            Err(crate::store::Error::Stale { key, .. }) if key == records::agent_name_key(name) => {
-                Err(taken(name))
+        let (app, name) = (self.clone(), name.to_owned());
+        self.to_its_end(async move {
+            match app.store().commit(commit).await {
+                Ok(done) => {
+                    follow(app.agents());
+                    Ok(done.revision)
+                }
+                Err(crate::store::Error::Stale { key, .. })
+                    if key == records::agent_name_key(&name) =>
+                {
+                    Err(taken(&name))
+                }
+                Err(error) => Err(failure::from_store(error)),
             }
-            Err(error) => Err(failure::from_store(error)),
-        }
+        })
+        .await
     }
 }
 

@@ -186,6 +186,22 @@ impl App {
         limits: (Allowance, Allowance),
         expected: Option<u64>,
     ) -> Result<Option<ShownBudget>> {
+        let (app, caller, request_id) = (self.clone(), caller.clone(), request_id.to_owned());
+        self.to_its_end(async move {
+            app.set_whole_budget(&caller, &request_id, of, limits, expected)
+                .await
+        })
+        .await
+    }
+
+    async fn set_whole_budget(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        of: (BudgetScope, BudgetPeriod),
+        limits: (Allowance, Allowance),
+        expected: Option<u64>,
+    ) -> Result<Option<ShownBudget>> {
         let (soft, hard) = limits;
         Budget::check(&soft, &hard)?;
         self.require_scope(caller, of.0).await?;

@@ -934,3 +934,51 @@ async fn a_request_that_comes_again_sets_once_and_an_old_etag_sets_nothing() {
     let listed = rig.app.list_budgets(ana(), Some(session(1)), &page).await;
     assert_eq!(listed.unwrap().items.len(), 1);
 }
+
+/// A call whose caller goes away in the middle is done to its end: what is in memory is what is stored.
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_nothing_half_done() {
+    let rig = Rig::new(1).await;
+    let of = (BudgetScope::Everything, BudgetPeriod::Total);
+    for (hard, expected) in [(money(7), Some(7)), (money(9), Some(9)), (NONE, None)] {
+        let mut set = Box::pin(rig.app.set_budget(ana(), "", of, (NONE, hard), None));
+        assert!(futures_util::poll!(set.as_mut()).is_pending());
+        drop(set);
+        let page = PageRequest {
+            size: 10,
+            after: None,
+        };
+        let shown = async || {
+            let budgets = rig.app.list_budgets(ana(), None, &page).await.unwrap();
+            let first = budgets.items.first().map(|shown| shown.budget.hard);
+            first.map(|hard| hard.cost_micro_usd.unwrap())
+        };
+        while shown().await != expected {
+            tokio::task::yield_now().await;
+        }
+    }
+    // The next change finds what the last one left.
+    rig.set(of.0, of.1, NONE, money(5)).await;
+
+    let mut sent = Box::pin(rig.app.send_input(
+        ana(),
+        "once",
+        session(1),
+        "first".to_owned(),
+        Delivery::Queue,
+    ));
+    while rig.inputs_given().await == 0 && futures_util::poll!(sent.as_mut()).is_pending() {
+        tokio::task::yield_now().await;
+    }
+    drop(sent);
+    let again = rig.app.send_input(
+        ana(),
+        "once",
+        session(1),
+        "first".to_owned(),
+        Delivery::Queue,
+    );
+    again.await.unwrap();
+    let accepted = |body: &&EventBody| matches!(body, EventBody::InputAccepted { .. });
+    assert_eq!(rig.log(1).await.iter().filter(accepted).count(), 1);
+}

@@ -42,6 +42,22 @@ impl App {
         session_id: Option<SessionId>,
         body: AnswerBody,
     ) -> Result<(Answered, u64)> {
+        let (app, caller, request_id) = (self.clone(), caller.clone(), request_id.to_owned());
+        self.to_its_end(async move {
+            app.answer_whole(&caller, &request_id, id, session_id, body)
+                .await
+        })
+        .await
+    }
+
+    async fn answer_whole(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        id: PromptId,
+        session_id: Option<SessionId>,
+        body: AnswerBody,
+    ) -> Result<(Answered, u64)> {
         let (prompt, _) = self.get_prompt(caller, id).await?;
         if session_id.is_some_and(|session| session != prompt.session_id) {
             return Err(Error::invalid("session_id", "is not the prompt's session"));
@@ -327,7 +343,9 @@ impl App {
         {
             return Err(Error::not_found("rule", id));
         }
-        self.rules().delete(id).await
+        let app = self.clone();
+        self.to_its_end(async move { app.rules().delete(id).await })
+            .await
     }
 
     /// Makes a rule. FORBIDDEN: it would touch more than a narrowed caller sees.
@@ -363,11 +381,12 @@ impl App {
                     .ok_or_else(|| Error::not_found("rule", id))
             }
             Begin::Fresh(pending) => {
-                self.rules()
-                    .create(rule, &caller.actor(), |id| {
-                        pending.op(id.to_string().as_bytes())
-                    })
-                    .await
+                let (app, by) = (self.clone(), caller.actor());
+                self.to_its_end(async move {
+                    let mark = |id: RuleId| pending.op(id.to_string().as_bytes());
+                    app.rules().create(rule, &by, mark).await
+                })
+                .await
             }
         }
     }

@@ -221,7 +221,7 @@ impl App {
         birth
             .ops
             .extend(pending.op(birth.session.id.to_string().as_bytes()));
-        self.store_birth(birth, now, room).await
+        self.store_birth(birth, now, (pending, room)).await
     }
 
     /// Continues a session's conversation in a new session.
@@ -288,6 +288,19 @@ impl App {
     /// Continues a session's conversation in the session that `room` is kept for. A session of an agent is continued
     /// as the agent's, if that is still there.
     pub(in crate::app) async fn resume_into(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        resume: Resume,
+        pending: Fresh,
+        room: Room,
+    ) -> Result<Session> {
+        let (app, caller) = (self.clone(), caller.clone());
+        self.to_its_end(async move { app.resume_whole(&caller, id, resume, pending, room).await })
+            .await
+    }
+
+    async fn resume_whole(
         &self,
         caller: &Caller,
         id: SessionId,
@@ -464,7 +477,7 @@ impl App {
         birth
             .ops
             .extend(pending.op(birth.session.id.to_string().as_bytes()));
-        self.store_birth(birth, now, room).await
+        self.store_birth(birth, now, (pending, room)).await
     }
 
     /// What making a session begins with, whatever it is made from: a repeated request gets its first answer, and
@@ -489,21 +502,30 @@ impl App {
         }
     }
 
-    async fn store_birth(&self, birth: Birth, now: Timestamp, room: Room) -> Result<Session> {
+    async fn store_birth(
+        &self,
+        birth: Birth,
+        now: Timestamp,
+        held: (Fresh, Room),
+    ) -> Result<Session> {
         let session = birth.session.clone();
         let (append, ops) = birth.into_parts(now)?;
-        self.sessions()
-            .commit(Commit {
-                appends: vec![append],
-                ops,
-                ..Commit::default()
-            })
-            .await?;
-        drop(room);
-        fault::point(fault::AFTER_BIRTH);
-        self.relay().nudge(session.daemon_id);
-        self.sessions().born(session.id).await?;
-        Ok(session)
+        let app = self.clone();
+        self.to_its_end(async move {
+            app.sessions()
+                .commit(Commit {
+                    appends: vec![append],
+                    ops,
+                    ..Commit::default()
+                })
+                .await?;
+            drop(held);
+            fault::point(fault::AFTER_BIRTH);
+            app.relay().nudge(session.daemon_id);
+            app.sessions().born(session.id).await?;
+            Ok(session)
+        })
+        .await
     }
 }
 

@@ -13,7 +13,6 @@ use crate::base::page::{Page, PageRequest};
 use crate::base::{Code, Error, Result};
 use crate::domain::input::MAX_QUEUED_INPUTS;
 use crate::domain::{CommandBody, Delivery, EventBody, Input, InputState, Lifecycle};
-use crate::store::Expect;
 
 /// How many records are read at once.
 const CHUNK: usize = 200;
@@ -70,13 +69,14 @@ impl App {
                 let session = &step.live.session;
                 let reachable =
                     session.lifecycle == Lifecycle::Running && session.detached_since.is_none();
-                if steer && session.capabilities.steer && reachable {
-                    return step.deliver(id, true);
+                match steer && session.capabilities.steer && reachable {
+                    true => step.deliver(id, true)?,
+                    false => step.deliver_next()?,
                 }
-                step.deliver_next()
+                // Held until the commit is through, also when whoever asked has gone: a repeat waits for it.
+                Ok(pending)
             })
             .await?;
-        drop(pending);
         self.get_input(session, id).await
     }
 
@@ -181,20 +181,20 @@ impl App {
     ) -> Result<(Input, u64)> {
         fields::input("text", &text, false)?;
         self.require_session(caller, session).await?;
-        let (_, current) = self.get_input(session, id).await?;
+        let (read, current) = self.get_input(session, id).await?;
         if revision.is_some_and(|revision| revision != current) {
-            return Err(Error::new(
-                Code::Stale,
-                "the input changed since it was read; read it again and repeat",
-            ));
+            return Err(changed_since());
         }
         let actor = caller.actor();
         self.sessions()
             .step(session, move |step| {
                 let mut input = queued(step, id)?.clone();
+                // Asked here and not by the commit, which would refuse all steps that share it.
+                if revision.is_some() && input != read {
+                    return Err(changed_since());
+                }
                 input.text.clone_from(&text);
-                let expect = revision.map_or(Expect::Any, Expect::Revision);
-                step.keep_input(&input, expect)?;
+                step.keep_input(&input)?;
                 step.live.inputs.insert(id, input);
                 step.emit_by(
                     &actor,
@@ -270,6 +270,13 @@ impl App {
             .await?;
         self.get_input(session, id).await
     }
+}
+
+fn changed_since() -> Error {
+    Error::new(
+        Code::Stale,
+        "the input changed since it was read; read it again and repeat",
+    )
 }
 
 fn takes_input(step: &Step<'_>) -> Result<()> {

@@ -51,9 +51,11 @@ impl App {
                 if let Some(op) = mark {
                     current.op(op);
                 }
-                Ok(())
+                // Held until the commit is through, also when whoever asked has gone: a repeat waits for it.
+                Ok(pending)
             })
             .await
+            .map(drop)
     }
 
     /// Interrupts the running turn. Succeeds when there is none.

@@ -262,7 +262,7 @@ impl<'a> Step<'a> {
             input.position = 0;
         }
         let input = input.clone();
-        self.keep_input(&input, Expect::Any)?;
+        self.keep_input(&input)?;
         // What has reached its last state is the store's to remember.
         if !index::is_open_input(&input) {
             self.live.inputs.remove(&id);
@@ -281,9 +281,9 @@ impl<'a> Step<'a> {
     }
 
     /// Writes an input's record and its mark.
-    pub fn keep_input(&mut self, input: &Input, expect: Expect) -> Result<()> {
+    pub fn keep_input(&mut self, input: &Input) -> Result<()> {
         let key = records::input_key(input.session_id, input.id);
-        self.op(records::put(key, input, expect)?);
+        self.op(records::put(key, input, Expect::Any)?);
         self.op(index::input(input));
         Ok(())
     }
@@ -319,7 +319,7 @@ impl<'a> Step<'a> {
             if input.position != position {
                 input.position = position;
                 let input = input.clone();
-                self.keep_input(&input, Expect::Any)?;
+                self.keep_input(&input)?;
             }
         }
         let queued = u32::try_from(order.len()).unwrap_or(u32::MAX);
