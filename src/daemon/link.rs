@@ -427,7 +427,8 @@ impl LinkJob {
                 }
                 .map(Found::Directory),
                 QueryBody::Worktree(order) => {
-                    Ok(Found::Worktree(Box::new(worktrees.handle(order))))
+                    let answer = worktrees.handle(order);
+                    answer.map(|answer| Found::Worktree(Box::new(answer)))
                 }
                 QueryBody::Terminal { .. } => {
                     Err(Error::internal("a terminal is asked within its session"))

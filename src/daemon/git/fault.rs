@@ -1,5 +1,7 @@
 //! The points at which tests make the daemon die in the middle of an operation on a worktree.
 
+#[cfg(feature = "failpoints")]
+pub(super) use crate::base::fault::is_on;
 pub(super) use crate::base::fault::point;
 
 /// A step is written down and not taken yet.
@@ -13,5 +15,8 @@ pub const MOVED: &str = "git::moved";
 /// A worktree's files are gone, and git still knows it.
 pub const REMOVING: &str = "git::removing";
 
-/// Every point.
+/// Switched on, files cannot be removed: somebody else's are among them, or somebody writes there still.
+pub const CANNOT_REMOVE: &str = "git::cannot_remove";
+
+/// Every point at which the daemon dies.
 pub const ALL: &[&str] = &[STEP, MADE, MOVING, MOVED, REMOVING];

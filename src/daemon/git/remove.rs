@@ -202,6 +202,10 @@ impl Room {
         if !is_ours {
             return Err(not_ours(aside));
         }
+        #[cfg(feature = "failpoints")]
+        if super::fault::is_on(super::fault::CANNOT_REMOVE) {
+            return Err(Error::new(Code::GitError, "a test has switched it off"));
+        }
         remove_files(aside)?;
         super::fault::point(super::fault::REMOVING);
         if let Some(tree) = self.ours(repository, entry)? {

@@ -18,7 +18,7 @@ use super::remove::not_ours;
 use super::repository::Repository;
 use super::tree::Tree;
 use crate::base::id::{CommandId, WorktreeId};
-use crate::base::{Code, Error, Result, SharedClock, Timestamp};
+use crate::base::{Code, Effect, Error, Result, SharedClock, Timestamp};
 use crate::daemon::policy::Policy;
 use crate::daemon::supervisor::own_env;
 use crate::domain::worktree::order::{Kept, MAX_LISTED, MAX_OUTPUT_BYTES, RECOVER_REFS};
@@ -130,12 +130,16 @@ impl Room {
     }
 
     /// Does an order. This may take minutes.
-    pub fn handle(&self, order: &Order) -> Answer {
+    pub fn handle(&self, order: &Order) -> Result<Answer> {
         let result = self.act(order);
         if let (Some(id), false) = (order.operation_id, matches!(order.body, OrderBody::Look)) {
             self.accepted.lock().remove(&id);
         }
-        Answer { result }
+        match result {
+            // What is answered to an order is certain. This goes on when it is asked for again, or looked at.
+            Err(error) if error.effect() == Effect::MaybeDone => Err(error),
+            result => Ok(Answer { result }),
+        }
     }
 
     fn act(&self, order: &Order) -> Result<Outcome> {
@@ -165,7 +169,8 @@ impl Room {
             _ => self.ledger.get(id).ok_or_else(|| unknown(id))?,
         };
         let mut entry = held.lock();
-        self.reconcile(&mut entry)?;
+        // What was begun before and cannot be finished now is in the way of this, and does not end it.
+        self.reconcile(&mut entry).map_err(Error::maybe_done)?;
         if let Some(kept) = entry.result(operation) {
             return kept.result();
         }
@@ -176,6 +181,13 @@ impl Room {
             OrderBody::Delete(delete) => self.delete(&mut entry, operation, delete),
             _ => Err(Error::internal("no operation")),
         };
+        if let (Err(error), Some(Step::Removing { .. })) =
+            (&result, entry.pending.as_ref().map(|it| &it.step))
+        {
+            // It is decided, what has to be kept is kept, and a part of the files may be gone: it is finished later.
+            tracing::warn!(worktree = %id, %error, "a worktree is removed in part; the rest is tried again");
+            return result.map_err(Error::maybe_done);
+        }
         entry.settle(operation, Kept::of(&result));
         self.ledger.write(&mut entry, self.clock.now())?;
         result

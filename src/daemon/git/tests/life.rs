@@ -1,17 +1,48 @@
 //! The life of a worktree, and of one whose daemon is killed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "failpoints")]
+use super::super::fault;
 use super::rig::{Rig, commit, git};
-use crate::base::Code;
 use crate::base::id::{CommandId, WorktreeId};
+use crate::base::{Code, Effect};
 use crate::domain::worktree::{
     Candidate, Create, Delete, Merge, MergeVerdict, OrderBody, Outcome, Plan, Strategy,
 };
 
 fn argv(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// A removal that stops half-way is finished later, and is not forgotten.
+#[cfg(feature = "failpoints")]
+#[test]
+fn what_cannot_be_removed_now_is_removed_later() {
+    let rig = Rig::new();
+    let made = rig.create(rig.wanted("t")).unwrap();
+    let path = PathBuf::from(&made.place.path);
+    let operation = CommandId::generate(rig.now());
+    let body = OrderBody::Delete(Delete {
+        force: false,
+        delete_branch: true,
+    });
+    fail::cfg(fault::CANNOT_REMOVE, "return").unwrap();
+    let error = rig.order_as(made.id, operation, body.clone()).unwrap_err();
+    assert_eq!(error.effect(), Effect::MaybeDone);
+    assert!(rig.order(made.id, OrderBody::Look).is_err());
+    fail::remove(fault::CANNOT_REMOVE);
+    let looked = rig.order_as(made.id, operation, OrderBody::Look).unwrap();
+    let Outcome::Looked(looked) = looked else {
+        panic!("{looked:?}")
+    };
+    let finished = looked.finished.unwrap().result();
+    assert!(matches!(finished, Ok(Outcome::Deleted(_))), "{finished:?}");
+    assert!(!path.exists() && rig.git(&["branch", "--list", "agent/*"]).is_empty());
+    // Asked again, it is the same answer.
+    assert!(rig.order_as(made.id, operation, body).is_ok());
 }
 
 #[test]

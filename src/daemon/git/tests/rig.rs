@@ -97,7 +97,7 @@ impl Rig {
             operation_id: Some(operation),
             body,
         };
-        self.room.handle(&order).result
+        self.room.handle(&order)?.result
     }
 
     pub fn create(&self, create: Create) -> Result<Made> {
