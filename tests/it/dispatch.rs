@@ -49,6 +49,22 @@ async fn make(client: &Client, settings: v1::AgentSettings) -> v1::Agent {
     client.create_agent(request).await.unwrap().agent.unwrap()
 }
 
+async fn disable(client: &Client, id: &str) {
+    let disabled = v1::AgentSettings {
+        disabled: true,
+        ..Default::default()
+    };
+    let request = v1::UpdateAgentRequest {
+        agent_id: id.to_owned(),
+        settings: Some(disabled),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["disabled".to_owned()],
+        }),
+        ..Default::default()
+    };
+    client.update_agent(request).await.unwrap();
+}
+
 fn draft(title: &str, body: &str) -> v1::CreateTaskRequest {
     v1::CreateTaskRequest {
         title: title.to_owned(),
@@ -579,6 +595,130 @@ async fn a_task_pays_for_its_session_and_what_is_spent_is_given_nothing() {
     in_review(&client, &next).await;
 }
 
+/// What nobody can begin, however urgent and however much of it, does not keep back what somebody can.
+#[tokio::test]
+async fn what_cannot_be_begun_keeps_nothing_back() {
+    let baton = quick(&[]).await;
+    let client = baton.client();
+    make(&client, worker("Any", Path::new(""))).await;
+    let made = join_all((0..520).map(|n| {
+        let client = baton.client();
+        async move {
+            let request = v1::CreateTaskRequest {
+                directory: "/nowhere/at/all".to_owned(),
+                priority: 1,
+                ..draft(&format!("lost {n}"), "say: never")
+            };
+            create(&client, request).await
+        }
+    }))
+    .await;
+    let good = v1::CreateTaskRequest {
+        directory: baton.project().to_string_lossy().into_owned(),
+        priority: 5,
+        ..draft("good", "say: done")
+    };
+    let good = create(&client, good).await;
+    resume_scheduler(&client).await;
+    in_review(&client, &good).await;
+    let explained = why(&client, &made[0]).await;
+    assert!(!explained.candidates[0].eligible, "{explained:?}");
+}
+
+/// As many run on a machine as may, whether they are bound to it or placed there, and whether they are given something new
+/// or go on with what they have; and as many in all.
+#[tokio::test]
+async fn no_more_run_than_may() {
+    let baton = quick(&[("BATON_SCHEDULER_MAX_PER_DAEMON", "1")]).await;
+    let client = baton.client();
+    let repo = repository(&baton.project().join("repo"));
+    let names = ["One", "Two", "Three"];
+    let made = names.map(|name| make(&client, worker(name, &repo)));
+    let agents = join_all(made).await;
+    for name in ["a", "b"] {
+        create(&client, draft(name, "say: done")).await;
+    }
+    let given = create(&client, draft("given", "say: done")).await;
+    let request = v1::AssignTaskRequest {
+        task_id: given.clone(),
+        agent_id: agents[2].id.clone(),
+        ..Default::default()
+    };
+    client.assign_task(request).await.unwrap();
+    resume_scheduler(&client).await;
+    let all = |client: Client| async move {
+        let listed = client.list_tasks(v1::ListTasksRequest::default()).await;
+        listed.unwrap().tasks
+    };
+    eventually("all are done", || async {
+        let tasks = all(client.clone()).await;
+        let reviewed = |task: &v1::Task| task.status() == v1::TaskStatus::Review;
+        tasks.iter().all(reviewed).then_some(())
+    })
+    .await;
+    // No two sessions lived at the same time: each was made after the one before had ended.
+    let mut sessions = client
+        .list_sessions(v1::ListSessionsRequest::default())
+        .await
+        .unwrap()
+        .sessions;
+    assert_eq!(sessions.len(), 3);
+    let nanos = |time: Option<prost_types::Timestamp>| {
+        let time = time.unwrap();
+        (time.seconds, time.nanos)
+    };
+    sessions.sort_by_key(|session| nanos(session.created_at));
+    for pair in sessions.windows(2) {
+        let (ended, made) = (nanos(pair[0].ended_at), nanos(pair[1].created_at));
+        assert!(ended <= made, "{pair:#?}");
+    }
+}
+
+/// Whoever is disabled gets nothing new, and what is done is noted all the same.
+#[tokio::test]
+async fn what_a_disabled_agent_has_finished_is_noted() {
+    let baton = quick(&[]).await;
+    let client = baton.client();
+    let agent = make(&client, worker("Leaving", &baton.project())).await;
+    resume_scheduler(&client).await;
+    let last = create(&client, draft("last", "stream: 20 50\nsay: done")).await;
+    task_is(&client, &last, "it is worked on", |task| {
+        task.status() == v1::TaskStatus::InProgress
+    })
+    .await;
+    disable(&client, &agent.id).await;
+    let next = create(&client, draft("next", "say: never")).await;
+    in_review(&client, &last).await;
+    let next = task(&client, &next).await;
+    assert_eq!(next.status(), v1::TaskStatus::Open);
+}
+
+/// A worktree that could not be made is made when its cause is gone, and not refused by what was answered then.
+#[tokio::test]
+async fn a_worktree_that_was_refused_is_asked_for_anew() {
+    let baton = quick(&[]).await;
+    let client = baton.client();
+    let empty = baton.project().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    git(&empty, &["init", "-q", "-b", "main"]);
+    let agent = make(&client, worker("Patient", &empty)).await;
+    let id = create(&client, draft("wait for it", "say: done")).await;
+    let request = v1::AssignTaskRequest {
+        task_id: id.clone(),
+        agent_id: agent.id.clone(),
+        ..Default::default()
+    };
+    client.assign_task(request).await.unwrap();
+    let refused = client
+        .dispatch_task(dispatch(&id, &agent.id))
+        .await
+        .unwrap_err();
+    git(&empty, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    let begun = client.dispatch_task(dispatch(&id, &agent.id)).await;
+    assert!(begun.is_ok(), "{refused}: {begun:?}");
+    in_review(&client, &id).await;
+}
+
 /// Of two machines the one that has the repository is chosen, for whoever is bound to none and among those who are
 /// bound to one, though the other has less to do and its agent is older.
 #[tokio::test]
@@ -637,18 +777,7 @@ async fn a_task_goes_to_the_machine_that_has_its_repository() {
         .unwrap();
     assert_eq!(baton.record(&begun.session_id).await.daemon_id, whole.id);
     in_review(&client, &first).await;
-    let disable = v1::UpdateAgentRequest {
-        agent_id: free.id,
-        settings: Some(v1::AgentSettings {
-            disabled: true,
-            ..Default::default()
-        }),
-        update_mask: Some(prost_types::FieldMask {
-            paths: vec!["disabled".to_owned()],
-        }),
-        ..Default::default()
-    };
-    client.update_agent(disable).await.unwrap();
+    disable(&client, &free.id).await;
 
     let bound = |name, directory: &Path, daemon: &str| v1::AgentSettings {
         daemon_id: daemon.to_owned(),

@@ -14,7 +14,7 @@ use crate::domain::{Agent, AgentRole, Session, Task, dispatch};
 /// The scheduler's agents, each with the session that it runs.
 pub(super) struct Crew {
     pub(super) members: Vec<(Agent, Option<Session>)>,
-    /// Those that were given something since, with no session yet.
+    /// The machines of those that are being given something, with no session yet.
     given: Vec<Option<DaemonId>>,
     /// What the machines to which agents are bound have at the directories that they would work in.
     sites: HashMap<(DaemonId, String), Presence>,
@@ -48,17 +48,15 @@ impl Crew {
             .filter_map(|(_, session)| session.as_ref())
     }
 
-    /// Those that do nothing and may be started.
-    pub(super) fn idle(&self) -> impl Iterator<Item = &Agent> {
-        self.members
-            .iter()
-            .filter(|(agent, session)| session.is_none() && !agent.settings.disabled)
-            .map(|(agent, _)| agent)
+    /// Those that run nothing; some of them may be disabled.
+    pub(super) fn at_rest(&self) -> impl Iterator<Item = &Agent> {
+        let at_rest = self.members.iter().filter(|(_, session)| session.is_none());
+        at_rest.map(|(agent, _)| agent)
     }
 
-    /// One of them begins something.
-    pub(super) fn begins(&mut self, agent: &Agent) {
-        self.given.push(agent.settings.daemon_id);
+    /// One of them begins something, on a machine if that is known.
+    pub(super) fn begins(&mut self, on: Option<DaemonId>) {
+        self.given.push(on);
     }
 
     /// What the machine to which an agent is bound has where it would work on a task. Whoever is bound to none is
@@ -133,9 +131,14 @@ impl App {
                 members.push((agent, self.active_session(id).await?));
             }
         }
+        // What an earlier look gave may still be on its way: a worktree takes its time.
+        let given = members
+            .iter()
+            .filter(|(_, session)| session.is_none())
+            .filter_map(|(agent, _)| self.dispatching().being_given(agent.id));
         Ok(Crew {
+            given: given.collect(),
             members,
-            given: Vec::new(),
             sites: HashMap::new(),
         })
     }

@@ -272,8 +272,7 @@ impl App {
             ..Resume::default()
         };
         let session = self.continue_session(&ask, session.id, how).await?;
-        self.note_begun(&session, &caller.actor()).await;
-        Ok(session.id)
+        self.begun(caller, task.id, assignment, &session).await
     }
 
     /// The newest session that worked under an assignment: as the assignment says, or, if a crash came between, as the

@@ -8,7 +8,7 @@ use crate::app::idempotency::{Begin, digest};
 use crate::app::sessions::{Ask, NewSession, joined};
 use crate::app::tasks::ShownTask;
 use crate::base::id::{AgentId, SessionId, TaskId, WorktreeId};
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Effect, Error, Result};
 use crate::domain::dispatch::Checkout;
 use crate::domain::session::{Mode, SessionTask};
 use crate::domain::task::{Assignment, Status};
@@ -71,7 +71,7 @@ impl App {
             (None, Some(living)) => self.get_agent(caller, living.agent_id).await?.agent,
             (None, None) => self.best_agent(caller, &shown.task).await?,
         };
-        let keeping = self.dispatching().keep_after_others(agent.id).await;
+        let keeping = self.dispatching().keep_after_others(&agent).await;
         let session = self.give(caller, &agent, id, &how, keeping).await?;
         self.remember(fresh, session.to_string().as_bytes()).await?;
         Ok(Dispatched {
@@ -127,7 +127,7 @@ impl App {
         }
         let (task, is_new) = self.take_task(id, agent.id, &by).await?;
         let Some(assignment) = task.living().cloned() else {
-            return Err(Error::state("the task was taken back meanwhile"));
+            return Err(taken_back());
         };
         let done = match active {
             Some(active) => {
@@ -205,15 +205,19 @@ impl App {
             .checkout(caller, agent, task, assignment, &new, how.checkout)
             .await?
         {
-            self.set_assignment_place(task.id, &branch, Some(worktree), &caller.actor())
+            let by = caller.actor();
+            self.set_assignment_place(task.id, assignment.id, &branch, Some(worktree), &by)
                 .await?;
             new.cwd = path;
         }
-        let told = self.task(task.id).await?.map(|task| told(agent, &task));
+        // Making a worktree takes its time, in which the task may have been handed on.
+        let now = self.task(task.id).await?;
+        let now = now.filter(|task| has(task, assignment));
+        let now = now.ok_or_else(taken_back)?;
         new.input = joined(
             joined(
                 agent.settings.definition.on_startup.clone(),
-                &told.unwrap_or_default(),
+                &told(agent, &now),
             ),
             &how.note,
         );
@@ -226,8 +230,27 @@ impl App {
             agent: Some(agent.id),
         };
         let session = self.make_session_of(&ask, new, &[]).await?;
-        self.note_begun(&session, &caller.actor()).await;
-        Ok(session.id)
+        self.begun(caller, task.id, assignment, &session).await
+    }
+
+    /// Notes that a task is worked on in a session that was just made. If it was taken from its agent at the same moment,
+    /// the session is ended: somebody else may be at work in the same place.
+    pub(super) async fn begun(
+        &self,
+        caller: &Caller,
+        task: TaskId,
+        assignment: &Assignment,
+        session: &Session,
+    ) -> Result<SessionId> {
+        self.note_begun(session, &caller.actor()).await;
+        let now = self.task(task).await?;
+        if now.is_some_and(|task| has(&task, assignment)) {
+            return Ok(session.id);
+        }
+        let why = "its task was taken back";
+        self.end_session_because(caller, "", session.id, true, why)
+            .await?;
+        Err(taken_back())
     }
 
     /// The worktree in which a task is worked on: the one that it has, or a new one. `None`: in the directory itself.
@@ -269,8 +292,12 @@ impl App {
             title: task.title.clone(),
             ..Create::default()
         };
+        let attempt = match assignment.checkouts_refused {
+            0 => start_of(assignment),
+            refused => format!("{}/{refused}", start_of(assignment)),
+        };
         let made = self
-            .create_worktree(caller, &start_of(assignment), new.daemon_id, create)
+            .create_worktree(caller, &attempt, new.daemon_id, create)
             .await;
         match made {
             Ok(shown) => {
@@ -280,9 +307,31 @@ impl App {
             Err(error) if wanted == Checkout::Usual && error.code() == Code::WorktreesDisabled => {
                 Ok(None)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // What was asked under this name has this answer for good. Where it is certain that nothing was made, the
+                // next attempt is another one: a cause that is gone must not keep the task.
+                if error.effect() == Effect::NotDone {
+                    let by = caller.actor();
+                    let noted = self.change_own(task.id, &by, |task, _, _| {
+                        task.checkout_refused(assignment.id)
+                    });
+                    if let Err(error) = noted.await {
+                        tracing::debug!(task = %task.id, ?error, "a refused checkout is not noted");
+                    }
+                }
+                Err(error)
+            }
         }
     }
+}
+
+fn taken_back() -> Error {
+    Error::state("the task was taken back meanwhile")
+}
+
+/// Whether a task is given under an assignment still.
+fn has(task: &Task, assignment: &Assignment) -> bool {
+    task.living().map(|living| living.id) == Some(assignment.id)
 }
 
 /// The name of what begins the next session of an assignment: one for each session that it has had, so that after a

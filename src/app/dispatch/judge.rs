@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::daemons::Presence;
 use crate::app::sessions::NewSession;
-use crate::base::id::AgentId;
+use crate::base::id::{AgentId, DaemonId};
 use crate::base::{Code, Error, Result};
 use crate::domain::{Agent, Daemon, Task, dispatch};
 
@@ -21,10 +21,14 @@ const MAX_REASONS: usize = 5;
 pub(super) enum Verdict {
     /// It can.
     Can {
-        /// Where it would work; the text goes on after "works".
+        /// The machine.
+        daemon: DaemonId,
+        /// Where it would work, in words: the machine, and what is there.
         place: String,
     },
-    /// It cannot; the text goes on after the agent's name.
+    /// It cannot, and no other task either; the text goes on after the agent's name.
+    Unable(String),
+    /// It cannot be given this one; the text goes on after the agent's name.
     Cannot(String),
 }
 
@@ -65,8 +69,8 @@ impl App {
         let mut judged = Vec::with_capacity(seen.len());
         for agent in &seen {
             let (obstacle, place) = match self.judge(caller, task, agent, &crew).await? {
-                Verdict::Can { place } => (None, place),
-                Verdict::Cannot(why) => (Some(why), String::new()),
+                Verdict::Can { place, .. } => (None, place),
+                Verdict::Unable(why) | Verdict::Cannot(why) => (Some(why), String::new()),
             };
             judged.push(Candidate {
                 agent: agent.id,
@@ -122,26 +126,32 @@ impl App {
     ) -> Result<Verdict> {
         let settings = &agent.settings;
         if settings.disabled {
-            return Ok(Verdict::Cannot("is disabled".to_owned()));
+            return Ok(Verdict::Unable("is disabled".to_owned()));
         }
         let missing = dispatch::missing(task, &settings.capabilities);
         if !missing.is_empty() {
             return Ok(Verdict::Cannot(format!("lacks {}", missing.join(", "))));
         }
         if let Some(active) = self.active_session(agent.id).await? {
-            return Ok(Verdict::Cannot(match caller.sees(&active) {
+            return Ok(Verdict::Unable(match caller.sees(&active) {
                 true => format!("is busy, in session {}", active.id),
                 false => "is busy".to_owned(),
             }));
         }
         let now = self.clock().now();
         if let Some(until) = parked_until(&self.in_hand(agent).await?, now) {
-            return Ok(Verdict::Cannot(format!(
+            return Ok(Verdict::Unable(format!(
                 "is refused by its provider until {until}"
             )));
         }
         let held = self.hold_agent(agent.id, None).await;
-        if let Err(error) = held.and_then(|_| self.budget_allows(Some(agent.id), Some(task.id))) {
+        if let Err(error) = held.and_then(|_| self.budget_allows(Some(agent.id), None)) {
+            return Ok(Verdict::Unable(format!(
+                "cannot be started: {}",
+                error.message()
+            )));
+        }
+        if let Err(error) = self.budget_allows(None, Some(task.id)) {
             return Ok(Verdict::Cannot(format!(
                 "cannot be started: {}",
                 error.message()
@@ -153,12 +163,8 @@ impl App {
                 refusal.why, refusal.until
             )));
         }
-        let options = &self.dispatching().options;
-        if crew.running() >= options.max_running {
-            return Ok(Verdict::Cannot(format!(
-                "waits: {} agents run, as many as may at a time",
-                crew.running()
-            )));
+        if let Some(why) = self.all_run(crew) {
+            return Ok(Verdict::Cannot(why));
         }
         let new = match new_work(agent, task) {
             Ok(new) => new,
@@ -178,14 +184,65 @@ impl App {
                 )));
             }
         };
+        if let Some(why) = self.all_run_on(crew, &daemon) {
+            return Ok(Verdict::Cannot(why));
+        }
+        Ok(Verdict::Can {
+            daemon: daemon.id,
+            place,
+        })
+    }
+
+    /// Why no agent may begin anything now, if as many run as may.
+    fn all_run(&self, crew: &Crew) -> Option<String> {
+        let running = crew.running();
+        (running >= self.dispatching().options.max_running)
+            .then(|| format!("waits: {running} agents run, as many as may at a time"))
+    }
+
+    /// The same of one machine.
+    fn all_run_on(&self, crew: &Crew, daemon: &Daemon) -> Option<String> {
         let there = crew.running_on(daemon.id);
-        if there >= options.max_per_daemon {
-            return Ok(Verdict::Cannot(format!(
+        (there >= self.dispatching().options.max_per_daemon).then(|| {
+            format!(
                 "waits: {there} agents run on {}, as many as may there at a time",
                 daemon.name
-            )));
+            )
+        })
+    }
+
+    /// The machine on which an agent goes on with a task that it has, unless as many run as may: then why it waits.
+    /// `None`: none is known, which is said when it is tried.
+    pub(super) async fn room_for(
+        &self,
+        crew: &Crew,
+        agent: &Agent,
+        task: &Task,
+        next: &Next,
+    ) -> std::result::Result<Option<DaemonId>, String> {
+        if let Some(why) = self.all_run(crew) {
+            return Err(why);
         }
-        Ok(Verdict::Can { place })
+        let daemon = match next {
+            Next::GoOn(session, _) => {
+                let shown = self.get_daemon(session.daemon_id).await;
+                shown.map(|shown| shown.daemon)
+            }
+            _ => match new_work(agent, task) {
+                Ok(new) => self
+                    .work_place(&Caller::scheduler(), &new)
+                    .await
+                    .map(|it| it.0),
+                Err(error) => Err(error),
+            },
+        };
+        let Ok(daemon) = daemon else {
+            return Ok(None);
+        };
+        match self.all_run_on(crew, &daemon) {
+            Some(why) => Err(why),
+            None => Ok(Some(daemon.id)),
+        }
     }
 
     /// The machine on which a task would be worked on, and in words where. `NO_DAEMON`: none fits, or none has the
@@ -247,8 +304,15 @@ impl App {
                     refusal.why, refusal.until
                 ));
             }
-            if let Next::Wait(why) | Next::Escalate(why) = self.next(&agent, task).await? {
-                said.push(why);
+            match self.next(&agent, task).await? {
+                Next::Wait(why) | Next::Escalate(why) => said.push(why),
+                next if next.starts() => {
+                    let crew = self.crew().await?;
+                    if let Err(why) = self.room_for(&crew, &agent, task, &next).await {
+                        said.push(format!("it {why}"));
+                    }
+                }
+                _ => {}
             }
         }
         Ok((said, Vec::new()))

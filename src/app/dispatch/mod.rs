@@ -20,7 +20,8 @@ pub use give::{Dispatch, Dispatched};
 pub use judge::Candidate;
 pub use pass::run;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::app::access::Caller;
-use crate::base::id::{AgentId, TaskId};
+use crate::base::id::{AgentId, DaemonId, TaskId};
 use crate::base::{Error, Timestamp};
+use crate::domain::Agent;
 
 /// How long what was refused is left alone at first; each time twice as long.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
@@ -70,8 +72,10 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Dispatching {
     options: Options,
-    /// Agents that are being given something.
-    giving: Mutex<HashSet<AgentId>>,
+    /// Agents that are being given something, and the machine on which it will be, as far as that is known.
+    giving: Mutex<HashMap<AgentId, Option<DaemonId>>>,
+    /// Where in the ready queue the last look stopped, if it did not come to its end.
+    looked_to: Mutex<Option<String>>,
     /// Of a task for an agent; without a task, of what a steward's triggers want.
     refusals: Mutex<HashMap<(Option<TaskId>, AgentId), Refusal>>,
     looked_at: Mutex<Option<Timestamp>>,
@@ -106,6 +110,7 @@ impl Dispatching {
         Dispatching {
             options,
             giving: Mutex::default(),
+            looked_to: Mutex::default(),
             refusals: Mutex::default(),
             looked_at: Mutex::default(),
             jobs: TaskTracker::new(),
@@ -130,20 +135,31 @@ impl Dispatching {
         }
     }
 
-    /// Keeps an agent for one who gives it something; `None` if somebody does already.
-    fn keep(self: &Arc<Self>, agent: AgentId) -> Option<Giving> {
-        self.giving.lock().insert(agent).then(|| Giving {
-            of: self.clone(),
-            agent,
-        })
+    /// Keeps an agent for one who gives it something, on a machine if that is known; `None` if somebody does already.
+    fn keep(self: &Arc<Self>, agent: AgentId, on: Option<DaemonId>) -> Option<Giving> {
+        match self.giving.lock().entry(agent) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(free) => {
+                free.insert(on);
+                Some(Giving {
+                    of: self.clone(),
+                    agent,
+                })
+            }
+        }
+    }
+
+    /// The machine of an agent that is being given something just now. `None`: it is not.
+    fn being_given(&self, agent: AgentId) -> Option<Option<DaemonId>> {
+        self.giving.lock().get(&agent).copied()
     }
 
     /// Keeps an agent, after whoever gives it something now.
-    async fn keep_after_others(self: &Arc<Self>, agent: AgentId) -> Giving {
+    async fn keep_after_others(self: &Arc<Self>, agent: &Agent) -> Giving {
         let mut freed = self.wake.subscribe();
         loop {
             freed.mark_unchanged();
-            if let Some(giving) = self.keep(agent) {
+            if let Some(giving) = self.keep(agent.id, agent.settings.daemon_id) {
                 return giving;
             }
             // The sender lives as long as this does.

@@ -13,12 +13,13 @@ use crate::base::Result;
 use crate::base::page::PageRequest;
 use crate::domain::{Agent, Task, dispatch};
 
-/// How many ready tasks one look goes through at most.
-const MAX_READY: usize = 1_000;
+/// How many ready tasks one look goes through at most from the first one on, and as many from where the last look
+/// stopped: what is most urgent is always looked at, and whatever waits behind it has its turn too.
+const MAX_READY: usize = 500;
 /// How many of them are read at once.
 const PAGE: usize = 100;
-/// How many tasks an agent is asked for in vain in one look.
-const MAX_IN_VAIN: usize = 3;
+/// How many agents are asked for one task, those that fit best first.
+const MAX_ASKED: usize = 20;
 /// The most capabilities that are looked for at once.
 const MAX_ABILITIES: usize = 256;
 /// How long the scheduler waits after it was woken: what wakes it rarely comes alone.
@@ -64,20 +65,28 @@ impl App {
         self.pull_triggers().await
     }
 
-    /// What the idle agents have comes first. Gives those that it takes none of.
+    /// What the agents at rest have comes first. Gives those that it takes none of. Of one that is disabled, what is done is
+    /// noted, as for all while the scheduler is paused.
     async fn follow_up(&self, crew: &mut Crew, paused: bool) -> Result<Vec<Agent>> {
-        let idle: Vec<Agent> = crew.idle().cloned().collect();
-        let mut free = Vec::with_capacity(idle.len());
-        for agent in idle {
-            if !self.follow_one(&agent, crew, paused).await? {
+        let at_rest: Vec<Agent> = crew.at_rest().cloned().collect();
+        let mut free = Vec::with_capacity(at_rest.len());
+        for agent in at_rest {
+            let starts_nothing = paused || agent.settings.disabled;
+            let is_free = !self.follow_one(&agent, crew, starts_nothing).await?;
+            if is_free && !agent.settings.disabled {
                 free.push(agent);
             }
         }
         Ok(free)
     }
 
-    /// Does what is to be done for an idle agent's own tasks; whether that takes the agent. Paused, it starts nothing.
-    async fn follow_one(&self, agent: &Agent, crew: &mut Crew, paused: bool) -> Result<bool> {
+    /// Does what is to be done for an idle agent's own tasks; whether that takes the agent.
+    async fn follow_one(
+        &self,
+        agent: &Agent,
+        crew: &mut Crew,
+        starts_nothing: bool,
+    ) -> Result<bool> {
         let tasks = self.in_hand(agent).await?;
         if parked_until(&tasks, self.clock().now()).is_some() {
             return Ok(true);
@@ -88,17 +97,21 @@ impl App {
                 continue;
             }
             let next = self.next(agent, &task).await?;
-            if matches!(next, Next::Wait(_)) || (paused && next.starts()) {
+            if matches!(next, Next::Wait(_)) || (starts_nothing && next.starts()) {
                 continue;
             }
-            if next.starts() && crew.running() >= self.dispatching().options.max_running {
-                return Ok(true);
-            }
-            let Some(keeping) = self.dispatching().keep(agent.id) else {
+            let on = match next.starts() {
+                true => match self.room_for(crew, agent, &task, &next).await {
+                    Ok(on) => on,
+                    Err(_) => return Ok(true),
+                },
+                false => agent.settings.daemon_id,
+            };
+            let Some(keeping) = self.dispatching().keep(agent.id, on) else {
                 return Ok(true);
             };
             if next.starts() {
-                crew.begins(agent);
+                crew.begins(on);
                 let (app, agent) = (self.clone(), agent.clone());
                 let job = async move { app.follow(&agent, &task, next, keeping).await };
                 self.dispatching().jobs.spawn(job);
@@ -114,87 +127,90 @@ impl App {
     }
 
     /// What nobody has goes to the free agents, the most urgent first.
-    async fn give_out(&self, crew: &mut Crew, free: Vec<Agent>) -> Result<()> {
-        // What none of them can do is not looked at; how often one was asked in vain is counted.
-        let mut abilities: Vec<String> = free
-            .iter()
-            .flat_map(|agent| agent.settings.capabilities.iter().cloned())
-            .collect();
-        abilities.sort_unstable();
-        abilities.dedup();
-        abilities.truncate(MAX_ABILITIES);
-        let mut free: Vec<(Agent, usize)> = free.into_iter().map(|agent| (agent, 0)).collect();
-        let caller = Caller::scheduler();
-        let filter = ReadyFilter {
-            unassigned: true,
-            capabilities: Some(abilities),
-            ..ReadyFilter::default()
+    async fn give_out(&self, crew: &mut Crew, mut free: Vec<Agent>) -> Result<()> {
+        let last = self.dispatching().looked_to.lock().take();
+        let next = self.give_from(None, crew, &mut free).await?;
+        let Some(next) = next.filter(|_| !free.is_empty()) else {
+            return Ok(());
         };
-        let mut page = PageRequest {
-            size: PAGE,
-            after: None,
-        };
-        let mut seen = 0;
-        while !free.is_empty() && seen < MAX_READY {
-            let ready = self.list_ready_tasks(&caller, &filter, &page).await?;
-            for shown in ready.items {
-                seen += 1;
-                if free.is_empty() || crew.running() >= self.dispatching().options.max_running {
-                    return Ok(());
-                }
-                self.give_to_best(&caller, &shown.task, crew, &mut free)
-                    .await?;
-                // Others have something to do as well.
-                tokio::task::yield_now().await;
-            }
-            match ready.next {
-                Some(next) => page.after = Some(next),
-                None => break,
-            }
-        }
+        let stopped = self
+            .give_from(Some(last.unwrap_or(next)), crew, &mut free)
+            .await?;
+        *self.dispatching().looked_to.lock() = stopped;
         Ok(())
     }
 
-    /// Gives a task to the free agent that fits it best. One that cannot take several is not asked any more.
+    /// Gives out ready tasks after one of them, or from the first on. After which one to go on, if there are more.
+    async fn give_from(
+        &self,
+        after: Option<String>,
+        crew: &mut Crew,
+        free: &mut Vec<Agent>,
+    ) -> Result<Option<String>> {
+        let caller = Caller::scheduler();
+        let filter = ReadyFilter {
+            unassigned: true,
+            capabilities: abilities(free),
+            ..ReadyFilter::default()
+        };
+        let mut page = PageRequest { size: PAGE, after };
+        for _ in 0..MAX_READY / PAGE {
+            let ready = self.list_ready_tasks(&caller, &filter, &page).await?;
+            for shown in ready.items {
+                if free.is_empty() || crew.running() >= self.dispatching().options.max_running {
+                    return Ok(None);
+                }
+                self.give_to_best(&caller, &shown.task, crew, free).await?;
+                // Others have something to do as well.
+                tokio::task::yield_now().await;
+            }
+            page.after = ready.next;
+            if page.after.is_none() {
+                break;
+            }
+        }
+        Ok(page.after)
+    }
+
+    /// Gives a task to the free agent that fits it best. One that can take none is not asked any more.
     async fn give_to_best(
         &self,
         caller: &Caller,
         task: &Task,
         crew: &mut Crew,
-        free: &mut Vec<(Agent, usize)>,
+        free: &mut Vec<Agent>,
     ) -> Result<()> {
-        let able = |(agent, _): &&(Agent, usize)| {
+        let able = |agent: &&Agent| {
             dispatch::workplace(task, agent).is_some()
                 && dispatch::missing(task, &agent.settings.capabilities).is_empty()
         };
-        let able: Vec<&Agent> = free.iter().filter(able).map(|(agent, _)| agent).collect();
+        let able: Vec<&Agent> = free.iter().filter(able).collect();
         self.survey(crew, task, able.iter().copied()).await;
         let fitting = able.iter().filter_map(|agent| crew.rank(task, agent));
         let mut fitting: Vec<_> = fitting.collect();
         fitting.sort_unstable();
-        for (score, _, _, id) in fitting {
-            let Some(at) = free.iter().position(|(agent, _)| agent.id == id) else {
+        for (score, _, _, id) in fitting.into_iter().take(MAX_ASKED) {
+            let Some(at) = free.iter().position(|agent| agent.id == id) else {
                 continue;
             };
-            let (agent, in_vain) = &mut free[at];
-            let verdict = self.judge(caller, task, agent, crew).await?;
-            let keeping = match verdict {
-                Verdict::Can { .. } => self.dispatching().keep(agent.id),
-                Verdict::Cannot(why) => {
-                    tracing::debug!(task = %task.id, agent = %agent.id, why, "a task is not given");
-                    None
-                }
-            };
-            let Some(keeping) = keeping else {
-                *in_vain += 1;
-                if *in_vain >= MAX_IN_VAIN {
+            let daemon = match self.judge(caller, task, &free[at], crew).await? {
+                Verdict::Can { daemon, .. } => daemon,
+                Verdict::Unable(why) => {
+                    tracing::debug!(agent = %id, why, "an agent is given nothing");
                     free.swap_remove(at);
+                    continue;
                 }
+                Verdict::Cannot(why) => {
+                    tracing::debug!(task = %task.id, agent = %id, why, "a task is not given");
+                    continue;
+                }
+            };
+            let agent = free.swap_remove(at);
+            let Some(keeping) = self.dispatching().keep(id, Some(daemon)) else {
                 continue;
             };
-            let (agent, _) = free.swap_remove(at);
-            crew.begins(&agent);
-            tracing::info!(task = %task.id, agent = %agent.id, score = score.0, "a task is given");
+            crew.begins(Some(daemon));
+            tracing::info!(task = %task.id, agent = %id, score = score.0, "a task is given");
             let (app, task, caller) = (self.clone(), task.id, caller.clone());
             let job = async move {
                 let how = Dispatch::default();
@@ -207,4 +223,13 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// What agents are able to do, so that what none of them can do need not be looked at. `None`: too much to list.
+fn abilities(agents: &[Agent]) -> Option<Vec<String>> {
+    let all = agents.iter().flat_map(|agent| &agent.settings.capabilities);
+    let mut abilities: Vec<String> = all.cloned().collect();
+    abilities.sort_unstable();
+    abilities.dedup();
+    (abilities.len() <= MAX_ABILITIES).then_some(abilities)
 }

@@ -60,17 +60,20 @@ impl App {
         Ok((task, is_new))
     }
 
-    /// Says in which branch and worktree a task is worked on. INVALID_STATE: nobody has it.
+    /// Says in which branch and worktree a task is worked on under an assignment. INVALID_STATE: that is over.
     pub async fn set_assignment_place(
         &self,
         task: TaskId,
+        assignment: AssignmentId,
         branch: &str,
         worktree: Option<WorktreeId>,
         by: &Actor,
     ) -> Result<Task> {
         crate::domain::task::branch("branch", branch)?;
-        self.change_own(task, by, |task, _, _| task.set_place(branch, worktree))
-            .await
+        self.change_own(task, by, |task, _, _| {
+            task.set_place(assignment, branch, worktree)
+        })
+        .await
     }
 
     /// Takes a task back from who has it under an assignment: it is open again, for anybody. INVALID_STATE: the

@@ -73,6 +73,9 @@ pub struct Assignment {
     /// How often its work was taken up again after a session of it had failed.
     #[serde(default)]
     pub restarts: u32,
+    /// How often making its worktree was refused for good: the next attempt is another one.
+    #[serde(default)]
+    pub checkouts_refused: u32,
     /// Until when the provider takes nothing more of its agent; `None` if it does.
     #[serde(default)]
     pub parked_until: Option<Timestamp>,
@@ -97,6 +100,7 @@ impl Assignment {
             started_at: None,
             ended_at: None,
             restarts: 0,
+            checkouts_refused: 0,
             parked_until: None,
             escalation: String::new(),
         }

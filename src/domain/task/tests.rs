@@ -145,6 +145,11 @@ fn a_hand_off_keeps_branch_and_worktree() {
         .unwrap();
     task.start(asg(1), agent(1), SessionId::from_bits(1), &by(), NOW)
         .unwrap();
+    // Who had it before says nothing of where it is any more.
+    refuses(
+        task.set_place(asg(9), "elsewhere", None),
+        Code::InvalidState,
+    );
     task.hand_off("half of it", None, &by(), NOW).unwrap();
     assert_eq!(task.status, Status::Open);
     assert!(task.living().is_none());

@@ -232,9 +232,21 @@ impl Task {
             .ok_or_else(|| Error::state(format!("the assignment {id} is over")))
     }
 
-    /// Says where it is worked on. INVALID_STATE: nobody has it.
-    pub fn set_place(&mut self, branch: &str, worktree: Option<WorktreeId>) -> Result<()> {
-        let assignment = self.living_mut()?;
+    /// Making its worktree was refused for good. INVALID_STATE: the assignment is over.
+    pub fn checkout_refused(&mut self, id: AssignmentId) -> Result<()> {
+        let assignment = self.living_as(id)?;
+        assignment.checkouts_refused = assignment.checkouts_refused.saturating_add(1);
+        Ok(())
+    }
+
+    /// Says where it is worked on. INVALID_STATE: the assignment is over.
+    pub fn set_place(
+        &mut self,
+        id: AssignmentId,
+        branch: &str,
+        worktree: Option<WorktreeId>,
+    ) -> Result<()> {
+        let assignment = self.living_as(id)?;
         branch.clone_into(&mut assignment.branch);
         assignment.worktree_id = worktree;
         Ok(())
