@@ -197,6 +197,13 @@ impl App {
     /// Gives a terminal the size that is to hold: `asked`, or what its viewers' sizes come to. Says which size it
     /// has after that.
     pub(crate) async fn settle_size(&self, id: SessionId, asked: Option<Size>) -> Result<Size> {
+        let app = self.clone();
+        // A viewer that leaves in the middle must not leave a terminal of another size than its record says.
+        self.to_its_end(async move { app.settle_size_whole(id, asked).await })
+            .await
+    }
+
+    async fn settle_size_whole(&self, id: SessionId, asked: Option<Size>) -> Result<Size> {
         // One after the other, so that the last one wins at the daemon as it does here.
         let _turn = self.terminals().turn(id).await;
         let (session, _) = self

@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::RwLock;
 
 use crate::app::App;
 use crate::app::access::Caller;
@@ -44,6 +45,9 @@ pub struct ShownWorktree {
 #[derive(Clone, Default)]
 pub struct Worktrees {
     driven: Arc<Mutex<HashSet<CommandId>>>,
+    /// Whoever takes an operation up reads its record under this, and whoever gives one up writes it: so that one is
+    /// not given up at the moment at which it is taken up.
+    taking_up: Arc<RwLock<()>>,
 }
 
 /// An operation that this process is about; others leave it alone until this is dropped.

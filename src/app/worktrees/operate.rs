@@ -117,8 +117,10 @@ impl App {
 
     /// Has an operation done that is stored with its record, or tells what came of it.
     pub(super) async fn drive(&self, id: WorktreeId, operation: CommandId) -> Result<Done> {
+        let taking_up = self.worktrees().taking_up.read().await;
         let _driven = self.worktrees().drive(operation);
         let (worktree, revision) = self.any_worktree(id).await?;
+        drop(taking_up);
         let under_way = worktree
             .operation
             .as_ref()
@@ -188,6 +190,11 @@ impl App {
             return Ok((worktree, revision));
         };
         if looked.busy {
+            return Ok((worktree, revision));
+        }
+        let _nobody_takes_it_up = self.worktrees().taking_up.write().await;
+        if looked.finished.is_none() && self.worktrees().is_driven(operation) {
+            // It was taken up while the daemon looked.
             return Ok((worktree, revision));
         }
         let result = match &looked.finished {
