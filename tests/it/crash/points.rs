@@ -6,6 +6,7 @@ use std::path::Path;
 
 use baton::app::sessions::fault as sessions;
 use baton::daemon::git::fault as git;
+use baton::daemon::session::fault as session;
 use baton::domain::content::ContentRef;
 use baton::domain::event::Role;
 use baton::domain::{Block, EventBody};
@@ -231,7 +232,9 @@ fn every_point_of_the_source_is_listed_and_passed() {
             named.push(value);
         }
     }
-    let all = points().chain(git::ALL.iter().copied());
+    // Those that hold up or refuse instead of killing have tests of their own.
+    let others = [session::BEFORE_PUSH, git::CANNOT_REMOVE];
+    let all = points().chain(git::ALL.iter().copied()).chain(others);
     let mut listed: Vec<String> = all.map(str::to_owned).collect();
     listed.sort();
     named.sort();
