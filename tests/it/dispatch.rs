@@ -600,6 +600,16 @@ async fn a_task_pays_for_its_session_and_what_is_spent_is_given_nothing() {
 async fn what_cannot_be_begun_keeps_nothing_back() {
     let baton = quick(&[]).await;
     let client = baton.client();
+    // Those who are there for longer are bound to a machine that is off.
+    let join = client.create_join_token(Default::default()).await.unwrap();
+    let off = crate::narrowing::enroll(&baton, &join.secret).await;
+    for n in 0..30 {
+        let bound = v1::AgentSettings {
+            daemon_id: off.clone(),
+            ..worker(&format!("Off {n}"), Path::new(""))
+        };
+        make(&client, bound).await;
+    }
     make(&client, worker("Any", Path::new(""))).await;
     let made = join_all((0..520).map(|n| {
         let client = baton.client();
@@ -614,7 +624,6 @@ async fn what_cannot_be_begun_keeps_nothing_back() {
     }))
     .await;
     let good = v1::CreateTaskRequest {
-        directory: baton.project().to_string_lossy().into_owned(),
         priority: 5,
         ..draft("good", "say: done")
     };

@@ -369,7 +369,8 @@ fn client(baton: &Baton, made: &v1::CreateTokenResponse) -> Client {
 }
 
 /// A daemon that never links; its id.
-async fn enroll(baton: &Baton, join: &str) -> String {
+/// A daemon that has joined and was never there; its id.
+pub async fn enroll(baton: &Baton, join: &str) -> String {
     let request = link_v1::EnrollRequest {
         name: "elsewhere".to_owned(),
         hostname: "elsewhere".to_owned(),

@@ -18,6 +18,8 @@ pub(super) struct Crew {
     given: Vec<Option<DaemonId>>,
     /// What the machines to which agents are bound have at the directories that they would work in.
     sites: HashMap<(DaemonId, String), Presence>,
+    /// Agents that cannot work in a directory, whatever the task: they are asked once.
+    nowhere: HashSet<(AgentId, String)>,
 }
 
 /// The order in which agents are asked: how well they fit, what their machine has, how much runs there, their age.
@@ -52,6 +54,18 @@ impl Crew {
     pub(super) fn at_rest(&self) -> impl Iterator<Item = &Agent> {
         let at_rest = self.members.iter().filter(|(_, session)| session.is_none());
         at_rest.map(|(agent, _)| agent)
+    }
+
+    /// Whether an agent was found unable to work where a task is.
+    pub(super) fn is_nowhere(&self, task: &Task, agent: &Agent) -> bool {
+        let place = dispatch::workplace(task, agent).unwrap_or_default();
+        self.nowhere.contains(&(agent.id, place.to_owned()))
+    }
+
+    /// An agent cannot work where a task is.
+    pub(super) fn found_nowhere(&mut self, task: &Task, agent: &Agent) {
+        let place = dispatch::workplace(task, agent).unwrap_or_default();
+        self.nowhere.insert((agent.id, place.to_owned()));
     }
 
     /// One of them begins something, on a machine if that is known.
@@ -140,6 +154,7 @@ impl App {
             given: given.collect(),
             members,
             sites: HashMap::new(),
+            nowhere: HashSet::new(),
         })
     }
 }

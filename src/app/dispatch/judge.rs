@@ -28,6 +28,8 @@ pub(super) enum Verdict {
     },
     /// It cannot, and no other task either; the text goes on after the agent's name.
     Unable(String),
+    /// It cannot work where this one is, now; the text goes on after the agent's name.
+    Nowhere(String),
     /// It cannot be given this one; the text goes on after the agent's name.
     Cannot(String),
 }
@@ -70,7 +72,9 @@ impl App {
         for agent in &seen {
             let (obstacle, place) = match self.judge(caller, task, agent, &crew).await? {
                 Verdict::Can { place, .. } => (None, place),
-                Verdict::Unable(why) | Verdict::Cannot(why) => (Some(why), String::new()),
+                Verdict::Unable(why) | Verdict::Nowhere(why) | Verdict::Cannot(why) => {
+                    (Some(why), String::new())
+                }
             };
             judged.push(Candidate {
                 agent: agent.id,
@@ -169,7 +173,7 @@ impl App {
         let new = match new_work(agent, task) {
             Ok(new) => new,
             Err(error) => {
-                return Ok(Verdict::Cannot(format!(
+                return Ok(Verdict::Nowhere(format!(
                     "does not fit: {}",
                     error.message()
                 )));
@@ -178,14 +182,14 @@ impl App {
         let (daemon, place) = match self.work_place(caller, &new).await {
             Ok(found) => found,
             Err(error) => {
-                return Ok(Verdict::Cannot(format!(
+                return Ok(Verdict::Nowhere(format!(
                     "has no machine: {}",
                     error.message()
                 )));
             }
         };
         if let Some(why) = self.all_run_on(crew, &daemon) {
-            return Ok(Verdict::Cannot(why));
+            return Ok(Verdict::Nowhere(why));
         }
         Ok(Verdict::Can {
             daemon: daemon.id,

@@ -18,8 +18,6 @@ use crate::domain::{Agent, Task, dispatch};
 const MAX_READY: usize = 500;
 /// How many of them are read at once.
 const PAGE: usize = 100;
-/// How many agents are asked for one task, those that fit best first.
-const MAX_ASKED: usize = 20;
 /// The most capabilities that are looked for at once.
 const MAX_ABILITIES: usize = 256;
 /// How long the scheduler waits after it was woken: what wakes it rarely comes alone.
@@ -183,13 +181,14 @@ impl App {
         let able = |agent: &&Agent| {
             dispatch::workplace(task, agent).is_some()
                 && dispatch::missing(task, &agent.settings.capabilities).is_empty()
+                && !crew.is_nowhere(task, agent)
         };
         let able: Vec<&Agent> = free.iter().filter(able).collect();
         self.survey(crew, task, able.iter().copied()).await;
         let fitting = able.iter().filter_map(|agent| crew.rank(task, agent));
         let mut fitting: Vec<_> = fitting.collect();
         fitting.sort_unstable();
-        for (score, _, _, id) in fitting.into_iter().take(MAX_ASKED) {
+        for (score, _, _, id) in fitting {
             let Some(at) = free.iter().position(|agent| agent.id == id) else {
                 continue;
             };
@@ -198,6 +197,11 @@ impl App {
                 Verdict::Unable(why) => {
                     tracing::debug!(agent = %id, why, "an agent is given nothing");
                     free.swap_remove(at);
+                    continue;
+                }
+                Verdict::Nowhere(why) => {
+                    tracing::debug!(task = %task.id, agent = %id, why, "an agent cannot work there");
+                    crew.found_nowhere(task, &free[at]);
                     continue;
                 }
                 Verdict::Cannot(why) => {
