@@ -14,7 +14,7 @@ use super::policy::Policy;
 use super::runner::ledger::LEDGER_FILE;
 use super::runner::spec::Window;
 use super::runner::{Spec, client};
-use super::session::pump::{Home, Message, Pump, Shared, applied, rejected};
+use super::session::pump::{Home, Inbox, Message, Pump, Shared, applied, rejected};
 use super::session::state::{DONE_FILE, Meta};
 use crate::base::id::{CommandId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
@@ -127,21 +127,12 @@ impl Supervisor {
     fn act(&mut self, event: DaemonEvent) {
         match event {
             DaemonEvent::Deliver(command) => self.deliver(command),
-            DaemonEvent::Stored {
-                session_id,
-                through,
-            } => self.tell(session_id, Message::Stored(through)),
-            DaemonEvent::Behind { session_id, stored } => {
-                self.tell(session_id, Message::Behind(stored));
-            }
             DaemonEvent::Query(Query {
                 id,
                 body: QueryBody::Terminal { session_id, act },
             }) => self.ask_terminal(id, session_id, act),
-            DaemonEvent::EndForeign { session_id, reason } => {
-                self.tell(session_id, Message::Foreign(reason));
-            }
-            // Where to go on is asked by the pump; the others are the link's own business.
+            // What the server has, where to go on, and whether it is the daemon's at all, a pump asks the link: an
+            // event could be lost on its way. The others are the link's own business.
             _ => {}
         }
     }
@@ -160,6 +151,12 @@ impl Supervisor {
                         Code::AtCapacity,
                         "too many commands wait for this session on its machine",
                     ),
+                    Err(mpsc::error::TrySendError::Closed(_)) if !*handle.gone.borrow() => {
+                        Error::new(
+                            Code::Unavailable,
+                            "the session's machine is taking it up again; try again",
+                        )
+                    }
                     Err(mpsc::error::TrySendError::Closed(Message::Command(command)))
                         if matches!(command.body, CommandBody::End { .. }) =>
                     {
@@ -205,16 +202,6 @@ impl Supervisor {
             result: Err(refused),
         };
         self.shared.uplink.with(|link| link.query_result(result));
-    }
-
-    fn tell(&self, id: SessionId, message: Message) {
-        if let Some(handle) = self.sessions.get(&id)
-            && handle.mailbox.try_send(message).is_err()
-        {
-            // The pump reads its mailbox in every round, so this one has ended or hangs; a position that
-            // was missed comes again with the next acknowledgement or link.
-            tracing::warn!(session = %id, "a session did not take what the link had to say");
-        }
     }
 
     /// Starts a session, once: the same command again finds it started.
@@ -275,7 +262,7 @@ impl Supervisor {
             true => String::new(),
             false => start.provider_session_id.clone(),
         };
-        let (mailbox, inbox, provider, gone) = self.enter(id, provider);
+        let (mut inbox, provider, gone) = self.enter(id, provider);
         let (shared, program) = (self.shared.clone(), self.runner.program.clone());
         let meta = Meta { command_id, start };
         let job = async move {
@@ -290,7 +277,8 @@ impl Supervisor {
                     .uplink
                     .with(|link| link.result(applied(id, command_id))),
                 Err(error) => {
-                    refuse_all(&shared, id, inbox, &error);
+                    inbox.mailbox.close();
+                    refuse(&shared, id, &mut inbox, &error);
                     shared
                         .uplink
                         .with(|link| link.result(rejected(id, command_id, &error)));
@@ -306,7 +294,6 @@ impl Supervisor {
             };
             pump(home, shared, inbox, true, gone, None).await
         };
-        drop(mailbox);
         let name = self.jobs.spawn(job).id();
         self.names.insert(name, id);
         Ok(())
@@ -320,7 +307,7 @@ impl Supervisor {
         after: Duration,
         opening: Option<Opening>,
     ) {
-        let (_, inbox, provider, gone) = self.enter(id, String::new());
+        let (inbox, provider, gone) = self.enter(id, String::new());
         let shared = self.shared.clone();
         let job = async move {
             tokio::time::sleep(after).await;
@@ -346,32 +333,24 @@ impl Supervisor {
         self.names.insert(name, id);
     }
 
-    #[allow(
-        clippy::type_complexity,
-        reason = "taken apart at once by the two callers"
-    )]
     fn enter(
         &mut self,
         id: SessionId,
         provider: String,
-    ) -> (
-        mpsc::Sender<Message>,
-        mpsc::Receiver<Message>,
-        Arc<Mutex<String>>,
-        watch::Sender<bool>,
-    ) {
-        let (mailbox, inbox) = mpsc::channel(MAILBOX);
+    ) -> (Inbox, Arc<Mutex<String>>, watch::Sender<bool>) {
+        let (sender, mailbox) = mpsc::channel(MAILBOX);
         let provider = Arc::new(Mutex::new(provider));
         let (gone, is_gone) = watch::channel(false);
         self.sessions.insert(
             id,
             Handle {
-                mailbox: mailbox.clone(),
+                mailbox: sender,
                 provider: provider.clone(),
                 gone: is_gone,
             },
         );
-        (mailbox, inbox, provider, gone)
+        let again = Vec::new();
+        (Inbox { mailbox, again }, provider, gone)
     }
 
     /// One writer for each conversation of a provider: harnesses do not lock theirs.
@@ -407,6 +386,7 @@ impl Supervisor {
         self.sessions.remove(&id);
         let Some(problem) = problem else { return };
         tracing::error!(session = %id, problem, "the pump of a session failed");
+        self.shared.uplink.with(|link| link.unanswered(id));
         let dir = self.state.session(id);
         if dir.join(LEDGER_FILE).exists() && !dir.join(DONE_FILE).exists() {
             self.take_over(id, dir, AGAIN, None);
@@ -443,41 +423,67 @@ async fn begin(dir: &Path, meta: &Meta, spec: &Spec, program: &Path) -> Result<(
 /// Held by a session that is being opened; nothing is ever sent.
 type Opening = mpsc::Sender<()>;
 
-/// Runs a session's pump. `opening` is let go of when the session is known to the link, or cannot be.
+/// Runs a session's pump, and the next one if it fails: what waits for the session waits on. `opening` is let go of
+/// when the session is known to the link, or cannot be.
 async fn pump(
     home: Home,
     shared: Arc<Shared>,
-    inbox: mpsc::Receiver<Message>,
-    is_new: bool,
+    mut inbox: Inbox,
+    mut is_new: bool,
     gone: watch::Sender<bool>,
-    opening: Option<Opening>,
+    mut opening: Option<Opening>,
 ) -> Result<()> {
     let (id, dir) = (home.id, home.dir.clone());
-    let opened = Pump::open(home, shared.clone(), inbox, is_new).await;
-    drop(opening);
-    let done = match opened {
-        Ok(pump) => pump.run(gone).await,
-        Err((error, inbox)) => {
-            let refused = broken(&dir, io_again(&error));
-            refuse_all(&shared, id, inbox, &refused);
-            Err(error)
+    loop {
+        let opened = Pump::open(home.clone(), shared.clone(), inbox, is_new).await;
+        drop(opening.take());
+        let mut failed = match opened {
+            Ok(pump) => match pump.run(&gone).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            },
+            Err(mut failed) => {
+                let refused = broken(&dir, io_again(&failed.error));
+                refuse(&shared, id, &mut failed.inbox, &refused);
+                failed
+            }
+        };
+        let is_whole = dir.join(LEDGER_FILE).exists() && !dir.join(DONE_FILE).exists();
+        let problem = broken(&dir, io_again(&failed.error));
+        if !is_whole {
+            failed.inbox.mailbox.close();
+            refuse(&shared, id, &mut failed.inbox, &problem);
+            shared.uplink.with(|link| link.forget(id));
+            return Err(problem);
         }
-    };
-    done.map_err(|error| broken(&dir, error))
+        tracing::error!(session = %id, ?problem, "the pump of a session failed; it is taken over again");
+        tokio::time::sleep(AGAIN).await;
+        (inbox, is_new) = (failed.inbox, false);
+    }
 }
 
 fn io_again(error: &std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), error.to_string())
 }
 
-/// Answers the commands that came for a session that could not be.
-fn refuse_all(shared: &Shared, id: SessionId, mut inbox: mpsc::Receiver<Message>, error: &Error) {
-    inbox.close();
-    while let Ok(message) = inbox.try_recv() {
-        if let Message::Command(command) = message {
-            shared
-                .uplink
-                .with(|link| link.result(rejected(id, command.id, error)));
+/// Answers what came for a session that could not be.
+fn refuse(shared: &Shared, id: SessionId, inbox: &mut Inbox, error: &Error) {
+    let refuse = |command: Command| {
+        shared
+            .uplink
+            .with(|link| link.result(rejected(id, command.id, error)));
+    };
+    inbox.again.drain(..).for_each(refuse);
+    while let Ok(message) = inbox.mailbox.try_recv() {
+        match message {
+            Message::Command(command) => refuse(*command),
+            Message::Terminal(query, _) => {
+                let result = QueryResult {
+                    id: query,
+                    result: Err(error.clone()),
+                };
+                shared.uplink.with(|link| link.query_result(result));
+            }
         }
     }
 }

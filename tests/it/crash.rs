@@ -6,6 +6,7 @@
 mod load;
 #[cfg(feature = "failpoints")]
 mod points;
+mod power;
 
 use std::io::BufRead as _;
 use std::process::{Command, Stdio};

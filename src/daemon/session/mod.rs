@@ -6,6 +6,8 @@ pub mod fault;
 
 pub mod state;
 
+pub mod remains;
+
 pub mod source;
 
 pub mod interpreter;

@@ -56,14 +56,25 @@ const FORCE_TERM_MS: u32 = 2_000;
 pub enum Message {
     /// Do this.
     Command(Box<Command>),
-    /// Everything up to here is stored.
-    Stored(Position),
-    /// The server has more than the spool.
-    Behind(Position),
-    /// The session is not this daemon's to run.
-    Foreign(String),
     /// Do this to the terminal, and answer the query.
     Terminal(u64, Act),
+}
+
+/// What waits for a pump: it goes on to the next one if this one fails.
+pub struct Inbox {
+    /// What comes.
+    pub mailbox: mpsc::Receiver<Message>,
+    /// Commands that another pump was given and could not answer any more, in their order. To do them again is safe:
+    /// the runner's ledger knows what was done.
+    pub again: Vec<Command>,
+}
+
+/// A pump that could not go on, and what waits for the next one.
+pub struct Failed {
+    /// Why.
+    pub error: io::Error,
+    /// What waits.
+    pub inbox: Inbox,
 }
 
 /// What all sessions share.
@@ -82,7 +93,7 @@ pub struct Pump {
     dir: PathBuf,
     meta: Meta,
     shared: Arc<Shared>,
-    mailbox: mpsc::Receiver<Message>,
+    inbox: Inbox,
     source: Source,
     interpreter: Interpreter,
     /// Interpreted and not pushed, oldest first.
@@ -120,15 +131,15 @@ struct Prepared {
     content: Vec<(String, bytes::Bytes)>,
 }
 
-#[derive(Clone, Copy)]
 struct Waiting {
-    command: CommandId,
+    command: Command,
     /// Whether the driver says how it ended, and not the write.
     driver_says: bool,
     is_stop: bool,
 }
 
 /// Where the session's own facts are.
+#[derive(Clone)]
 pub struct Home {
     /// The session.
     pub id: SessionId,
@@ -145,17 +156,20 @@ impl Pump {
     pub async fn open(
         home: Home,
         shared: Arc<Shared>,
-        mailbox: mpsc::Receiver<Message>,
+        inbox: Inbox,
         is_new: bool,
-    ) -> Result<Self, (io::Error, mpsc::Receiver<Message>)> {
+    ) -> Result<Self, Failed> {
         let saved = Saved::read(&home.dir);
         let source = match Source::open(&home.dir, &saved).await {
             Ok(source) => source,
-            Err(error) => return Err((error, mailbox)),
+            Err(error) => return Err(Failed { error, inbox }),
         };
         let interpreter = match interpreter(&home, &shared, saved.clone(), source.origin_epoch) {
             Ok(interpreter) => interpreter,
-            Err(error) => return Err((io::Error::other(error), mailbox)),
+            Err(error) => {
+                let error = io::Error::other(error);
+                return Err(Failed { error, inbox });
+            }
         };
         let acked = interpreter.state.acked;
         let resync_after = (source.alive && !is_new).then_some(source.last_seq);
@@ -165,7 +179,7 @@ impl Pump {
             dir: home.dir,
             meta: home.meta,
             shared,
-            mailbox,
+            inbox,
             source,
             interpreter,
             prepared: VecDeque::new(),
@@ -193,35 +207,48 @@ impl Pump {
 
     /// Moves the session until it is over for this daemon. Ending this in the middle loses nothing.
     /// `gone` is set when the process has ended.
-    pub async fn run(mut self, gone: watch::Sender<bool>) -> io::Result<()> {
+    pub async fn run(mut self, gone: &watch::Sender<bool>) -> Result<(), Failed> {
+        let Err(error) = self.work(gone).await else {
+            return Ok(());
+        };
+        let waiting = self.waiting.into_values().map(|waiting| waiting.command);
+        self.inbox.again.extend(waiting);
+        self.inbox.again.sort_by_key(|command| command.id);
+        let inbox = self.inbox;
+        Err(Failed { error, inbox })
+    }
+
+    async fn work(&mut self, gone: &watch::Sender<bool>) -> io::Result<()> {
         if self.source.alive && self.interpreter.state.driver.is_none() {
             // Written once, however often it is said: the ids see to it.
             let writes = self.interpreter.driver.begin();
             self.write_all(writes).await;
         }
         self.resync().await;
+        for command in std::mem::take(&mut self.inbox.again) {
+            self.command(command).await;
+        }
         let mut moved = self.shared.uplink.moved();
         loop {
             moved.mark_unchanged();
-            if self.interpreter.state.exited {
-                gone.send_replace(true);
-            }
-            self.go_on().await;
+            self.go_on().await?;
             self.push();
             self.save(false).await;
-            if self.interpreter.state.exited && self.acked >= self.interpreter.state.seq {
-                self.over = true;
+            if self.interpreter.state.exited || !self.source.alive {
+                gone.send_replace(true);
             }
-            if self.over {
+            if self.over || self.is_stored() {
+                gone.send_replace(true);
                 return self.leave().await;
             }
             let room =
                 self.prepared.len() < MAX_PREPARED && self.prepared_bytes < MAX_PREPARED_BYTES;
             let unsaved = !self.states.is_empty();
             tokio::select! {
-                message = self.mailbox.recv() => match message {
+                message = self.inbox.mailbox.recv() => match message {
                     None => return Ok(()),
-                    Some(message) => self.message(message).await,
+                    Some(Message::Command(command)) => self.command(*command).await,
+                    Some(Message::Terminal(query, act)) => self.act(query, act).await,
                 },
                 record = self.source.records.recv(), if room || self.foreign => match record {
                     Some(record) => self.record(record).await,
@@ -341,17 +368,52 @@ impl Pump {
         self.states.push_back(self.interpreter.save());
     }
 
+    /// Whether the server has all of the session. A spool that ends before what the server has says nothing yet: its
+    /// end comes after that.
+    fn is_stored(&self) -> bool {
+        let state = &self.interpreter.state;
+        state.exited && self.acked >= state.seq && state.seq >= self.source.last_seq
+    }
+
     /// Goes to where the link is. It is asked each time: links come and go at any moment, also between two lines
     /// of this file, and whoever went by what was said once could wait for a word that never comes.
-    async fn go_on(&mut self) {
-        if self.foreign {
-            return;
-        }
-        let uplink = &self.shared.uplink;
-        if let Some(after) = uplink.look(|link| link.position(self.id))
-            && self.expected != Some(self.seq_after(after))
+    async fn go_on(&mut self) -> io::Result<()> {
+        let (foreign, stored, position) = self.shared.uplink.look(|link| {
+            let foreign = link.foreign_because(self.id).map(str::to_owned);
+            (foreign, link.stored(self.id), link.position(self.id))
+        });
+        if let Some(reason) = foreign
+            && !self.foreign
         {
-            self.rewind(after).await;
+            self.end_foreign(&reason).await;
+        }
+        if self.foreign {
+            // Of a runner that is gone nothing more comes.
+            self.over |= !self.source.is_living();
+            return Ok(());
+        }
+        if let Some(stored) = stored {
+            self.acked = self.acked.max(self.seq_after(stored) - 1);
+        }
+        if let Some(after) = position {
+            let next = self.seq_after(after);
+            self.source.seal(next - 1, self.acked)?;
+            if self.expected != Some(next) {
+                self.rewind(after).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_foreign(&mut self, reason: &str) {
+        tracing::info!(session = %self.id, reason, "the session is not this daemon's, ending it");
+        self.foreign = true;
+        self.expected = None;
+        if self.source.alive && !self.interpreter.state.exited {
+            let stop = stop_request(String::new(), Default::default(), true, Vec::new());
+            let _ = self.source.tell(Request::Stop(stop)).await;
+        } else {
+            self.over = true;
         }
     }
 
@@ -417,7 +479,7 @@ impl Pump {
     }
 
     /// Goes on after a record, interpreting again what was interpreted already if that is needed.
-    async fn rewind(&mut self, after: Position) {
+    async fn rewind(&mut self, after: Position) -> io::Result<()> {
         let next = self.seq_after(after);
         let after_seq = next - 1;
         let reaches = match self.prepared.front() {
@@ -430,7 +492,7 @@ impl Pump {
         };
         self.expected = Some(next);
         if reaches {
-            return;
+            return Ok(());
         }
         // From the last state on the disk; what is before it is gone and said to be.
         self.states.clear();
@@ -448,22 +510,23 @@ impl Pump {
         if let Some(text) = &mut self.replayed {
             text.clear();
         }
-        if let Err(error) = self.start_over(saved).await {
-            tracing::warn!(session = %self.id, %error, "a session cannot go back to what the server has");
-        }
+        self.start_over(saved).await
     }
 
     async fn start_over(&mut self, saved: Saved) -> io::Result<()> {
-        let source = Source::open(&self.dir, &saved).await?;
+        let numbered = self.interpreter.state.origin_epoch;
+        self.source.go_to(&self.dir, &saved).await?;
         let home = Home {
             id: self.id,
             dir: self.dir.clone(),
             meta: self.meta.clone(),
             provider: self.provider.clone(),
         };
-        self.interpreter = interpreter(&home, &self.shared, saved, source.origin_epoch)
+        self.interpreter = interpreter(&home, &self.shared, saved, self.source.origin_epoch)
             .map_err(io::Error::other)?;
-        self.source = source;
+        if self.interpreter.state.origin_epoch != numbered {
+            self.acked = 0;
+        }
         self.report();
         Ok(())
     }
@@ -496,21 +559,13 @@ impl Pump {
             let wrote = self.wrote(&id);
             if wrote != Some(WriteOutcome::Done) || !waiting.driver_says {
                 self.answer(
-                    waiting.command,
+                    waiting.command.id,
                     wrote.unwrap_or(WriteOutcome::Unknown),
                     "the runner has gone",
                 );
             }
         }
         Ok(())
-    }
-
-    async fn stored(&mut self, through: Position) {
-        if through.origin_epoch != self.interpreter.state.origin_epoch {
-            return;
-        }
-        self.acked = self.acked.max(through.origin_seq);
-        self.save(false).await;
     }
 
     /// Writes the newest state whose records are stored, and then lets the spool go.
@@ -570,36 +625,6 @@ impl Pump {
 
     // Down.
 
-    async fn message(&mut self, message: Message) {
-        match message {
-            Message::Command(command) => self.command(*command).await,
-            Message::Stored(through) => self.stored(through).await,
-            Message::Terminal(query, act) => self.act(query, act).await,
-            Message::Behind(stored) => {
-                // Only a dead runner's spool can have lost what the server has; its end is told after that.
-                tracing::warn!(session = %self.id, ?stored, "the server has more than the spool");
-                let mut saved = self.saved.clone();
-                saved.acked = stored.origin_seq;
-                self.acked = stored.origin_seq;
-                self.expected = Some(stored.origin_seq + 1);
-                if let Err(error) = self.start_over(saved).await {
-                    tracing::warn!(session = %self.id, %error, "the spool cannot be read again");
-                }
-            }
-            Message::Foreign(reason) => {
-                tracing::info!(session = %self.id, reason, "the session is not this daemon's, ending it");
-                self.foreign = true;
-                self.expected = None;
-                if self.source.alive && !self.interpreter.state.exited {
-                    let stop = stop_request(String::new(), Default::default(), true, Vec::new());
-                    let _ = self.source.tell(Request::Stop(stop)).await;
-                } else {
-                    self.over = true;
-                }
-            }
-        }
-    }
-
     async fn command(&mut self, command: Command) {
         if command
             .deadline
@@ -631,8 +656,8 @@ impl Pump {
         };
         match action {
             Action::Nothing => self.applied(command.id),
-            Action::Write(write) => self.write(write, command.id, false).await,
-            Action::WriteAndWait(write) => self.write(write, command.id, true).await,
+            Action::Write(write) => self.write(write, command, false).await,
+            Action::WriteAndWait(write) => self.write(write, command, true).await,
             Action::Stop {
                 polite,
                 force,
@@ -653,13 +678,13 @@ impl Pump {
                     .encode(),
                     _ => note.to_vec(),
                 };
+                self.stops.push(command.id);
                 let waiting = Waiting {
-                    command: command.id,
+                    command,
                     driver_says: false,
                     is_stop: true,
                 };
                 self.waiting.insert(id.clone(), waiting);
-                self.stops.push(command.id);
                 let stop = stop_request(id, polite, force, note);
                 // A runner that is gone is seen by its end.
                 let _ = self.source.tell(Request::Stop(stop)).await;
@@ -724,7 +749,7 @@ impl Pump {
             .with(|link| link.query_result(QueryResult { id, result }));
     }
 
-    async fn write(&mut self, write: Write, command: CommandId, driver_says: bool) {
+    async fn write(&mut self, write: Write, command: Command, driver_says: bool) {
         let waiting = Waiting {
             command,
             driver_says,
@@ -748,16 +773,17 @@ impl Pump {
     }
 
     fn outcome(&mut self, outcome: Outcome) {
-        let Some(waiting) = self.waiting.get(&outcome.command_id).copied() else {
+        let Some(waiting) = self.waiting.get(&outcome.command_id) else {
             return;
         };
         let done = outcome.outcome() == WriteOutcome::Done;
         if done && (waiting.driver_says || waiting.is_stop) {
             return;
         }
+        let id = waiting.command.id;
         self.waiting.remove(&outcome.command_id);
-        self.stops.retain(|id| *id != waiting.command);
-        self.answer(waiting.command, outcome.outcome(), &outcome.reason);
+        self.stops.retain(|stop| *stop != id);
+        self.answer(id, outcome.outcome(), &outcome.reason);
     }
 
     /// The process has ended: what waited for that is applied, what waited for an answer gets none.
@@ -766,13 +792,24 @@ impl Pump {
             self.waiting.remove(&id.to_string());
             self.applied(id);
         }
-        let open: Vec<Waiting> = self.waiting.drain().map(|(_, waiting)| waiting).collect();
-        for waiting in open.into_iter().filter(|waiting| waiting.driver_says) {
-            self.answer(
-                waiting.command,
-                WriteOutcome::Unknown,
-                "the process ended before it answered",
-            );
+        for (id, waiting) in std::mem::take(&mut self.waiting) {
+            match self.wrote(&id) {
+                // Nobody was there any more to write it.
+                None if !self.source.is_living() => {
+                    let ended = Error::state("the session's process has ended");
+                    self.reject(waiting.command.id, &ended);
+                }
+                _ if waiting.driver_says => self.answer(
+                    waiting.command.id,
+                    WriteOutcome::Unknown,
+                    "the process ended before it answered",
+                ),
+                Some(outcome) => self.answer(waiting.command.id, outcome, ""),
+                // The runner is about to say it.
+                None => {
+                    self.waiting.insert(id, waiting);
+                }
+            }
         }
         self.source.alive = false;
         self.report();
@@ -832,33 +869,31 @@ impl Pump {
     }
 
     /// Everything is stored: the runner may go, and so may what it kept.
-    async fn leave(mut self) -> io::Result<()> {
-        // Answered for whoever asked in the meantime.
-        self.mailbox.close();
-        while let Some(message) = self.mailbox.recv().await {
-            match message {
-                Message::Command(command) => self.command(*command).await,
-                Message::Terminal(query, act) => self.act(query, act).await,
-                _ => {}
-            }
-        }
+    async fn leave(&mut self) -> io::Result<()> {
         let _ = self.source.tell(Request::Release(Release {})).await;
-        let Pump {
-            id,
-            dir,
-            source,
-            shared,
-            ..
-        } = self;
-        drop(source);
+        self.source.let_go();
         let deadline = Instant::now() + Duration::from_secs(30);
-        while client::lock_dead(&dir)?.is_none() && Instant::now() < deadline {
+        while client::lock_dead(&self.dir)?.is_none() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        let dir = self.dir.clone();
         tokio::task::spawn_blocking(move || clear(&dir))
             .await
             .map_err(io::Error::other)??;
-        shared.uplink.with(|link| link.forget(id));
+        let id = self.id;
+        self.shared.uplink.with(|link| link.forget(id));
+        // Answered for whoever asked in the meantime.
+        self.inbox.mailbox.close();
+        while let Some(message) = self.inbox.mailbox.recv().await {
+            match message {
+                Message::Command(command) => self.command(*command).await,
+                Message::Terminal(query, act) => self.act(query, act).await,
+            }
+        }
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            let reason = "the process ended before it was known";
+            self.answer(waiting.command.id, WriteOutcome::Unknown, reason);
+        }
         Ok(())
     }
 }

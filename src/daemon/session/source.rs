@@ -1,7 +1,5 @@
 //! Where a session's records come from: its living runner, or the spool that a dead one left.
 
-use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -10,17 +8,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::ending::STEP_LOST;
+use super::remains::Remains;
 use super::state::Saved;
-use crate::base::{Clock as _, SystemClock};
-use crate::daemon::kin;
 use crate::daemon::runner::client::{self, Outgoing};
-use crate::daemon::runner::spec::MARKER_VARIABLE;
-use crate::daemon::runner::{Ledger, SPOOL_DIR, Spec, ledger::SPAWN_ID};
-use crate::daemon::spool::{Cursor, Spool};
 use crate::wire::runner_v1::{
-    Exited, Follow, Outcome, SpoolRecord, Typed, WriteOutcome, Written,
-    runner_request::Body as Request, runner_response::Body as Response, spool_record::Body,
+    Follow, Outcome, SpoolRecord, Typed, runner_request::Body as Request,
+    runner_response::Body as Response,
 };
 
 /// Most records and outcomes read ahead; the runner waits when there are more.
@@ -29,15 +22,13 @@ const READ_AHEAD: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a write to the runner's socket may take.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
-/// How long what a dead runner left may take to end after SIGTERM.
-const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 
 /// The records of a session from a place on, and the way to its runner.
 #[derive(Debug)]
 pub struct Source {
     /// Identifies the spool.
     pub origin_epoch: u64,
-    /// The newest record when the source was opened.
+    /// The newest record when the source was opened, or its end was written down.
     pub last_seq: u64,
     /// Whether the harness ran when the source was opened.
     pub alive: bool,
@@ -62,18 +53,20 @@ pub enum Told {
 #[derive(Debug)]
 enum Runner {
     Living(Outgoing),
-    /// Dead, and this lock keeps another from coming up in its place.
-    Dead(#[allow(dead_code, reason = "held, not read")] File),
+    Dead(Remains),
+    /// Given up.
+    Gone,
 }
 
 impl Source {
-    /// Opens the records after `saved`. A dead runner's spool is completed first: open writes become
-    /// unknown, what it left running is ended, and the end is recorded.
+    /// Opens the records after `saved`. What a dead runner left running is ended first; its end is recorded by
+    /// [`Source::seal`].
     pub async fn open(dir: &Path, saved: &Saved) -> io::Result<Self> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(lock) = client::lock_dead(dir)? {
-                return Source::dead(dir, lock, saved).await;
+                let remains = Remains::open(dir, lock, saved).await?;
+                return Ok(Source::dead(remains, saved));
             }
             match Source::living(dir, saved.seq).await {
                 Ok(source) => return Ok(source),
@@ -129,46 +122,44 @@ impl Source {
         })
     }
 
-    async fn dead(dir: &Path, lock: File, saved: &Saved) -> io::Result<Self> {
-        let spec = Spec::read(dir)?;
-        let marker = spec.marker.clone();
-        if !kin::end_all(|| kin::marked(MARKER_VARIABLE, &marker), LEFTOVER_GRACE).await {
-            tracing::warn!(session = %spec.session_id, "processes of a dead runner could not be ended");
-        }
-        let spool = complete(dir, &spec, saved)?;
-        let (origin_epoch, last_seq) = (spool.origin_epoch(), spool.last_seq());
-        let (send_record, records) = mpsc::channel(READ_AHEAD);
+    fn dead(remains: Remains, saved: &Saved) -> Self {
+        let (records, jobs) = remains.read(saved, READ_AHEAD);
         let (_, outcomes) = mpsc::channel(1);
-        let mut jobs = JoinSet::new();
-        let mut cursor = Cursor::after(match saved.origin_epoch == origin_epoch {
-            true => saved.seq,
-            false => 0,
-        });
-        jobs.spawn(async move {
-            loop {
-                match spool.read(&mut cursor) {
-                    Ok(records) => {
-                        for record in records {
-                            if send_record.send(record).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
-                    Err(error) => tracing::warn!(%error, "a spool cannot be read, trying on"),
-                }
-                // Stays, so that the channel's end means a runner that has gone.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        });
-        Ok(Source {
-            origin_epoch,
-            last_seq,
+        Source {
+            origin_epoch: remains.origin_epoch(),
+            last_seq: remains.last_seq(),
             alive: false,
             records,
             outcomes,
-            runner: Runner::Dead(lock),
+            runner: Runner::Dead(remains),
             _jobs: jobs,
-        })
+        }
+    }
+
+    /// Goes back, or on, to the records after `saved`. What a dead runner left stays open: its lock is held here, and
+    /// nobody could take it anew.
+    pub async fn go_to(&mut self, dir: &Path, saved: &Saved) -> io::Result<()> {
+        match &self.runner {
+            Runner::Dead(remains) => (self.records, self._jobs) = remains.read(saved, READ_AHEAD),
+            Runner::Living(_) | Runner::Gone => *self = Source::open(dir, saved).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes down the end that a dead runner could not tell, after all that the server has: `stored` of it now, and
+    /// `acked` of it ever.
+    pub fn seal(&mut self, stored: u64, acked: u64) -> io::Result<()> {
+        if let Runner::Dead(remains) = &mut self.runner {
+            remains.seal(stored, acked)?;
+            self.last_seq = remains.last_seq();
+        }
+        Ok(())
+    }
+
+    /// Gives up the runner, or the lock of a dead one.
+    pub fn let_go(&mut self) {
+        self.runner = Runner::Gone;
+        self._jobs.abort_all();
     }
 
     /// Whether a runner is there to talk to.
@@ -182,71 +173,7 @@ impl Source {
             Runner::Living(to) => timeout(SEND_PATIENCE, to.send(request))
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?,
-            Runner::Dead(_) => Ok(()),
+            Runner::Dead(_) | Runner::Gone => Ok(()),
         }
     }
-}
-
-/// The spool of a dead runner with everything said that it could not say.
-fn complete(dir: &Path, spec: &Spec, saved: &Saved) -> io::Result<Spool> {
-    let path = dir.join(SPOOL_DIR);
-    let known = (saved.origin_epoch != 0).then_some(saved.origin_epoch);
-    let mut spool = match Spool::open(&path, spec.spool_bytes, known) {
-        Ok(spool) => spool,
-        // It died before it had one.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Spool::create(&path, spec.spool_bytes)?
-        }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            std::fs::rename(&path, dir.join("spool.damaged"))?;
-            Spool::create(&path, spec.spool_bytes)?
-        }
-        Err(error) => return Err(error),
-    };
-    if spool.origin_epoch() == saved.origin_epoch {
-        // A power cut may have taken records that the server has.
-        spool.skip_to(saved.acked.max(saved.seq))?;
-    }
-    let (mut written, mut ended) = (HashSet::new(), false);
-    let mut cursor = Cursor::after(spool.first_seq().saturating_sub(1));
-    loop {
-        let records = spool.read(&mut cursor)?;
-        if records.is_empty() {
-            break;
-        }
-        for record in records {
-            match record.body {
-                Some(Body::Written(write)) => {
-                    written.insert(write.command_id);
-                }
-                Some(Body::Exited(_)) => ended = true,
-                _ => {}
-            }
-        }
-    }
-    if ended || saved.exited {
-        return Ok(spool);
-    }
-    let now = SystemClock.now();
-    for intent in Ledger::open_intents(dir)? {
-        if intent.command_id == SPAWN_ID || written.contains(&intent.command_id) {
-            continue;
-        }
-        let unknown = Written {
-            outcome: WriteOutcome::Unknown.into(),
-            reason: "the runner died between writing it and noting that".to_owned(),
-            ..intent
-        };
-        spool.append(now, Body::Written(unknown))?;
-    }
-    let exited = Exited {
-        step: STEP_LOST.to_owned(),
-        message: "the runner died; what it had not yet read from the harness is lost".to_owned(),
-        ..Exited::default()
-    };
-    spool.append(now, Body::Exited(exited))?;
-    if let Some(file) = spool.unsynced() {
-        file.sync_data()?;
-    }
-    Ok(spool)
 }

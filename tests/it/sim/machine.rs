@@ -557,6 +557,7 @@ impl Machine {
                         "{session_id} was taken from its owner"
                     );
                     self.strangers.remove(&session_id);
+                    self.link.forget(session_id);
                     self.stopped += 1;
                 }
                 DaemonEvent::Close { .. } => close = true,

@@ -93,6 +93,8 @@ pub struct DaemonLink {
     served: Option<SessionId>,
     /// Sessions to announce on this link.
     reports: BTreeSet<SessionId>,
+    /// Sessions that are not this daemon's, and why, until they are forgotten.
+    foreign: BTreeMap<SessionId, String>,
     commands: BTreeMap<CommandId, Known>,
     /// Results to send on this link.
     results: BTreeSet<CommandId>,
@@ -141,6 +143,7 @@ impl DaemonLink {
             busy: BTreeSet::new(),
             served: None,
             reports: BTreeSet::new(),
+            foreign: BTreeMap::new(),
             commands: BTreeMap::new(),
             results: BTreeSet::new(),
             small: VecDeque::new(),
@@ -211,6 +214,9 @@ impl DaemonLink {
     /// session is followed by [`DaemonEvent::Rewind`] once the server has said what it has.
     pub fn report(&mut self, report: SessionReport) {
         let id = report.session_id;
+        if self.foreign.contains_key(&id) {
+            return;
+        }
         match self.sessions.get_mut(&id) {
             Some(session) => {
                 let mut report = report;
@@ -233,6 +239,7 @@ impl DaemonLink {
 
     /// The session is over for this daemon: everything it had is stored, or nobody wants it.
     pub fn forget(&mut self, session_id: SessionId) {
+        self.foreign.remove(&session_id);
         if let Some(session) = self.sessions.remove(&session_id) {
             self.flying = self.flying.minus(session.flying());
         }
@@ -252,6 +259,23 @@ impl DaemonLink {
     pub fn position(&self, session_id: SessionId) -> Option<Position> {
         let open = self.is_live().then(|| self.sessions.get(&session_id));
         open.flatten().and_then(Outgoing::position)
+    }
+
+    /// The last record of a session that the server ever had. To be asked, like [`DaemonLink::position`]: an event
+    /// comes once, and may be lost on its way to the session.
+    pub fn stored(&self, session_id: SessionId) -> Option<Position> {
+        self.sessions.get(&session_id).map(Outgoing::stored)
+    }
+
+    /// Why a session is not this daemon's to run, if the server said so. To be asked until it is forgotten.
+    pub fn foreign_because(&self, session_id: SessionId) -> Option<&str> {
+        self.foreign.get(&session_id).map(String::as_str)
+    }
+
+    /// Whoever was to answer a session's commands is gone, and has not: the next link may deliver them again.
+    pub fn unanswered(&mut self, session_id: SessionId) {
+        self.commands
+            .retain(|_, known| known.session_id != session_id || known.result.is_some());
     }
 
     /// Takes the next record of a session, with the large content that it refers to: names and bytes. Content is sent in
@@ -525,9 +549,13 @@ impl DaemonLink {
 
     fn foreign(&mut self, session_id: SessionId, reason: String) {
         // Its commands have nobody left to run them; what was answered is still told.
-        self.commands
-            .retain(|_, known| known.session_id != session_id || known.result.is_some());
+        self.unanswered(session_id);
+        // Only what was reported: what the server names beside that is nobody's, and must not pile up here.
+        let is_known = self.sessions.contains_key(&session_id);
         self.forget(session_id);
+        if is_known {
+            self.foreign.insert(session_id, reason.clone());
+        }
         self.events
             .push_back(DaemonEvent::EndForeign { session_id, reason });
     }

@@ -271,6 +271,84 @@ fn what_is_refused_is_refused_whole_and_the_link_says_where_to_go_on() {
 }
 
 #[test]
+fn what_is_stored_can_be_asked_whatever_became_of_the_events() {
+    let mut link = greeted(&[(1, 0)], Credit::SESSION);
+    assert_eq!(link.stored(session(2)), None);
+    link.push(T, session(1), 5, record(1, 1), &[]).unwrap();
+    link.received(
+        T,
+        Down::Ack(SessionState {
+            session_id: session(1),
+            stored: Position::new(5, 1),
+            credit: Credit::SESSION,
+        }),
+    );
+    while link.event().is_some() {}
+    assert_eq!(link.stored(session(1)), Some(Position::new(5, 1)));
+    link.closed(T, None);
+    assert_eq!(link.stored(session(1)), Some(Position::new(5, 1)));
+}
+
+#[test]
+fn a_foreign_session_is_foreign_until_it_is_forgotten() {
+    let mut link = greeted(&[(1, 0)], Credit::SESSION);
+    for n in 1..3 {
+        link.received(
+            T,
+            Down::Foreign {
+                session_id: session(n),
+                reason: "continued elsewhere".to_owned(),
+            },
+        );
+    }
+    while link.event().is_some() {}
+    assert_eq!(link.foreign_because(session(2)), None, "never reported");
+    // A report that comes late does not bring it back.
+    link.report(report(1, 100));
+    link.closed(T, None);
+    assert_eq!(
+        link.foreign_because(session(1)),
+        Some("continued elsewhere")
+    );
+    assert_eq!(link.stored(session(1)), None);
+    link.forget(session(1));
+    assert_eq!(link.foreign_because(session(1)), None);
+}
+
+#[test]
+fn a_command_whose_executor_is_gone_is_delivered_again() {
+    let mut link = greeted(&[(1, 0)], Credit::SESSION);
+    while link.event().is_some() {}
+    let command = |id| Command {
+        id: CommandId::from_bits(id),
+        session_id: session(1),
+        deadline: None,
+        body: crate::domain::CommandBody::Interrupt,
+    };
+    let deliver = |link: &mut DaemonLink| {
+        for id in [3, 4] {
+            link.received(T, Down::Command(Box::new(command(id))));
+        }
+        std::iter::from_fn(|| link.event())
+            .filter_map(|event| match event {
+                DaemonEvent::Deliver(command) => Some(command.id),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(deliver(&mut link).len(), 2);
+    link.result(CommandResult {
+        command_id: CommandId::from_bits(3),
+        session_id: session(1),
+        outcome: crate::domain::CommandOutcome::Applied,
+        reason: String::new(),
+        code: String::new(),
+    });
+    link.unanswered(session(1));
+    assert_eq!(deliver(&mut link), [CommandId::from_bits(4)]);
+}
+
+#[test]
 fn a_drain_says_goodbye_and_comes_back() {
     let mut link = greeted(&[], Credit::SESSION);
     while link.event().is_some() {}
