@@ -120,8 +120,8 @@ test("a task's page says who could take it, and dispatching it leads to the sess
   await page.getByText("The scheduler was paused by").waitFor();
   const thought = page.getByRole("list", { name: "Agents that could be given it" });
   await thought.getByText("can take it").waitFor();
-  assert.match(await thought.locator("li").filter({ hasText: "Ann" }).innerText(), /score 100 can take it/);
-  assert.match(await thought.locator("li").filter({ hasText: "Ben" }).innerText(), /lacks rust/);
+  assert.match(await thought.locator("li").filter({ hasText: /^Ann/ }).innerText(), /score 100 can take it/);
+  assert.match(await thought.locator("li").filter({ hasText: /^Ben/ }).innerText(), /lacks rust/);
   await shot(page, "task-why-1280-light");
   assert.deepEqual(await violations(page), []);
   await page.getByRole("button", { name: "Dispatch…" }).click();
@@ -129,7 +129,7 @@ test("a task's page says who could take it, and dispatching it leads to the sess
   await dialog.getByText("now Ann").waitFor();
   assert.equal(await dialog.getByRole("radio", { name: /The one that fits best/ }).isChecked(), true);
   await dialog.getByText("lacks rust").first().waitFor();
-  await dialog.getByLabel("Note").fill("Mind the cat.");
+  await dialog.getByLabel("Note", { exact: true }).fill("Mind the cat.");
   await shot(page, "task-dispatch-1280-light");
   assert.deepEqual(await violations(page), []);
   await dialog.getByRole("button", { name: "Dispatch", exact: true }).click();
@@ -183,7 +183,7 @@ test("a task is dispatched by keys alone", async () => {
   await page.keyboard.press("ArrowDown");
   const name = await dialog.locator("label.option.chosen b").innerText();
   assert.ok(["Ann", "Ben", "Nora"].includes(name), name);
-  await dialog.getByLabel("Note").focus();
+  await dialog.getByLabel("Note", { exact: true }).focus();
   await page.keyboard.type("Softly.");
   await dialog.getByRole("button", { name: "Dispatch", exact: true }).focus();
   await page.keyboard.press("Enter");
@@ -205,7 +205,7 @@ test("what keeps agents is shown, and what is refused says what else can be done
   await thought.getByText("is disabled").waitFor();
   await thought.getByText(/is busy, in session/).waitFor();
   // The session is named, and leads there.
-  assert.match(await thought.locator("li").filter({ hasText: "Ben" }).locator("a").last().getAttribute("href"), /^\/sessions\/ses_/);
+  assert.match(await thought.locator("li").filter({ hasText: /^Ben/ }).locator("a").last().getAttribute("href"), /^\/sessions\/ses_/);
   await page.getByRole("button", { name: "Dispatch…" }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByRole("radio", { name: /^Ben/ }).check();
