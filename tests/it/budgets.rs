@@ -323,7 +323,7 @@ async fn a_server_killed_between_the_events_and_the_sums_counts_each_turn_once()
     let rounds = std::env::var("BATON_TEST_ROUNDS")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(2_u64);
+        .unwrap_or(4_u64);
     let everything = set(&baton, Of::Everything(true), 0, 1 << 50).await;
     let mut sessions = Vec::new();
     for _ in 0..2 {

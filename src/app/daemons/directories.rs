@@ -56,15 +56,21 @@ impl App {
         self.relay().list_directory(id, query, QUERY_DEADLINE).await
     }
 
-    /// Where a project's directory is, links resolved. `None`: it is not there, or not the daemon's to show.
-    async fn project_place(&self, id: DaemonId, directory: &str) -> Result<Option<Directory>> {
+    /// Where a directory is, links resolved, and in which repository. `None`: it is not there, or not the daemon's to
+    /// show.
+    pub(super) async fn locate(
+        &self,
+        id: DaemonId,
+        directory: &str,
+        deadline: Duration,
+    ) -> Result<Option<Directory>> {
         let query = DirectoryQuery {
             path: directory.to_owned(),
             brief: true,
             ..DirectoryQuery::default()
         };
         // The daemon refuses what is outside of its roots, and what is not there, in the same words.
-        match self.look_into(id, query).await {
+        match self.relay().list_directory(id, query, deadline).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if matches!(error.code(), Code::Forbidden | Code::InvalidState) => Ok(None),
             Err(error) => Err(error),
@@ -86,7 +92,8 @@ impl App {
             if !project.holds(id, &project.directory) || roots.entries.iter().any(listed) {
                 continue;
             }
-            let Some(found) = self.project_place(id, &project.directory).await? else {
+            let found = self.locate(id, &project.directory, QUERY_DEADLINE).await?;
+            let Some(found) = found else {
                 continue;
             };
             roots.entries.push(DirectoryEntry {
@@ -114,7 +121,7 @@ impl App {
             if !project.holds(id, &project.directory) {
                 continue;
             }
-            let own = self.project_place(id, &project.directory).await?;
+            let own = self.locate(id, &project.directory, QUERY_DEADLINE).await?;
             if own.is_some_and(|own| is_within(resolved, &own.path)) {
                 return Ok(true);
             }

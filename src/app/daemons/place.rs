@@ -55,7 +55,7 @@ impl App {
         fitting.sort_by_key(|shown| shown.living);
         let best = match fitting.len() {
             // One says by itself what it thinks of the directory.
-            2.. if !new.cwd.is_empty() => match self.richest(fitting, &new.cwd).await {
+            2.. if !new.cwd.is_empty() => match self.richest(&fitting, &new.cwd).await {
                 Some((shown, Presence::Absent)) => {
                     reasons.insert(
                         0,
@@ -68,10 +68,10 @@ impl App {
                 }
                 found => found.map(|(shown, _)| shown),
             },
-            _ => fitting.into_iter().next(),
+            _ => fitting.first(),
         };
         match best {
-            Some(shown) => Ok(shown.daemon),
+            Some(shown) => Ok(shown.daemon.clone()),
             None if reasons.is_empty() => Err(Error::new(
                 Code::NoDaemon,
                 "no daemon is known to this server; start one with `baton daemon`",

@@ -10,7 +10,6 @@ use super::ShownDaemon;
 use crate::app::App;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Timestamp};
-use crate::domain::daemon::DirectoryQuery;
 
 /// How long what was seen is taken to be so still: the scheduler asks the same for many tasks and agents.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -37,26 +36,49 @@ pub(crate) enum Presence {
 /// What was seen a moment ago.
 #[derive(Default)]
 pub(crate) struct Presences {
-    seen: Mutex<HashMap<(DaemonId, String), (Presence, Timestamp)>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    at: HashMap<(DaemonId, String), (Presence, Timestamp)>,
+    /// Machines that did not answer in time: to be asked about one directory after the other, each of them would keep
+    /// the scheduler waiting.
+    silent: HashMap<DaemonId, Timestamp>,
 }
 
 impl Presences {
     fn fresh(&self, daemon: DaemonId, directory: &str, now: Timestamp) -> Option<Presence> {
         let seen = self.seen.lock();
-        let (presence, at) = seen.get(&(daemon, directory.to_owned()))?;
+        if seen
+            .silent
+            .get(&daemon)
+            .is_some_and(|at| is_fresh(*at, now))
+        {
+            return Some(Presence::Unknown);
+        }
+        let (presence, at) = seen.at.get(&(daemon, directory.to_owned()))?;
         is_fresh(*at, now).then_some(*presence)
     }
 
     fn remember(&self, daemon: DaemonId, directory: &str, presence: Presence, now: Timestamp) {
         let mut seen = self.seen.lock();
-        if seen.len() >= MAX_SEEN {
+        seen.silent.remove(&daemon);
+        if seen.at.len() >= MAX_SEEN {
             // What is old first; if that is not enough, everything can be asked again.
-            seen.retain(|_, (_, at)| is_fresh(*at, now));
-            if seen.len() >= MAX_SEEN {
-                seen.clear();
+            seen.at.retain(|_, (_, at)| is_fresh(*at, now));
+            if seen.at.len() >= MAX_SEEN {
+                seen.at.clear();
             }
         }
-        seen.insert((daemon, directory.to_owned()), (presence, now));
+        seen.at
+            .insert((daemon, directory.to_owned()), (presence, now));
+    }
+
+    fn is_silent(&self, daemon: DaemonId, now: Timestamp) {
+        let mut seen = self.seen.lock();
+        seen.silent.retain(|_, at| is_fresh(*at, now));
+        seen.silent.insert(daemon, now);
     }
 }
 
@@ -68,25 +90,23 @@ fn is_fresh(at: Timestamp, now: Timestamp) -> bool {
 impl App {
     /// What a linked machine has at a directory, seen now or a moment ago.
     pub(crate) async fn presence(&self, daemon: DaemonId, directory: &str) -> Presence {
-        let now = self.clock().now();
-        if let Some(presence) = self.presences().fresh(daemon, directory, now) {
+        if let Some(presence) = self
+            .presences()
+            .fresh(daemon, directory, self.clock().now())
+        {
             return presence;
         }
-        let query = DirectoryQuery {
-            path: directory.to_owned(),
-            brief: true,
-            ..DirectoryQuery::default()
-        };
-        let found = self.relay().list_directory(daemon, query, DEADLINE).await;
+        let found = self.locate(daemon, directory, DEADLINE).await;
+        let now = self.clock().now();
         let presence = match found {
-            Ok(found) if found.repository.is_empty() => Presence::Directory,
-            Ok(_) => Presence::Repository,
-            // The daemon refuses what is outside of its roots, and what is not there, in the same words.
-            Err(error) if matches!(error.code(), Code::Forbidden | Code::InvalidState) => {
-                Presence::Absent
-            }
+            Ok(None) => Presence::Absent,
+            Ok(Some(found)) if found.repository.is_empty() => Presence::Directory,
+            Ok(Some(_)) => Presence::Repository,
             Err(error) => {
                 tracing::debug!(%daemon, ?error, "a machine does not say what it has at a directory");
+                if error.code() == Code::Timeout {
+                    self.presences().is_silent(daemon, now);
+                }
                 return Presence::Unknown;
             }
         };
@@ -94,32 +114,38 @@ impl App {
         presence
     }
 
+    /// What machines have at directories, in the order in which they are given.
+    pub(crate) async fn presences_at(&self, sites: &[(DaemonId, &str)]) -> Vec<Presence> {
+        let mut found = Vec::with_capacity(sites.len());
+        for some in sites.chunks(AT_ONCE) {
+            let asked = some.iter().map(|(daemon, at)| self.presence(*daemon, at));
+            found.extend(join_all(asked).await);
+        }
+        found
+    }
+
     /// The first of the machines that has the most at a directory, and what it has. They are asked in the order in
     /// which they are given, until one has a repository there.
-    pub(super) async fn richest(
+    pub(super) async fn richest<'a>(
         &self,
-        machines: Vec<ShownDaemon>,
+        machines: &'a [ShownDaemon],
         directory: &str,
-    ) -> Option<(ShownDaemon, Presence)> {
-        let mut best: Option<(ShownDaemon, Presence)> = None;
-        let mut machines = machines.into_iter();
-        loop {
-            let some: Vec<ShownDaemon> = machines.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() {
-                return best;
-            }
-            let asked = some
+    ) -> Option<(&'a ShownDaemon, Presence)> {
+        let mut best: Option<(&ShownDaemon, Presence)> = None;
+        for some in machines.chunks(AT_ONCE) {
+            let sites: Vec<_> = some
                 .iter()
-                .map(|shown| self.presence(shown.daemon.id, directory));
-            let found = join_all(asked).await;
-            for (shown, presence) in some.into_iter().zip(found) {
-                if best.as_ref().is_none_or(|(_, most)| presence > *most) {
+                .map(|shown| (shown.daemon.id, directory))
+                .collect();
+            for (shown, presence) in some.iter().zip(self.presences_at(&sites).await) {
+                if best.is_none_or(|(_, most)| presence > most) {
                     best = Some((shown, presence));
                 }
             }
             if let Some((_, Presence::Repository)) = best {
-                return best;
+                break;
             }
         }
+        best
     }
 }

@@ -3,8 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use futures_util::future::join_all;
-
 use crate::app::App;
 use crate::app::daemons::Presence;
 use crate::base::Result;
@@ -17,16 +15,13 @@ pub(super) struct Crew {
     /// The machines of those that are being given something, with no session yet.
     given: Vec<Option<DaemonId>>,
     /// What the machines to which agents are bound have at the directories that they would work in.
-    sites: HashMap<(DaemonId, String), Presence>,
-    /// Agents that cannot work in a directory, whatever the task: they are asked once.
-    nowhere: HashSet<(AgentId, String)>,
+    sites: HashMap<DaemonId, HashMap<String, Presence>>,
+    /// The directories in which agents cannot work, whatever the task: they are asked once.
+    nowhere: HashMap<AgentId, HashSet<String>>,
 }
 
 /// The order in which agents are asked: how well they fit, what their machine has, how much runs there, their age.
 pub(super) type Rank = (Reverse<u8>, Reverse<Presence>, usize, AgentId);
-
-/// How many machines are asked at once.
-const AT_ONCE: usize = 32;
 
 impl Crew {
     /// How many run, or are about to.
@@ -59,13 +54,15 @@ impl Crew {
     /// Whether an agent was found unable to work where a task is.
     pub(super) fn is_nowhere(&self, task: &Task, agent: &Agent) -> bool {
         let place = dispatch::workplace(task, agent).unwrap_or_default();
-        self.nowhere.contains(&(agent.id, place.to_owned()))
+        let places = self.nowhere.get(&agent.id);
+        places.is_some_and(|places| places.contains(place))
     }
 
     /// An agent cannot work where a task is.
     pub(super) fn found_nowhere(&mut self, task: &Task, agent: &Agent) {
         let place = dispatch::workplace(task, agent).unwrap_or_default();
-        self.nowhere.insert((agent.id, place.to_owned()));
+        let places = self.nowhere.entry(agent.id).or_default();
+        places.insert(place.to_owned());
     }
 
     /// One of them begins something, on a machine if that is known.
@@ -78,11 +75,12 @@ impl Crew {
     fn presence(&self, task: &Task, agent: &Agent) -> Presence {
         match site(task, agent) {
             None => Presence::Repository,
-            Some((daemon, directory)) => {
-                let seen = self.sites.get(&(daemon, directory.to_owned()));
-                seen.copied().unwrap_or(Presence::Unknown)
-            }
+            Some(site) => self.seen(site).unwrap_or(Presence::Unknown),
         }
+    }
+
+    fn seen(&self, (daemon, directory): (DaemonId, &str)) -> Option<Presence> {
+        self.sites.get(&daemon)?.get(directory).copied()
     }
 
     /// In which order agents are asked whether they can take a task: the least comes first. Who fits better, then
@@ -121,16 +119,12 @@ impl App {
         agents: impl Iterator<Item = &Agent>,
     ) {
         let sites: HashSet<_> = agents.filter_map(|agent| site(task, agent)).collect();
-        let new = |(daemon, at): &(DaemonId, &str)| {
-            !crew.sites.contains_key(&(*daemon, (*at).to_owned()))
-        };
-        let sites: Vec<_> = sites.into_iter().filter(new).collect();
-        for some in sites.chunks(AT_ONCE) {
-            let asked = some.iter().map(|(daemon, at)| self.presence(*daemon, at));
-            let found = join_all(asked).await;
-            let found = some.iter().zip(found);
-            crew.sites
-                .extend(found.map(|((daemon, at), seen)| ((*daemon, (*at).to_owned()), seen)));
+        let new = sites.into_iter().filter(|site| crew.seen(*site).is_none());
+        let new: Vec<_> = new.collect();
+        let found = self.presences_at(&new).await;
+        for ((daemon, at), presence) in new.into_iter().zip(found) {
+            let sites = crew.sites.entry(daemon).or_default();
+            sites.insert(at.to_owned(), presence);
         }
     }
 
@@ -154,7 +148,7 @@ impl App {
             given: given.collect(),
             members,
             sites: HashMap::new(),
-            nowhere: HashSet::new(),
+            nowhere: HashMap::new(),
         })
     }
 }

@@ -63,7 +63,7 @@ impl App {
         let mut seen: Vec<Agent> = seen.cloned().collect();
         self.survey(&mut crew, task, seen.iter()).await;
         // The best are looked at more closely; of thousands, not all.
-        seen.sort_by_key(|agent| {
+        seen.sort_by_cached_key(|agent| {
             let rank = crew.rank(task, agent);
             (rank.is_none(), rank, agent.id)
         });
@@ -198,7 +198,7 @@ impl App {
     }
 
     /// Why no agent may begin anything now, if as many run as may.
-    fn all_run(&self, crew: &Crew) -> Option<String> {
+    pub(super) fn all_run(&self, crew: &Crew) -> Option<String> {
         let running = crew.running();
         (running >= self.dispatching().options.max_running)
             .then(|| format!("waits: {running} agents run, as many as may at a time"))

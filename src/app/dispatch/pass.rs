@@ -155,7 +155,7 @@ impl App {
         for _ in 0..MAX_READY / PAGE {
             let ready = self.list_ready_tasks(&caller, &filter, &page).await?;
             for shown in ready.items {
-                if free.is_empty() || crew.running() >= self.dispatching().options.max_running {
+                if free.is_empty() || self.all_run(crew).is_some() {
                     return Ok(None);
                 }
                 self.give_to_best(&caller, &shown.task, crew, free).await?;
@@ -179,9 +179,7 @@ impl App {
         free: &mut Vec<Agent>,
     ) -> Result<()> {
         let able = |agent: &&Agent| {
-            dispatch::workplace(task, agent).is_some()
-                && dispatch::missing(task, &agent.settings.capabilities).is_empty()
-                && !crew.is_nowhere(task, agent)
+            dispatch::workplace(task, agent).is_some() && !crew.is_nowhere(task, agent)
         };
         let able: Vec<&Agent> = free.iter().filter(able).collect();
         self.survey(crew, task, able.iter().copied()).await;

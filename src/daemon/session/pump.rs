@@ -397,7 +397,7 @@ impl Pump {
         }
         if let Some(after) = position {
             let next = self.seq_after(after);
-            self.source.seal(next - 1, self.acked)?;
+            self.source.seal(next - 1, self.acked).await?;
             if self.expected != Some(next) {
                 self.rewind(after).await?;
             }

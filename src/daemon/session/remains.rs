@@ -31,25 +31,25 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The spool of a dead runner, and the lock that keeps another from coming up in its place.
 #[derive(Debug)]
 pub struct Remains {
-    dir: PathBuf,
     _lock: File,
     shared: Arc<Shared>,
-    /// Commands whose outcome is recorded.
-    written: HashSet<String>,
-    /// The number of the harness's end, once it is recorded.
-    end: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    spool: Mutex<Left>,
+    left: Mutex<Left>,
     /// Rings when something was appended.
     grown: Notify,
 }
 
 #[derive(Debug)]
 struct Left {
+    dir: PathBuf,
     spool: Spool,
+    /// Commands whose outcome is recorded.
+    written: HashSet<String>,
+    /// The number of the harness's end, once it is recorded.
+    end: Option<u64>,
     /// Numbers that this spool lacks and the server has: nothing is missing there.
     hole: Option<(u64, u64)>,
 }
@@ -62,44 +62,25 @@ impl Remains {
         if !kin::end_all(|| kin::marked(MARKER_VARIABLE, &marker), LEFTOVER_GRACE).await {
             tracing::warn!(session = %spec.session_id, "processes of a dead runner could not be ended");
         }
-        let spool = open_spool(dir, &spec, saved)?;
-        let (mut written, mut end) = (HashSet::new(), saved.exited.then_some(saved.seq));
-        let mut cursor = Cursor::after(spool.first_seq().saturating_sub(1));
-        loop {
-            let records = spool.read(&mut cursor)?;
-            if records.is_empty() {
-                break;
-            }
-            for record in records {
-                match record.body {
-                    Some(Body::Written(write)) => {
-                        written.insert(write.command_id);
-                    }
-                    Some(Body::Exited(_)) => end = Some(record.seq),
-                    _ => {}
-                }
-            }
-        }
+        let (home, saved) = (dir.to_owned(), saved.clone());
+        let left = off_thread(move || Left::open(home, &spec, &saved)).await?;
         Ok(Remains {
-            dir: dir.to_owned(),
             _lock: lock,
             shared: Arc::new(Shared {
-                spool: Mutex::new(Left { spool, hole: None }),
+                left: Mutex::new(left),
                 grown: Notify::new(),
             }),
-            written,
-            end,
         })
     }
 
     /// Identifies the spool.
     pub fn origin_epoch(&self) -> u64 {
-        self.shared.spool.lock().spool.origin_epoch()
+        self.shared.left.lock().spool.origin_epoch()
     }
 
     /// The newest record.
     pub fn last_seq(&self) -> u64 {
-        self.shared.spool.lock().spool.last_seq()
+        self.shared.left.lock().spool.last_seq()
     }
 
     /// The records after `saved`, and the job that reads them. They never end: a channel's end would mean a runner
@@ -138,16 +119,56 @@ impl Remains {
     /// Records what the runner could not say: open writes are unknown, and the harness has ended. It is numbered after
     /// `stored`, the last record of this spool that the server has, and after `acked`, the last one it ever had. Does
     /// nothing if the end is there, and younger than all that the server has.
-    pub fn seal(&mut self, stored: u64, acked: u64) -> io::Result<()> {
-        if self.end.is_some_and(|end| stored <= end) {
+    pub async fn seal(&self, stored: u64, acked: u64) -> io::Result<()> {
+        if self.shared.left.lock().is_sealed(stored) {
             return Ok(());
         }
-        let mut left = self.shared.spool.lock();
-        let (last, through) = (left.spool.last_seq(), stored.max(acked));
+        let shared = self.shared.clone();
+        off_thread(move || shared.left.lock().seal(stored, acked)).await?;
+        self.shared.grown.notify_waiters();
+        Ok(())
+    }
+}
+
+impl Left {
+    fn open(dir: PathBuf, spec: &Spec, saved: &Saved) -> io::Result<Self> {
+        let spool = open_spool(&dir, spec, saved)?;
+        let (mut written, mut end) = (HashSet::new(), saved.exited.then_some(saved.seq));
+        let mut cursor = Cursor::after(spool.first_seq().saturating_sub(1));
+        loop {
+            let records = spool.read(&mut cursor)?;
+            if records.is_empty() {
+                break;
+            }
+            for record in records {
+                match record.body {
+                    Some(Body::Written(write)) => {
+                        written.insert(write.command_id);
+                    }
+                    Some(Body::Exited(_)) => end = Some(record.seq),
+                    _ => {}
+                }
+            }
+        }
+        Ok(Left {
+            dir,
+            spool,
+            written,
+            end,
+            hole: None,
+        })
+    }
+
+    fn is_sealed(&self, stored: u64) -> bool {
+        self.end.is_some_and(|end| stored <= end)
+    }
+
+    fn seal(&mut self, stored: u64, acked: u64) -> io::Result<()> {
+        let (last, through) = (self.spool.last_seq(), stored.max(acked));
         let lost = through > last;
         if lost {
-            left.spool.skip_to(through)?;
-            left.hole = (through <= stored).then_some((last + 1, through));
+            self.spool.skip_to(through)?;
+            self.hole = (through <= stored).then_some((last + 1, through));
         }
         let now = SystemClock.now();
         for intent in Ledger::open_intents(&self.dir)? {
@@ -159,7 +180,7 @@ impl Remains {
                 reason: "the runner died between writing it and noting that".to_owned(),
                 ..intent
             };
-            left.spool.append(now, Body::Written(unknown))?;
+            self.spool.append(now, Body::Written(unknown))?;
         }
         let message = match lost {
             true => {
@@ -173,27 +194,25 @@ impl Remains {
             message: message.to_owned(),
             ..Exited::default()
         };
-        let end = left.spool.append(now, Body::Exited(exited))?;
+        let end = self.spool.append(now, Body::Exited(exited))?;
         // On the disk before anybody hears of it: the next power cut must not take back what the server was told.
-        if let Some(file) = left.spool.unsynced() {
+        if let Some(file) = self.spool.unsynced() {
             file.sync_data()?;
         }
         File::open(self.dir.join(SPOOL_DIR))?.sync_all()?;
-        drop(left);
         self.end = Some(end);
-        self.shared.grown.notify_waiters();
         Ok(())
     }
 }
 
 impl Shared {
     fn next(&self, cursor: &mut Cursor) -> io::Result<Vec<SpoolRecord>> {
-        self.spool.lock().spool.read(cursor)
+        self.left.lock().spool.read(cursor)
     }
 
     /// Whether this says only that records are missing which the server has.
     fn is_known(&self, record: &SpoolRecord) -> bool {
-        let hole = self.spool.lock().hole;
+        let hole = self.left.lock().hole;
         match (&record.body, hole) {
             (Some(Body::Missing(missing)), Some((from, to))) => {
                 from <= missing.from_seq && missing.to_seq <= to
@@ -217,4 +236,13 @@ fn open_spool(dir: &Path, spec: &Spec, saved: &Saved) -> io::Result<Spool> {
         }
         spool => spool,
     }
+}
+
+/// Reads or writes files where that keeps nobody else waiting.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }

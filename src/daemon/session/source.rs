@@ -37,8 +37,8 @@ pub struct Source {
     /// What became of writes, stops and typing; ends when the runner has gone.
     pub outcomes: mpsc::Receiver<Told>,
     runner: Runner,
-    /// Readers; ended when this is dropped.
-    _jobs: JoinSet<()>,
+    /// They end when this is dropped.
+    readers: JoinSet<()>,
 }
 
 /// What a runner says beside its records.
@@ -118,12 +118,12 @@ impl Source {
             records,
             outcomes,
             runner: Runner::Living(control.to),
-            _jobs: jobs,
+            readers: jobs,
         })
     }
 
     fn dead(remains: Remains, saved: &Saved) -> Self {
-        let (records, jobs) = remains.read(saved, READ_AHEAD);
+        let (records, readers) = remains.read(saved, READ_AHEAD);
         let (_, outcomes) = mpsc::channel(1);
         Source {
             origin_epoch: remains.origin_epoch(),
@@ -132,7 +132,7 @@ impl Source {
             records,
             outcomes,
             runner: Runner::Dead(remains),
-            _jobs: jobs,
+            readers,
         }
     }
 
@@ -140,7 +140,7 @@ impl Source {
     /// nobody could take it anew.
     pub async fn go_to(&mut self, dir: &Path, saved: &Saved) -> io::Result<()> {
         match &self.runner {
-            Runner::Dead(remains) => (self.records, self._jobs) = remains.read(saved, READ_AHEAD),
+            Runner::Dead(remains) => (self.records, self.readers) = remains.read(saved, READ_AHEAD),
             Runner::Living(_) | Runner::Gone => *self = Source::open(dir, saved).await?,
         }
         Ok(())
@@ -148,9 +148,9 @@ impl Source {
 
     /// Writes down the end that a dead runner could not tell, after all that the server has: `stored` of it now, and
     /// `acked` of it ever.
-    pub fn seal(&mut self, stored: u64, acked: u64) -> io::Result<()> {
+    pub async fn seal(&mut self, stored: u64, acked: u64) -> io::Result<()> {
         if let Runner::Dead(remains) = &mut self.runner {
-            remains.seal(stored, acked)?;
+            remains.seal(stored, acked).await?;
             self.last_seq = remains.last_seq();
         }
         Ok(())
@@ -159,7 +159,7 @@ impl Source {
     /// Gives up the runner, or the lock of a dead one.
     pub fn let_go(&mut self) {
         self.runner = Runner::Gone;
-        self._jobs.abort_all();
+        self.readers.abort_all();
     }
 
     /// Whether a runner is there to talk to.
