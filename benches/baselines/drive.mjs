@@ -10,10 +10,13 @@ import WebSocket from "ws";
 const here = import.meta.dirname;
 const seconds = Number(process.argv[2] ?? 4);
 const bun = join(here, "node_modules/.bin/bun");
-/** Events on their way, as performance is measured elsewhere too. */
+/** Events on their way. */
 const WINDOW = 256;
 const payload = "x".repeat(200);
 const home = mkdtempSync(join(tmpdir(), "baton-drive-"));
+/** Every relay that was started; none outlives this process. */
+const relays = [];
+process.on("exit", () => relays.forEach((relay) => relay.kill()));
 
 /** CPU seconds of a process, all its threads, user and system (Linux, where a tick is 10 ms). */
 function cpu(pid) {
@@ -23,6 +26,7 @@ function cpu(pid) {
 
 async function measure(name, program, ...args) {
   const relay = spawn(program, [join(here, "relay.mjs"), ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  relays.push(relay);
   const { port } = JSON.parse((await once(relay.stdout, "data"))[0]);
   const daemon = new WebSocket(`ws://127.0.0.1:${port}/daemon?session=a`);
   await once(daemon, "open");
