@@ -28,4 +28,6 @@ pub mod daemon;
 
 pub mod client;
 
+pub mod bench;
+
 pub mod cli;

@@ -10,8 +10,10 @@ pub mod json;
 pub mod page;
 pub mod quantity;
 pub mod secret;
+pub mod woken;
 
 pub use clock::{Clock, SharedClock, SystemClock, Timestamp};
 pub use error::{Code, Effect, Error, Result};
 pub use json::Json;
 pub use secret::Secret;
+pub use woken::Woken;

@@ -13,9 +13,11 @@ use crate::domain::{EventKind, PermissionMode};
 pub use tasks::*;
 
 mod agents;
+mod bench;
 mod budgets;
 
 pub use agents::{AgentChanges, AgentsAction, AgentsArgs};
+pub use bench::BenchArgs;
 pub use budgets::{BudgetOf, BudgetsAction, BudgetsArgs};
 
 /// The control plane for coding agents.
@@ -122,6 +124,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Look after the server's store on this machine
     Store(StoreArgs),
+    /// Measure this program on this machine, beside what one would use instead
+    Bench(BenchArgs),
     /// Find out what does not work
     Doctor,
     /// Print completions for a shell
@@ -135,6 +139,9 @@ pub enum Command {
     /// A scripted agent for trying and testing
     #[command(hide = true)]
     DemoAgent(InnerArgs),
+    /// A server without Baton for bench to measure
+    #[command(hide = true)]
+    BenchBare,
 }
 
 /// Arguments that another part of the program reads itself.

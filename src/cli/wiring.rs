@@ -17,6 +17,7 @@ use super::args::{DaemonArgs, Global, ServeArgs, StoreAction};
 use super::connection;
 use super::exit::{DONE, FAILED, usage};
 use super::output::Out;
+pub use crate::app::access::ADMIN_TOKEN_FILE as TOKEN_FILE;
 use crate::app::access::ADMIN_TOKEN_FILE;
 use crate::app::search::Search;
 use crate::base::{Secret, SystemClock};
@@ -93,6 +94,7 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
     make_private(&options.data_dir)?;
     let local = local::Options {
         durability: options.durability,
+        gather: options.gather,
         ..local::Options::new(store_dir(&options.data_dir))
     };
     // Opening reads what is on disk, which may take a while.

@@ -11,6 +11,8 @@ pub mod auth;
 
 pub mod console;
 
+mod rendering;
+
 pub mod views;
 
 pub mod sse;

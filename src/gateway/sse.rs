@@ -9,6 +9,7 @@ mod agents;
 pub use agents::{Category, agents};
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -19,6 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::rendering::Renderings;
 use super::views::iso;
 use super::views::orchestrator as view;
 use crate::app::App;
@@ -28,6 +30,7 @@ use crate::app::events::{AgentsReader, Cursor, Item, Reader, ReaderOptions};
 use crate::base::id::{AgentId, SessionId};
 use crate::base::{Error, Result};
 use crate::domain::{Event, EventBody, Session};
+use crate::wire::EventBatch;
 use crate::wire::event::event_from_pb;
 
 /// Where a reader goes on from.
@@ -39,10 +42,14 @@ const RETRY_MILLIS: u32 = 2_000;
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
+/// Batches as all streams of sessions send them; `None` where a stream may end with one of its events.
+pub type Lines = Renderings<Option<Bytes>>;
+
 /// The stream of one session. A session that is over and was read to its end is answered with 204, which
 /// tells a browser not to come back.
 pub async fn session(
     app: &App,
+    lines: &Arc<Lines>,
     caller: &Caller,
     session: &Session,
     headers: &HeaderMap,
@@ -69,7 +76,12 @@ pub async fn session(
     // Of a session that is over, the reader knows where the end is; of a living one, the end says it.
     let last = session.is_over().then_some(reader.head().last_seq);
     let reader = Box::new(reader);
-    let source = Source::Session { reader, last };
+    let lines = lines.clone();
+    let source = Source::Session {
+        reader,
+        lines,
+        last,
+    };
     Ok(Stream::new(app, source, &greeting(app, Some(session))).response())
 }
 
@@ -138,6 +150,7 @@ fn not_given(field: &str) -> Error {
 enum Source {
     Session {
         reader: Box<Reader>,
+        lines: Arc<Lines>,
         /// The last seq of a session that was over when the stream began.
         last: Option<u64>,
     },
@@ -155,6 +168,8 @@ enum Piece {
     Truncated(u64),
     /// As it goes out.
     Text(String),
+    /// As it goes out to all who read this.
+    Shared(Bytes),
     Nothing,
 }
 
@@ -162,8 +177,18 @@ impl Source {
     /// What comes next. Cancelling the wait loses nothing.
     async fn next(&mut self) -> Result<Piece> {
         match self {
-            Source::Session { reader, .. } => match reader.next().await? {
+            Source::Session {
+                reader,
+                lines,
+                last,
+            } => match reader.next().await? {
                 Item::Events(batch) => {
+                    // Of a session that is over, the stream ends with an event that may be in any batch.
+                    if last.is_none()
+                        && let Some(shared) = lines.of(&batch, lines_of)?
+                    {
+                        return Ok(Piece::Shared(shared));
+                    }
                     let events = batch.events().map_err(Error::internal)?;
                     let events = events.into_iter().map(event_from_pb);
                     Ok(Piece::Events(events.collect::<Result<_>>()?))
@@ -255,6 +280,12 @@ impl Stream {
                     piece(None, "truncated", &json!({ "oldest": oldest }), &mut text);
                 }
                 Ok(Piece::Text(said)) => text.push_str(&said),
+                // Nothing to show in any of them.
+                Ok(Piece::Shared(shared)) if shared.is_empty() => {}
+                Ok(Piece::Shared(shared)) => {
+                    self.source = Some(source);
+                    return Some((Ok(shared), self));
+                }
                 Ok(Piece::Nothing) => {}
                 Err(error) => {
                     tracing::debug!(%error, "a stream ends");
@@ -283,6 +314,22 @@ fn write(source: &Source, events: &[Event], text: &mut String) -> bool {
         }
     }
     false
+}
+
+/// A batch as every stream of its session sends it while the session lives.
+fn lines_of(batch: &EventBatch) -> Result<Option<Bytes>> {
+    let mut text = String::new();
+    for event in batch.events().map_err(Error::internal)? {
+        let event = event_from_pb(event)?;
+        if matches!(event.body, EventBody::Ended { .. }) {
+            return Ok(None);
+        }
+        if let Some((kind, data)) = view::event(&event) {
+            let id = event.seq.to_string();
+            piece(Some(&id), &format!("agent_{kind}"), &data, &mut text);
+        }
+    }
+    Ok(Some(text.into()))
 }
 
 fn connected(app: &App, session: &Session, text: &mut String) {

@@ -254,14 +254,16 @@ impl EventService for Service {
             conflate: request.conflate,
             transients: request.transients,
         };
-        let mut followed = SelectAll::new();
+        let mut followed = Vec::with_capacity(request.scopes.len());
         for (index, scope) in (0u32..).zip(request.scopes) {
-            let scope = self
-                .follow(&caller, index, scope, &options)
-                .await
-                .map_err(status)?;
-            followed.push(scope);
+            let scope = self.follow(&caller, index, scope, &options).await;
+            followed.push(scope.map_err(status)?);
         }
+        // Most watches have one scope, and need nobody who chooses between several.
+        let followed: Followed = match followed.len() {
+            1 => followed.remove(0),
+            _ => Box::pin(SelectAll::from_iter(followed)),
+        };
         let stream = guarded(self.app.access(), &caller, followed);
         // The first refusal ends the whole watch: a client would not notice the end of one scope of many.
         let stream = stream.scan(false, |over, item| {

@@ -47,6 +47,7 @@ pub async fn compose(
     let dispatch_options = options.scheduler;
     let retention_every = options.retention.every;
     let prune_every = options.prune_every;
+    let search_every = options.search_every;
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
@@ -124,7 +125,7 @@ pub async fn compose(
         ))
         .add_job(
             "search",
-            search::run_indexer(app.clone(), CancellationToken::new()),
+            search::run_indexer(app.clone(), search_every, CancellationToken::new()),
         )
         .add_job("gauges", gauges::run(app.clone()))
         .add_job("budgets", budgets::run_keeper(app.clone()))

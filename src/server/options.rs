@@ -50,6 +50,10 @@ pub struct Options {
     pub retention: Retention,
     /// How often the store gives disk space back.
     pub compaction_every: Duration,
+    /// How long changes are gathered before they are indexed for search, unless somebody searches.
+    pub search_every: Duration,
+    /// How long the news of a busy session is gathered for its many readers; zero tells each event at once.
+    pub gather: Duration,
     /// Limits of a session that names none.
     pub limits: Limits,
     /// What models cost.
@@ -187,6 +191,8 @@ impl Options {
                 every: read.with("retention.every", interval)?,
             },
             compaction_every: read.with("compaction.every", interval)?,
+            search_every: read.with("search.every", interval)?,
+            gather: read.with("readers.gather", gather)?,
             limits: Limits {
                 runtime: read.with("limits.runtime", value::optional_duration)?,
                 idle: read.with("limits.idle", value::optional_duration)?,
@@ -297,6 +303,14 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
             Err(format!("is {text:?}; it must be 100ms or more"))
         }
         every => Ok(every),
+    }
+}
+
+/// Beyond a second, a reader would take a session for dead.
+fn gather(text: &str) -> std::result::Result<Duration, String> {
+    match value::duration(text)? {
+        long if long > Duration::from_secs(1) => Err(format!("is {text:?}; it must be 1s or less")),
+        gather => Ok(gather),
     }
 }
 

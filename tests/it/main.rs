@@ -6,6 +6,7 @@ mod access;
 mod acp;
 mod agents;
 mod away;
+mod bench;
 mod browser;
 mod budgets;
 mod canary;

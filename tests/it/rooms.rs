@@ -85,10 +85,15 @@ const ROOMS: &[Room] = &[
         never: &[],
     },
     Room {
+        name: "bench",
+        sees: &["base", "domain", "wire", "client"],
+        never: &[],
+    },
+    Room {
         name: "cli",
         sees: &[
             "base", "domain", "wire", "store", "relay", "app", "rpc", "gateway", "server",
-            "daemon", "client", "driver",
+            "daemon", "client", "driver", "bench",
         ],
         never: &[],
     },

@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 
 use super::{Access, Caller};
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, Woken};
 
 /// The shortest wait between two looks, so that clocks that disagree do not make a busy loop.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
@@ -50,14 +50,14 @@ where
 {
     Guarded {
         stream: Some(stream),
-        end: Box::pin(access.watch_validity(caller)),
+        end: Woken::new(access.watch_validity(caller).boxed()),
     }
 }
 
 /// See [`guarded`].
 pub struct Guarded<S> {
     stream: Option<S>,
-    end: BoxFuture<'static, Error>,
+    end: Woken<BoxFuture<'static, Error>>,
 }
 
 impl<S, T> Stream for Guarded<S>
@@ -71,7 +71,7 @@ where
             return Poll::Ready(None);
         };
         // The end is looked at first: a busy stream must not put it off.
-        if let Poll::Ready(error) = self.end.as_mut().poll(cx) {
+        if let Poll::Ready(error) = self.end.poll(cx) {
             return Poll::Ready(Some(Err(error)));
         }
         let polled = Pin::new(&mut stream).poll_next(cx);

@@ -5,10 +5,11 @@
 //! reader costs the server one number.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Open;
 use super::list::check_cursor;
@@ -90,6 +91,8 @@ pub struct Reader {
     ready: VecDeque<Item>,
     chunks: VecDeque<Chunk>,
     told: (u64, Instant),
+    /// Rings when a word may be due: kept, since a timer that is made for each wait costs more than the wait.
+    bell: Pin<Box<Sleep>>,
     _open: Open,
 }
 
@@ -148,6 +151,7 @@ impl App {
             ready,
             chunks: VecDeque::new(),
             told: (0, Instant::now()),
+            bell: Box::pin(sleep_until(Instant::now() + PROGRESS_EVERY)),
             _open: Open::of("session"),
         })
     }
@@ -217,10 +221,8 @@ impl Reader {
                 }
             }
             () = live => {}
-            () = tokio::time::sleep_until(due) => {
-                self.told = (self.after, Instant::now());
-                self.ready.push_back(Item::Progress(self.after));
-            }
+            // Early, if something was told since it was set; whether a word is due is looked at next.
+            () = self.bell.as_mut() => self.bell.as_mut().reset(due),
         }
         Ok(())
     }

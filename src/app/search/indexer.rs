@@ -17,18 +17,16 @@ use crate::wire::{EventBatch, event::event_from_pb};
 const BATCH_BYTES: usize = 512 * 1024;
 /// How many sessions are looked at before the revision is noted.
 const SESSIONS: usize = 200;
-/// How long the job gathers changes before it looks.
-const GATHER_FOR: Duration = Duration::from_millis(200);
 /// How long it waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// Indexes until told to stop.
-pub async fn run(app: App, stop: CancellationToken) {
+/// Indexes until told to stop: what has changed is gathered for `every`, unless somebody searches.
+pub async fn run(app: App, every: Duration, stop: CancellationToken) {
     let mut wake = app.store().watch_revision();
     loop {
         wake.mark_unchanged();
         let pause = match catch_up(&app).await {
-            Ok(()) => GATHER_FOR,
+            Ok(()) => every,
             Err(error) => {
                 tracing::error!(?error, "the search index fell behind; it is tried again");
                 AFTER_FAILURE
@@ -37,7 +35,10 @@ pub async fn run(app: App, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             changed = async {
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = app.search().wanted.notified() => {}
+                }
                 wake.changed().await
             } => if changed.is_err() { return },
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::index::Index;
 use crate::app::App;
@@ -51,6 +51,8 @@ pub struct Hit {
 pub struct Search {
     index: Arc<Mutex<Index>>,
     through: watch::Sender<u64>,
+    /// Rings when somebody searches.
+    wanted: Arc<Notify>,
 }
 
 impl Search {
@@ -69,6 +71,7 @@ impl Search {
         Ok(Search {
             index: Arc::new(Mutex::new(index)),
             through: watch::Sender::new(through),
+            wanted: Arc::default(),
         })
     }
 
@@ -115,6 +118,7 @@ impl App {
         };
         let newest = *self.store().watch_revision().borrow();
         let mut through = self.search().through.subscribe();
+        self.search().wanted.notify_one();
         // An index that is further behind than that still answers, with what it has.
         let _ = tokio::time::timeout(CATCH_UP, through.wait_for(|at| *at >= newest)).await;
         let size = page.size;

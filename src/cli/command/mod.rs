@@ -2,6 +2,7 @@
 
 mod agents;
 mod answer;
+mod bench;
 mod budgets;
 mod console_link;
 mod content;
@@ -49,6 +50,8 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         }
         Command::Runner(inner) => return wiring::runner(&inner.rest),
         Command::DemoAgent(inner) => return wiring::demo_agent(&inner.rest),
+        Command::Bench(inner) => return bench::run(args.global.json, inner),
+        Command::BenchBare => return bench::serve_bare(),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -96,7 +99,11 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         Command::Search(args) => search::run(global, out, args).await,
         Command::Store(args) => store::run(global, out, args).await,
         Command::Doctor => doctor::run(global, out).await,
-        Command::Completions { .. } | Command::Runner(_) | Command::DemoAgent(_) => {
+        Command::Completions { .. }
+        | Command::Runner(_)
+        | Command::DemoAgent(_)
+        | Command::Bench(_)
+        | Command::BenchBare => {
             unreachable!("handled before the runtime was made")
         }
     }

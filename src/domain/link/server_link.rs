@@ -90,6 +90,9 @@ pub struct ServerLink {
     /// Sessions that the daemon was told are not its own.
     told_foreign: BTreeSet<SessionId>,
     acks: BTreeSet<SessionId>,
+    /// Sessions whose records are to be asked for again, each at its time: with thousands of others on the link, nobody looks
+    /// through all of them each time that something moves.
+    refused: BTreeSet<SessionId>,
     commands: BTreeMap<CommandId, Outstanding>,
     unsent: BTreeMap<CommandId, Command>,
     /// Sessions of which a command did not fit since the outbox was last read from its beginning.
@@ -123,6 +126,7 @@ impl ServerLink {
             asked: BTreeSet::new(),
             told_foreign: BTreeSet::new(),
             acks: BTreeSet::new(),
+            refused: BTreeSet::new(),
             commands: BTreeMap::new(),
             unsent: BTreeMap::new(),
             full: BTreeSet::new(),
@@ -440,6 +444,7 @@ impl ServerLink {
     pub fn refused(&mut self, now: Timestamp, session_id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&session_id) {
             session.refused(now.saturating_add(self.limits.retry_delay));
+            self.refused.insert(session_id);
         }
     }
 
@@ -569,16 +574,27 @@ impl ServerLink {
                 ));
             }
             Phase::Live => {
-                for (session_id, session) in &mut self.sessions {
-                    if session.reset_at().is_some_and(|at| now >= at) {
+                let Self {
+                    refused,
+                    sessions,
+                    small,
+                    ..
+                } = self;
+                refused.retain(|session_id| {
+                    let Some(session) = sessions.get_mut(session_id) else {
+                        return false;
+                    };
+                    let is_due = session.reset_at().is_some_and(|at| now >= at);
+                    if is_due {
                         session.reset_sent();
-                        self.small.push_back(Down::Reset {
+                        small.push_back(Down::Reset {
                             session_id: *session_id,
                             after: session.stored(),
                             reason: "the records could not be stored; send them again".to_owned(),
                         });
                     }
-                }
+                    session.reset_at().is_some()
+                });
             }
             _ => {}
         }
@@ -590,7 +606,9 @@ impl ServerLink {
             Phase::Opening { until } => Some(until),
             Phase::Live => {
                 let lease = self.lease.end().min(self.lease.next_heartbeat());
-                let resets = self.sessions.values().filter_map(Incoming::reset_at).min();
+                let refused = self.refused.iter();
+                let refused = refused.filter_map(|id| self.sessions.get(id)?.reset_at());
+                let resets = refused.min();
                 Some(resets.map_or(lease, |at| at.min(lease)))
             }
             Phase::Greeted | Phase::Over => None,

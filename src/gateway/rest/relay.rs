@@ -41,6 +41,7 @@ struct Relay {
     pace: Arc<Pace>,
     sockets: Sockets,
     bridges: Bridges,
+    transcripts: Arc<socket::Transcripts>,
 }
 
 /// The routes; their sockets belong to `sockets`.
@@ -63,6 +64,7 @@ pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>) -> Routes {
             pace,
             sockets,
             bridges: Bridges::default(),
+            transcripts: Arc::default(),
         })
 }
 
@@ -356,7 +358,13 @@ async fn connect(
         Err(error) => return fail::respond(Dialect::Relay, &error),
     };
     let end = relay.app.access().watch_validity(&caller);
-    let talk = socket::Talk::open(relay.app.clone(), relay.pace.clone(), caller, session.id);
+    let talk = socket::Talk::open(
+        relay.app.clone(),
+        relay.transcripts.clone(),
+        relay.pace.clone(),
+        caller,
+        session.id,
+    );
     let held = held.map(|Extension(held)| held);
     match talk.await {
         Ok(talk) => relay

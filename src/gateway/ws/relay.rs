@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use axum::extract::ws::Utf8Bytes;
 use serde_json::{Map, Value, json};
 
 use super::message::{self, text};
@@ -20,6 +21,7 @@ use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
 use crate::base::{Code, Error, Json, Result};
 use crate::domain::prompt::{AnswerBody, Decision, PromptKind, PromptState, QuestionAnswer};
 use crate::domain::{Delivery, Event, EventBody, Prompt, Scope, Session};
+use crate::gateway::rendering::Renderings;
 use crate::gateway::views::{relay as view, stream_json};
 use crate::wire::EventBatch;
 use crate::wire::event::event_from_pb;
@@ -27,9 +29,16 @@ use crate::wire::event::event_from_pb;
 /// How much of a transcript goes into one message at most, about, in bytes.
 const MESSAGE_BYTES: usize = HIGH_BYTES / 4;
 
+/// Batches as all sockets say them.
+pub type Transcripts = Renderings<Transcript>;
+
+/// A batch as messages; `None` where it has something that a socket says in its own way.
+pub type Transcript = Option<Arc<[Utf8Bytes]>>;
+
 /// What is said on the socket of one session.
 pub struct Talk {
     app: App,
+    transcripts: Arc<Transcripts>,
     pace: Arc<Pace>,
     caller: Caller,
     session: Session,
@@ -44,7 +53,13 @@ pub struct Talk {
 
 impl Talk {
     /// Begins to talk about a session.
-    pub async fn open(app: App, pace: Arc<Pace>, caller: Caller, id: SessionId) -> Result<Self> {
+    pub async fn open(
+        app: App,
+        transcripts: Arc<Transcripts>,
+        pace: Arc<Pace>,
+        caller: Caller,
+        id: SessionId,
+    ) -> Result<Self> {
         let cursor = Cursor {
             tail: true,
             ..Cursor::default()
@@ -57,6 +72,7 @@ impl Talk {
         let (session, _) = app.get_session(&caller, id).await?;
         let mut talk = Talk {
             app,
+            transcripts,
             pace,
             caller,
             session,
@@ -138,40 +154,27 @@ impl Talk {
 
     /// A batch as frames. Without waiting for anything, so that no batch is lost half-way.
     fn frames(&mut self, batch: &EventBatch) -> Result<Vec<Frame>> {
+        match self.transcripts.of(batch, transcript)? {
+            Some(messages) => Ok(messages.iter().cloned().map(Frame::text).collect()),
+            None => self.own_frames(batch),
+        }
+    }
+
+    /// The same, with what this socket alone has to say.
+    fn own_frames(&mut self, batch: &EventBatch) -> Result<Vec<Frame>> {
         let mut frames = Vec::new();
-        let mut messages = Vec::new();
-        let mut bytes = 0;
-        let flush = |messages: &mut Vec<Value>, frames: &mut Vec<Frame>| {
-            if !messages.is_empty() {
-                let messages = std::mem::take(messages);
-                frames.push(Frame::must(
-                    json!({ "type": "message", "messages": messages }),
-                ));
-            }
-        };
-        for (entry, event) in batch
-            .entries()
-            .map_err(Error::internal)?
-            .into_iter()
-            .zip(batch.events().map_err(Error::internal)?)
-        {
-            let event = event_from_pb(event)?;
+        let mut messages = Messages::default();
+        for (bytes, event) in events(batch)? {
             if let Some(message) = stream_json::message(&event) {
-                if bytes + entry.len() > MESSAGE_BYTES {
-                    flush(&mut messages, &mut frames);
-                    bytes = 0;
-                }
-                bytes += entry.len();
-                messages.push(message);
+                frames.extend(messages.add(message, bytes).map(Frame::text));
             }
             let announced = self.announce(&event);
             if !announced.is_empty() {
-                flush(&mut messages, &mut frames);
-                bytes = 0;
+                frames.extend(messages.take().map(Frame::text));
                 frames.extend(announced);
             }
         }
-        flush(&mut messages, &mut frames);
+        frames.extend(messages.take().map(Frame::text));
         Ok(frames)
     }
 
@@ -374,6 +377,76 @@ impl Talk {
             .await?;
         Ok(Vec::new())
     }
+}
+
+/// Messages of the transcript on their way into one.
+#[derive(Default)]
+struct Messages {
+    waiting: Vec<Value>,
+    bytes: usize,
+}
+
+impl Messages {
+    /// Adds one that is about so long; what was full before it.
+    fn add(&mut self, message: Value, bytes: usize) -> Option<Utf8Bytes> {
+        let full = (self.bytes + bytes > MESSAGE_BYTES)
+            .then(|| self.take())
+            .flatten();
+        self.bytes += bytes;
+        self.waiting.push(message);
+        full
+    }
+
+    fn take(&mut self) -> Option<Utf8Bytes> {
+        self.bytes = 0;
+        let messages = std::mem::take(&mut self.waiting);
+        let said = || json!({ "type": "message", "messages": messages });
+        (!messages.is_empty()).then(|| said().to_string().into())
+    }
+}
+
+/// The events of a batch, and how long each is.
+fn events(batch: &EventBatch) -> Result<Vec<(usize, Event)>> {
+    let entries = batch.entries().map_err(Error::internal)?;
+    let events = batch.events().map_err(Error::internal)?;
+    let lengths = entries.into_iter().map(|entry| entry.len());
+    let events = events.into_iter().map(event_from_pb);
+    lengths
+        .zip(events)
+        .map(|(length, event)| Ok((length, event?)))
+        .collect()
+}
+
+/// A batch as every socket says it.
+fn transcript(batch: &EventBatch) -> Result<Transcript> {
+    let (mut said, mut messages) = (Vec::new(), Messages::default());
+    for (bytes, event) in events(batch)? {
+        if !is_transcript(&event.body) {
+            return Ok(None);
+        }
+        if let Some(message) = stream_json::message(&event) {
+            said.extend(messages.add(message, bytes));
+        }
+    }
+    said.extend(messages.take());
+    Ok(Some(said.into()))
+}
+
+/// Whether an event is only a part of the transcript: nothing is announced because of it ([`Talk::announce`]), whatever
+/// a socket knows.
+fn is_transcript(body: &EventBody) -> bool {
+    matches!(
+        body,
+        EventBody::Message { .. }
+            | EventBody::ToolCall { .. }
+            | EventBody::ToolResult { .. }
+            | EventBody::Output { .. }
+            | EventBody::Stderr { .. }
+            | EventBody::PlanUpdated { .. }
+            | EventBody::UsageUpdated { .. }
+            | EventBody::TurnStarted { .. }
+            | EventBody::TurnEnded { .. }
+    )
 }
 
 impl Talking for Talk {

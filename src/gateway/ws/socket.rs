@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 
-use axum::extract::ws::{CloseFrame, Message, close_code};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, close_code};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use serde_json::Value;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, timeout};
@@ -17,8 +17,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Something to say.
 pub struct Frame {
-    /// The message.
-    pub text: String,
+    /// The message; those that many are told share their memory.
+    pub text: Utf8Bytes,
     /// Whether it may be left out.
     pub priority: Priority,
 }
@@ -30,9 +30,9 @@ impl Frame {
     }
 
     /// One that must be said, as it is.
-    pub fn text(text: String) -> Self {
+    pub fn text(text: impl Into<Utf8Bytes>) -> Self {
         Frame {
-            text,
+            text: text.into(),
             priority: Priority::Must,
         }
     }
@@ -40,7 +40,7 @@ impl Frame {
     /// One that may be left out when the reader does not keep up.
     pub fn low(value: Value) -> Self {
         Frame {
-            text: value.to_string(),
+            text: value.to_string().into(),
             priority: Priority::Low,
         }
     }
@@ -171,7 +171,7 @@ pub(super) async fn run<S, T, E>(
 }
 
 fn push(outbox: &mut Outbox, frame: Frame) {
-    outbox.push(Message::text(frame.text), frame.priority);
+    outbox.push(Message::Text(frame.text), frame.priority);
 }
 
 fn code_of(error: &Error) -> u16 {

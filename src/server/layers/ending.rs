@@ -19,7 +19,7 @@ use super::Guards;
 use super::observe::last_frame;
 use super::reject::{Shape, reject};
 use crate::app::access::Caller;
-use crate::base::{Code, Error};
+use crate::base::{Code, Error, Woken};
 use crate::server::connection::ConnectionInfo;
 use crate::wire::status::status_from_error;
 
@@ -151,7 +151,7 @@ enum OnEnd {
 /// A body that can be made to end.
 struct EndingBody {
     inner: Option<Body>,
-    end: BoxFuture<'static, Error>,
+    end: Woken<BoxFuture<'static, Error>>,
     on_end: OnEnd,
     /// Why one direction was ended: then the other ends for the same reason, and not because its service
     /// took the end of its requests for a polite one.
@@ -168,7 +168,7 @@ impl EndingBody {
     ) -> Self {
         EndingBody {
             inner: Some(inner),
-            end,
+            end: Woken::new(end),
             on_end,
             ended,
             frames: 0,
@@ -197,7 +197,7 @@ impl http_body::Body for EndingBody {
         }
         if polled.is_pending()
             && this.ended.get().is_none()
-            && let Poll::Ready(error) = this.end.as_mut().poll(cx)
+            && let Poll::Ready(error) = this.end.poll(cx)
         {
             // Only the first reason counts.
             let _ = this.ended.set(error);

@@ -54,6 +54,8 @@ pub(super) struct Writer {
     /// With an interval: commits that are written and not synced yet, and when to sync them.
     unsynced: Vec<(Answer, Committed)>,
     deadline: Option<Instant>,
+    /// When readers whose news is held are to be woken.
+    wake_at: Option<Instant>,
     /// How far the helper was asked to fill the active segment.
     asked_to_fill: u64,
 }
@@ -103,6 +105,7 @@ impl Writer {
             buffer: Vec::new(),
             unsynced: Vec::new(),
             deadline: None,
+            wake_at: None,
             asked_to_fill: 0,
         }
     }
@@ -110,10 +113,11 @@ impl Writer {
     /// Serves until the queue is closed and empty.
     pub(super) fn run(mut self) {
         self.ask_to_fill();
-        while let Some(mut requests) = self.core.queue.take(self.deadline) {
+        while let Some(mut requests) = self.core.queue.take(self.next_due()) {
             while !requests.is_empty() {
                 self.group(&mut requests);
             }
+            self.wake_at = self.core.tails.release(Instant::now());
             if self
                 .deadline
                 .is_some_and(|deadline| deadline <= Instant::now())
@@ -122,6 +126,10 @@ impl Writer {
             }
         }
         let _ = self.sync_unsynced();
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.wake_at).min()
     }
 
     /// Takes one group from the front of the requests.
@@ -326,10 +334,11 @@ impl Writer {
     /// Wakes readers and answers callers.
     fn answer(&mut self, judged: Vec<Judged>) {
         let mut answered = 0;
+        let now = Instant::now();
         for judged in judged {
             if let Ok(committed) = &judged.outcome {
                 for (stream, head) in judged.streams.iter().zip(&committed.heads) {
-                    self.core.tails.wake(stream, head.last_seq);
+                    self.core.tails.wake(stream, head.last_seq, now);
                 }
                 if judged.changes_records {
                     self.core.revision.send_replace(committed.revision);

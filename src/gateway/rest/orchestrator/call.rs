@@ -22,11 +22,13 @@ use crate::base::id::{AgentId, SessionId, TaskId};
 use crate::base::{Code, Error, Result};
 use crate::domain::Session;
 use crate::gateway::fail::{self, Dialect};
+use crate::gateway::sse::Lines;
 
 /// Who asks, and what there is to answer with.
 pub(super) struct Call {
     pub(super) app: App,
     pub(super) pace: Arc<Pace>,
+    pub(super) lines: Arc<Lines>,
     pub(super) caller: Caller,
 }
 
@@ -43,6 +45,7 @@ impl FromRequestParts<Orchestrator> for Call {
         Ok(Call {
             app: state.app.clone(),
             pace: state.pace.clone(),
+            lines: state.lines.clone(),
             caller,
         })
     }

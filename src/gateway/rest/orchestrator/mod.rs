@@ -32,6 +32,7 @@ use crate::base::{Error, Result};
 use crate::domain::policy::is_within;
 use crate::domain::{EventBody, EventKind, Scope, Session, Worktree};
 use crate::gateway::Routes;
+use crate::gateway::sse::Lines;
 use crate::gateway::views::orchestrator as view;
 use crate::gateway::ws::{self, Held, Sockets};
 use crate::wire::event::event_from_pb;
@@ -45,6 +46,7 @@ struct Orchestrator {
     app: App,
     pace: Arc<Pace>,
     sockets: Sockets,
+    lines: Arc<Lines>,
     data_dir: PathBuf,
 }
 
@@ -107,6 +109,7 @@ pub fn routes(app: App, sockets: Sockets, pace: Arc<Pace>, data_dir: PathBuf) ->
             app,
             pace,
             sockets,
+            lines: Arc::default(),
             data_dir,
         })
 }

@@ -151,7 +151,7 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> std::result::Result<Response, Refused> {
     let session = call.session(&path).await?;
-    Ok(sse::session(&call.app, &call.caller, &session, &headers).await?)
+    Ok(sse::session(&call.app, &call.lines, &call.caller, &session, &headers).await?)
 }
 
 /// An event as a message; what is no part of the conversation is none.

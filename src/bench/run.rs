@@ -1,0 +1,98 @@
+//! A run: the scenarios one after the other.
+
+use anyhow::Result;
+
+use super::machine::{Machine, stolen};
+use super::plan::{Plan, Scenario};
+use super::report::{Point, Report, render};
+use super::scenario;
+
+/// What every scenario needs.
+pub struct Bench<'a> {
+    /// What is to be measured.
+    pub plan: &'a Plan,
+    /// On what.
+    pub machine: &'a Machine,
+    tell: &'a (dyn Fn(&str) + Sync),
+    points: parking_lot::Mutex<Vec<Point>>,
+    failures: parking_lot::Mutex<Vec<String>>,
+}
+
+impl Bench<'_> {
+    /// Says what is going on.
+    pub fn tell(&self, text: &str) {
+        (self.tell)(text);
+    }
+
+    /// Whether a point is wanted.
+    pub fn wants(&self, name: &str) -> bool {
+        self.plan
+            .only
+            .as_ref()
+            .is_none_or(|only| name.contains(only.as_str()))
+    }
+
+    /// A point is measured.
+    pub fn done(&self, point: Point) {
+        self.tell(&render(&point));
+        self.points.lock().push(point);
+    }
+
+    /// A point could not be measured: the others go on.
+    pub fn failed(&self, what: &str, error: &anyhow::Error) {
+        let text = format!("{what}: {error:#}");
+        self.tell(&text);
+        self.failures.lock().push(text);
+    }
+}
+
+/// Measures; `tell` is told what goes on, a line or a table at a time. Everything runs on this thread's runtime and is
+/// held to the load's processor.
+pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report> {
+    let machine = Machine::look();
+    machine.be_load();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let bench = Bench {
+        plan,
+        machine: &machine,
+        tell,
+        points: Default::default(),
+        failures: Default::default(),
+    };
+    let before = stolen();
+    for scenario in &plan.scenarios {
+        runtime.block_on(one(&bench, *scenario));
+    }
+    runtime.shutdown_background();
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        is_optimised: !cfg!(debug_assertions),
+        is_quick: plan.is_quick,
+        rounds: plan.rounds,
+        seconds: plan.duration.as_secs_f64(),
+        event_bytes: plan.event_bytes,
+        stolen: stolen().saturating_sub(before),
+        points: bench.points.into_inner(),
+        failures: bench.failures.into_inner(),
+        machine,
+    })
+}
+
+async fn one(bench: &Bench<'_>, scenario: Scenario) {
+    match scenario {
+        Scenario::Relay => scenario::relay(bench).await,
+        Scenario::Fanout => scenario::fanout(bench).await,
+        Scenario::Append => scenario::append(bench).await,
+        Scenario::Replay => scenario::replay(bench).await,
+        Scenario::Latency => scenario::latency(bench).await,
+        Scenario::Idle => scenario::idle(bench).await,
+        Scenario::Storm => scenario::storm(bench).await,
+        Scenario::List => scenario::list(bench).await,
+        Scenario::Startup => scenario::startup(bench).await,
+        Scenario::SlowReaders => scenario::slow_readers(bench).await,
+        Scenario::Overload => scenario::overload(bench).await,
+    }
+}

@@ -1,0 +1,209 @@
+//! What is connected and silent: memory, and processor time for heart-beats.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio_tungstenite::WebSocketStream;
+
+use super::load::Stage;
+use crate::bench::drain::{Readers, Target, Transport, open_silent};
+use crate::bench::publish::Machine;
+use crate::bench::report::Point;
+use crate::bench::run::Bench;
+use crate::bench::subject::{Kind, Subject};
+
+const EACH: &str = "memory of each, KB";
+const CPU: &str = "CPU of each, µs a second";
+
+/// How long nothing happens before memory is looked at.
+const QUIET: Duration = Duration::from_secs(2);
+/// How long processor time is counted: longer than all heart-beats are apart.
+const LONG: Duration = Duration::from_secs(35);
+
+/// Daemons, readers, browsers' sockets, living sessions, stored sessions.
+pub async fn idle(bench: &Bench<'_>) {
+    let count = bench.plan.size(10_000, 300);
+    let all = [
+        ("daemons, a connection each", Of::Daemons),
+        ("readers over gRPC, a connection each", Of::Readers),
+        ("browsers' WebSockets", Of::Sockets),
+        ("living sessions that nobody reads", Of::Living),
+        ("stored sessions", Of::Stored),
+    ];
+    for (name, of) in all {
+        if !bench.wants(name) {
+            continue;
+        }
+        bench.tell(&format!("idle · {count} {name} …"));
+        let mut point = Point::new("idle", format!("{count} {name}"));
+        match measure(bench, of, count, &mut point).await {
+            Ok(()) => {
+                goals(of, &mut point);
+                bench.done(point);
+            }
+            Err(error) => bench.failed(&format!("idle · {name}"), &error),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Daemons,
+    Readers,
+    Sockets,
+    Living,
+    Stored,
+}
+
+async fn measure(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> Result<()> {
+    // A link carries 4,096 living sessions; of those that end, any number one after the other.
+    let count = if of == Of::Living {
+        count.min(4_000)
+    } else {
+        count
+    };
+    let mut kinds = vec![Kind::Baton];
+    match of {
+        Of::Readers => kinds.push(Kind::Bare),
+        Of::Sockets if bench.plan.baselines.is_some() => kinds.extend([Kind::Bare, Kind::Node]),
+        Of::Sockets => kinds.push(Kind::Bare),
+        Of::Daemons | Of::Living | Of::Stored => {}
+    }
+    for kind in kinds {
+        let stage = Stage::set(bench, kind).await?;
+        tokio::time::sleep(QUIET).await;
+        let before = stage.subject.process.memory()?;
+        let held = hold(bench, &stage, of, count).await?;
+        tokio::time::sleep(QUIET).await;
+        let after = stage.subject.process.memory()?;
+        let each = after.saturating_sub(before) as f64 / 1e3 / count as f64;
+        point.add(EACH, kind.name(), each);
+        if matches!(of, Of::Daemons | Of::Sockets) {
+            let (cpu, begun) = (stage.subject.process.cpu()?, Instant::now());
+            tokio::time::sleep(bench.plan.size(LONG, Duration::from_secs(1))).await;
+            let cpu = stage.subject.process.cpu()?.saturating_sub(cpu);
+            let seconds = begun.elapsed().as_secs_f64();
+            point.add(
+                CPU,
+                kind.name(),
+                cpu.as_secs_f64() * 1e6 / seconds / count as f64,
+            );
+        }
+        drop(held);
+    }
+    Ok(())
+}
+
+/// What must stay for as long as it is measured.
+#[derive(Default)]
+struct Held {
+    _machines: Vec<Machine>,
+    _readers: Option<Readers>,
+    _sockets: Vec<WebSocketStream<tokio::net::TcpStream>>,
+}
+
+async fn hold(bench: &Bench<'_>, stage: &Stage, of: Of, count: usize) -> Result<Held> {
+    let subject = &stage.subject;
+    Ok(match of {
+        Of::Daemons => {
+            let client = subject.client().await?;
+            let url = subject.url();
+            let (client, url) = (&client, &url);
+            let machines = many(count, |at| async move {
+                let enrolled = Machine::enroll(client, url, &format!("idle{at}")).await?;
+                Machine::link(url, &enrolled, 1, &[]).await
+            });
+            Held {
+                _machines: machines.await?,
+                ..Held::default()
+            }
+        }
+        Of::Readers => {
+            let mut target = Target::of(subject, Transport::Grpc, &stage.session);
+            target.tail = true;
+            Held {
+                _readers: Some(Readers::open(&target, count).await?),
+                ..Held::default()
+            }
+        }
+        Of::Sockets => {
+            let target = Target::of(subject, Transport::Ws, &stage.session);
+            let target = &target;
+            Held {
+                _sockets: many(count, |_| open_silent(target)).await?,
+                ..Held::default()
+            }
+        }
+        Of::Living => {
+            sessions(bench, subject, stage, count, false).await?;
+            Held::default()
+        }
+        Of::Stored => {
+            sessions(bench, subject, stage, count, true).await?;
+            Held::default()
+        }
+    })
+}
+
+/// Living sessions, or such that have ended.
+async fn sessions(
+    bench: &Bench<'_>,
+    subject: &Subject,
+    stage: &Stage,
+    count: usize,
+    ended: bool,
+) -> Result<()> {
+    let client = subject.client().await?;
+    let machine = stage.machine().context("a daemon")?;
+    let client = &client;
+    many(count, |_| async move {
+        let mut session = machine.session(client).await?;
+        if ended {
+            session.end().await?;
+        }
+        Ok(())
+    })
+    .await?;
+    if ended {
+        // Their actors go some seconds after their end.
+        tokio::time::sleep(bench.plan.size(Duration::from_secs(15), QUIET)).await;
+    }
+    Ok(())
+}
+
+/// Makes many, some at a time.
+pub async fn many<T, F: Future<Output = Result<T>>>(
+    count: usize,
+    make: impl Fn(usize) -> F,
+) -> Result<Vec<T>> {
+    const AT_ONCE: usize = 32;
+    let mut made = Vec::with_capacity(count);
+    let mut under_way = FuturesUnordered::new();
+    for at in 0..count {
+        if under_way.len() >= AT_ONCE
+            && let Some(done) = under_way.next().await
+        {
+            made.push(done?);
+        }
+        under_way.push(make(at));
+    }
+    while let Some(done) = under_way.next().await {
+        made.push(done?);
+    }
+    Ok(made)
+}
+
+fn goals(of: Of, point: &mut Point) {
+    let each = point.median(EACH, "baton");
+    let most = match of {
+        Of::Daemons => 30.0,
+        Of::Readers => 30.0,
+        Of::Sockets | Of::Living => 8.0,
+        Of::Stored => 0.3,
+    };
+    point.at_most("P15", "KB of memory each", each, most);
+    if let Some(cpu) = point.median(CPU, "baton") {
+        point.at_most("P23", "µs of CPU a second each", Some(cpu), 5.0);
+    }
+}

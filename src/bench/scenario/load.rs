@@ -1,0 +1,242 @@
+//! Events on their way from one publisher to readers, as several scenarios need it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use hdrhistogram::Histogram;
+
+use crate::bench::drain::{Readers, Target, Transport};
+use crate::bench::pace;
+use crate::bench::publish::{BareStream, Machine, OlderDaemon, Publisher};
+use crate::bench::run::Bench;
+use crate::bench::stamp;
+use crate::bench::subject::{Kind, Subject};
+
+/// Events that may be under way to the slowest reader when everybody goes as fast as they can.
+const WINDOW: u64 = 4_096;
+/// Events that are brought at once then.
+const AT_ONCE: u64 = 64;
+/// How events come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// As fast as the slowest reader takes them.
+    Saturated,
+    /// So many a second, whatever becomes of them.
+    Paced(u64),
+}
+
+/// What a round brought.
+pub struct Round {
+    /// Processor time of the server.
+    pub cpu: Duration,
+    /// How long it took.
+    pub wall: Duration,
+    /// Events that were brought.
+    pub events: u64,
+    /// Events that readers have read, over all of them.
+    pub delivered: u64,
+    /// When they were read after they were due.
+    pub latency: Histogram<u64>,
+}
+
+impl Round {
+    /// Processor time of the server for each delivery, in microseconds.
+    pub fn cpu_per_delivery(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.delivered as f64
+    }
+
+    /// The same for each event.
+    pub fn cpu_per_event(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.events as f64
+    }
+
+    /// A quantile of the latency, in microseconds.
+    pub fn latency_us(&self, quantile: f64) -> f64 {
+        self.latency.value_at_quantile(quantile) as f64 / 1e3
+    }
+}
+
+/// A server with one session, somebody who brings its events, and nobody who reads them yet.
+pub struct Stage {
+    /// The server.
+    pub subject: Subject,
+    /// Who brings events.
+    pub publisher: Publisher,
+    /// The session.
+    pub session: String,
+    /// The daemon, linked for as long as this is there.
+    machine: Option<Machine>,
+    /// The number of the next event.
+    next: u64,
+}
+
+impl Stage {
+    /// Sets it up.
+    pub async fn set(bench: &Bench<'_>, kind: Kind) -> Result<Self> {
+        let subject = Subject::start(kind, bench.plan, bench.machine)?;
+        Stage::on(subject).await
+    }
+
+    /// The same on a server that is there.
+    pub async fn on(subject: Subject) -> Result<Self> {
+        let (publisher, session, machine) = match subject.kind {
+            Kind::Baton => {
+                let client = subject.client().await?;
+                let url = subject.url();
+                let enrolled = Machine::enroll(&client, &url, "bench").await?;
+                let machine = Machine::link(&url, &enrolled, 1, &[]).await?;
+                let session = machine.session(&client).await?;
+                let id = session.id.clone();
+                (Publisher::Link(session), id, Some(machine))
+            }
+            Kind::Bare => {
+                let stream = BareStream::open(subject.url()).await?;
+                (Publisher::Bare(stream), String::new(), None)
+            }
+            Kind::Node => {
+                let daemon = OlderDaemon::connect(subject.port, "bench").await?;
+                (Publisher::Older(daemon), "bench".to_owned(), None)
+            }
+        };
+        Ok(Stage {
+            subject,
+            publisher,
+            session,
+            machine,
+            next: 0,
+        })
+    }
+
+    /// The server alone; the daemon is gone with the rest.
+    pub fn into_subject(self) -> Subject {
+        self.subject
+    }
+
+    /// Baton's daemon.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
+    /// Brings `events` events, and returns when all are acknowledged.
+    pub async fn fill(&mut self, bytes: usize, events: u64) -> Result<()> {
+        let end = self.next + events;
+        while self.next < end {
+            let count = AT_ONCE.min(end - self.next);
+            let texts = (self.next..self.next + count).map(|n| stamp::text(0, n, bytes));
+            let texts = texts.collect();
+            self.next += count;
+            self.publisher.send(texts).await?;
+        }
+        self.publisher.settle().await
+    }
+
+    /// Readers over a transport, and events at a rate, for a while.
+    pub async fn round(
+        &mut self,
+        bench: &Bench<'_>,
+        transport: Transport,
+        readers: usize,
+        rate: Rate,
+    ) -> Result<Round> {
+        let mut target = Target::of(&self.subject, transport, &self.session);
+        target.with_latency = rate != Rate::Saturated;
+        target.tail = self.next > 0;
+        let readers = Readers::open(&target, readers).await?;
+        self.watched(bench, readers, rate).await
+    }
+
+    /// The same with readers that are there, and have read everything that there is.
+    pub async fn watched(
+        &mut self,
+        bench: &Bench<'_>,
+        mut readers: Readers,
+        rate: Rate,
+    ) -> Result<Round> {
+        let bytes = bench.plan.event_bytes;
+        let already = self.next;
+        let duration = bench.plan.duration;
+        let (begun, ended) = match rate {
+            Rate::Saturated => {
+                self.saturate(bytes, &mut readers, already, bench.plan.warm_up())
+                    .await?;
+                let begun = self.mark(&mut readers, already).await?;
+                self.saturate(bytes, &mut readers, already, duration)
+                    .await?;
+                (begun, self.mark(&mut readers, already).await?)
+            }
+            Rate::Paced(per_second) => {
+                self.pace(bytes, per_second, bench.plan.warm_up()).await?;
+                let begun = self.mark(&mut readers, already).await?;
+                readers.measure();
+                self.pace(bytes, per_second, duration).await?;
+                (begun, self.mark(&mut readers, already).await?)
+            }
+        };
+        let latency = readers.close().await?;
+        Ok(Round {
+            cpu: ended.cpu.saturating_sub(begun.cpu),
+            wall: ended.at - begun.at,
+            events: ended.events - begun.events,
+            delivered: ended.delivered - begun.delivered,
+            latency,
+        })
+    }
+
+    /// Waits until all readers have everything, and looks at the clocks.
+    async fn mark(&self, readers: &mut Readers, already: u64) -> Result<Mark> {
+        let reached = readers.reach(self.next - already);
+        match tokio::time::timeout(Duration::from_secs(60), reached).await {
+            Ok(reached) => reached?,
+            Err(_) => bail!(
+                "the slowest reader has {} of {} events after a minute",
+                readers.least(),
+                self.next - already
+            ),
+        }
+        Ok(Mark {
+            cpu: self.subject.process.cpu()?,
+            at: Instant::now(),
+            events: self.next,
+            delivered: readers.delivered(),
+        })
+    }
+
+    async fn saturate(
+        &mut self,
+        bytes: usize,
+        readers: &mut Readers,
+        already: u64,
+        duration: Duration,
+    ) -> Result<()> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            while self.next - already >= readers.least().saturating_add(WINDOW - AT_ONCE) {
+                readers.check()?;
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+            let texts = (self.next..self.next + AT_ONCE).map(|n| stamp::text(0, n, bytes));
+            let texts = texts.collect();
+            self.next += AT_ONCE;
+            self.publisher.send(texts).await?;
+        }
+        Ok(())
+    }
+
+    async fn pace(&mut self, bytes: usize, per_second: u64, duration: Duration) -> Result<()> {
+        let count = (per_second as f64 * duration.as_secs_f64()).max(1.0) as u64;
+        let mut dues = pace::every(Duration::from_secs(1) / per_second as u32, count);
+        while let Some((due, _)) = dues.recv().await {
+            let text = stamp::text(due, self.next, bytes);
+            self.next += 1;
+            self.publisher.send(vec![text]).await?;
+        }
+        Ok(())
+    }
+}
+
+struct Mark {
+    cpu: Duration,
+    at: Instant,
+    events: u64,
+    delivered: u64,
+}

@@ -1,0 +1,56 @@
+//! The whole path: from a daemon through the journal to readers.
+
+use anyhow::Result;
+
+use super::load::{Rate, Stage};
+use crate::bench::drain::Transport;
+use crate::bench::report::Point;
+use crate::bench::run::Bench;
+use crate::bench::subject::Kind;
+
+const CPU: &str = "server CPU per event, µs";
+const RATE: &str = "events a second";
+
+/// With 1, 10 and 100 readers over gRPC.
+///
+/// The bare server's figure holds both parts of the baseline: one message in, and N deliveries.
+pub async fn relay(bench: &Bench<'_>) {
+    for readers in [1, 10, 100] {
+        let name = format!("gRPC, {readers} readers, durable");
+        if !bench.wants(&name) {
+            continue;
+        }
+        bench.tell(&format!("relay · {name} …"));
+        let mut point = Point::new("relay", &name);
+        let measured = rounds(bench, readers, &mut point).await;
+        if let Err(error) = measured {
+            bench.failed(&format!("relay · {name}"), &error);
+            continue;
+        }
+        let ratio = point.ratio(CPU, "baton", "bare");
+        point.at_most(
+            "P6",
+            "CPU per event, to bare in and N deliveries",
+            ratio,
+            1.3,
+        );
+        bench.done(point);
+    }
+}
+
+async fn rounds(bench: &Bench<'_>, readers: usize, point: &mut Point) -> Result<()> {
+    for round in bench.plan.rounds() {
+        for kind in [Kind::Baton, Kind::Bare] {
+            let mut stage = Stage::set(bench, kind).await?;
+            let measured = stage
+                .round(bench, Transport::Grpc, readers, Rate::Saturated)
+                .await?;
+            if round > 0 {
+                point.add(CPU, kind.name(), measured.cpu_per_event());
+                let per_second = measured.events as f64 / measured.wall.as_secs_f64();
+                point.add(RATE, kind.name(), per_second);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Starting with much stored; what it costs to have it; how soon a reader has its first event.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use super::load::Stage;
+use crate::bench::drain::{Readers, Target, Transport};
+use crate::bench::report::Point;
+use crate::bench::run::Bench;
+use crate::bench::stamp::histogram;
+use crate::bench::subject::{Kind, Subject};
+
+const START: &str = "from start to ready, s";
+const MEMORY: &str = "memory when started, MiB";
+const FIRST: &str = "a reader's first event p99, ms";
+
+/// After a clean stop and after a kill, with cold and with warm caches.
+pub async fn startup(bench: &Bench<'_>) {
+    let mut before = None;
+    for events in bench
+        .plan
+        .size(vec![10_000, 1_000_000, 10_000_000], vec![1_000, 20_000])
+    {
+        let name = format!("{events} stored events");
+        if !bench.wants(&name) {
+            continue;
+        }
+        bench.tell(&format!("startup · {name} …"));
+        let mut point = Point::new("startup", &name);
+        match measure(bench, events, &mut point).await {
+            Ok(()) => {
+                goals(&mut point, events, before);
+                before = before.or(point.median(MEMORY, "baton, stopped, cold"));
+                bench.done(point);
+            }
+            Err(error) => bench.failed(&format!("startup · {name}"), &error),
+        }
+    }
+}
+
+async fn measure(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()> {
+    let mut stage = Stage::set(bench, Kind::Baton).await?;
+    stage.fill(bench.plan.event_bytes, events).await?;
+    let session = stage.session.clone();
+    // Its log's last event is the reader's, not a change of the link.
+    let head = first_seq(&stage).await?;
+    let mut dir = into_dir(stage.into_subject(), false)?;
+    for _ in 0..bench.plan.rounds.min(3) {
+        for (name, kill, cold) in [
+            ("baton, stopped, cold", false, true),
+            ("baton, stopped, warm", false, false),
+            ("baton, killed, cold", true, true),
+        ] {
+            if kill {
+                // Something is written before it is killed, so that there is a tail to look through.
+                let subject = Subject::baton(bench.plan, bench.machine, dir, &[])?;
+                let mut stage = Stage::on(subject).await?;
+                stage.fill(bench.plan.event_bytes, 1_000).await?;
+                dir = into_dir(stage.into_subject(), true)?;
+            }
+            if cold && !drop_caches() {
+                point
+                    .notes
+                    .push("caches could not be dropped: warm only".to_owned());
+                continue;
+            }
+            let begun = Instant::now();
+            let subject = Subject::baton(bench.plan, bench.machine, dir, &[])?;
+            point.add(START, name, begun.elapsed().as_secs_f64());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let memory = subject.process.memory()?;
+            point.add(MEMORY, name, memory as f64 / f64::from(1 << 20));
+            if !cold {
+                for (from, after) in [("the start", 0), ("the tail", head.saturating_sub(1))] {
+                    let p99 = first_events(bench, &subject, &session, after).await?;
+                    point.add(FIRST, &format!("baton, from {from}"), p99);
+                }
+            }
+            dir = into_dir(subject, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The newest seq of the session.
+async fn first_seq(stage: &Stage) -> Result<u64> {
+    let client = stage.subject.client().await?;
+    let listed = client
+        .list_events(crate::wire::v1::ListEventsRequest {
+            session_id: stage.session.clone(),
+            page_size: 1,
+            ..Default::default()
+        })
+        .await?;
+    Ok(listed.head_seq)
+}
+
+/// Readers that come one after the other, each on a connection of its own: p99 of the time until the first event.
+async fn first_events(
+    bench: &Bench<'_>,
+    subject: &Subject,
+    session: &str,
+    after: u64,
+) -> Result<f64> {
+    let mut taken = histogram();
+    let count = bench.plan.size(200, 20);
+    let mut target = Target::of(subject, Transport::Grpc, session);
+    target.after = after;
+    for _ in 0..count {
+        let begun = Instant::now();
+        let mut readers = Readers::open_at_any(&target).await?;
+        tokio::time::timeout(Duration::from_secs(20), readers.reach(1))
+            .await
+            .context("a reader had nothing for 20 s")??;
+        let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        taken.saturating_record(spent);
+        readers.close().await?;
+    }
+    Ok(taken.value_at_quantile(0.99) as f64 / 1e6)
+}
+
+fn into_dir(subject: Subject, kill: bool) -> Result<TempDir> {
+    let dir = if kill {
+        subject.kill()?
+    } else {
+        subject.stop()?
+    };
+    dir.context("a data directory")
+}
+
+/// Lets go of everything that the system has read from its disks. Only root may.
+fn drop_caches() -> bool {
+    nix::unistd::sync();
+    std::fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
+}
+
+fn goals(point: &mut Point, events: u64, before: Option<f64>) {
+    let cold = point.median(START, "baton, stopped, cold");
+    let most = if events > 1_000_000 { 0.5 } else { 0.2 };
+    point.at_most("P19", "seconds to start, cold", cold, most);
+    let killed = point.median(START, "baton, killed, cold");
+    let more = killed.zip(cold).map(|(killed, cold)| killed - cold);
+    point.at_most("P19", "seconds more after a kill", more, 0.2);
+    if let Some(before) = before {
+        let memory = point.median(MEMORY, "baton, stopped, cold");
+        let more = memory.map(|memory| memory - before);
+        point.at_most("P16", "MiB more than with 10,000 events", more, 64.0);
+    }
+    let start = point.median(FIRST, "baton, from the start");
+    point.at_most("P14", "ms to a first event from the start, p99", start, 5.0);
+    let tail = point.median(FIRST, "baton, from the tail");
+    point.at_most("P14", "ms to a first event from the tail, p99", tail, 2.0);
+}
