@@ -336,6 +336,8 @@ pub fn runner(arguments: &[String]) -> anyhow::Result<u8> {
             "the runner takes --dir DIR, and is started by the daemon",
         ));
     }
+    #[cfg(feature = "failpoints")]
+    super::fault::arm()?;
     let code = crate::daemon::runner::run(Path::new(dir));
     Ok(if code == std::process::ExitCode::SUCCESS {
         DONE

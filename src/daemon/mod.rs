@@ -17,6 +17,8 @@ pub mod policy;
 
 pub mod directory;
 
+pub mod fault;
+
 pub mod git;
 
 pub mod harness;

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::fault;
 use super::paths::{StateDir, broken, make_private};
 use super::policy::Policy;
 use super::runner::ledger::LEDGER_FILE;
@@ -406,8 +407,12 @@ async fn begin(dir: &Path, meta: &Meta, spec: &Spec, program: &Path) -> Result<(
     }
     meta.write(dir).map_err(|error| broken(dir, error))?;
     spec.write(dir).map_err(|error| broken(dir, error))?;
+    fault::point(fault::BEFORE_RUNNER);
     match client::spawn(program, dir).await {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            fault::point(fault::AFTER_RUNNER);
+            Ok(())
+        }
         // It came up after all, or died on the way: its directory tells the rest.
         Err(_) if dir.join(LEDGER_FILE).exists() => Ok(()),
         Err(error) => {

@@ -3,10 +3,12 @@
 //! `BATON_TEST_ROUNDS` says how often servers and daemons are killed, `BATON_TEST_SEED` repeats the
 //! points at which they are.
 
-mod load;
+pub mod load;
 #[cfg(feature = "failpoints")]
 mod points;
 mod power;
+#[cfg(feature = "failpoints")]
+mod runners;
 
 use std::io::BufRead as _;
 use std::process::{Command, Stdio};
@@ -21,13 +23,15 @@ use nix::sys::signal::Signal;
 
 use self::load::{
     Chance, Load, Watcher, allow, count, end, ended, is_applied_answer, is_applied_input, lines,
-    lives, pid, repeater, rounds, script,
+    lives, note_answer, note_effects, note_given, note_inputs, note_lines, pid, repeater, rounds,
+    script,
 };
+use crate::history::{Fact, History};
 use crate::support::baton::{Baton, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_anywhere_loses_doubles_and_invents_nothing() {
-    let mut baton = Baton::start().await;
+    let mut baton = Baton::start_with(History::on_disk("server")).await;
     let mut chance = Chance::new("server");
     let load = Load::start(&baton, 3, 2).await;
     let begun = Instant::now();
@@ -56,19 +60,21 @@ async fn a_server_killed_anywhere_loses_doubles_and_invents_nothing() {
     }
     let events = load.finish(&baton).await;
     println!("{rounds} rounds in {:?}: {events} events", begun.elapsed());
+    assert!(baton.history().kills() as u64 >= rounds);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_anywhere_keeps_its_agents_and_their_output() {
-    let mut baton = Baton::start().await;
+    let mut baton = Baton::start_with(History::on_disk("daemon")).await;
+    let history = baton.history();
     let mut chance = Chance::new("daemon");
     let load = Load::start(&baton, 2, 1).await;
     let told = repeater(&baton, "told").await;
-    let watcher = Watcher::new(&baton.client(), &told.id);
+    let watcher = Watcher::new(&baton, &told.id);
     let pids = load.pids().await;
     let begun = Instant::now();
     let rounds = rounds(50);
-    let mut sent = Vec::new();
+    let (mut sent, mut inputs) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         if chance.below(4) > 0 {
             let watcher = load.counter(chance.below(2));
@@ -79,7 +85,9 @@ async fn a_daemon_killed_anywhere_keeps_its_agents_and_their_output() {
         // What is written and what is sent while nobody is there comes later.
         let before = load.written(0);
         for text in [format!("{round} a"), format!("{round} b")] {
-            send(&baton, &told.id, &text).await;
+            let input = send(&baton, &told.id, &text).await;
+            note_given(&history, &told.id, &input);
+            inputs.push(input);
             sent.push(text);
         }
         eventually("the program writes on", || async {
@@ -94,20 +102,29 @@ async fn a_daemon_killed_anywhere_keeps_its_agents_and_their_output() {
         "the same processes still run"
     );
     sent.push("bye".to_owned());
-    send(&baton, &told.id, "bye").await;
+    let input = send(&baton, &told.id, "bye").await;
+    note_given(&history, &told.id, &input);
+    inputs.push(input);
     let log = watcher.finish(&baton).await;
     let got = std::fs::read_to_string(baton.project().join("told.got")).unwrap();
+    for (text, input) in sent.iter().zip(&inputs) {
+        let times = got.lines().filter(|line| line == text).count();
+        note_effects(&history, input, times);
+    }
+    note_inputs(&history, &told.id, &inputs, &log);
     assert_eq!(
         got.lines().collect::<Vec<_>>(),
         sent,
         "each input once, in order"
     );
     let repeated: Vec<String> = sent.iter().map(|text| format!("got {text}")).collect();
+    note_lines(&history, &told.id, &repeated, &log);
     assert_eq!(lines(&log), repeated);
     assert_eq!(count(&log, is_applied_input), sent.len());
     pid(&baton.project(), "told").await;
     let events = load.finish(&baton).await;
     println!("{rounds} rounds in {:?}: {events} events", begun.elapsed());
+    assert!(history.kills() as u64 >= rounds);
 }
 
 /// A program that starts another in a session of its own, and waits.
@@ -120,7 +137,8 @@ while :; do sleep 1; done
 
 #[tokio::test]
 async fn a_killed_runner_is_a_crash_and_nothing_of_it_stays() {
-    let mut baton = Baton::start().await;
+    let mut baton = Baton::start_with(History::on_disk("runner")).await;
+    let history = baton.history();
     let mut foreign = Command::new("sleep")
         .arg("100000")
         .current_dir(baton.project())
@@ -145,6 +163,7 @@ async fn a_killed_runner_is_a_crash_and_nothing_of_it_stays() {
             baton.kill_daemon();
         }
         kill(parent(harness));
+        history.note("test", Fact::killed("runner"));
         if !daemon_lives {
             baton.start_daemon().await;
         }
@@ -157,10 +176,16 @@ async fn a_killed_runner_is_a_crash_and_nothing_of_it_stays() {
         .await;
         let left = kin::marked(SESSION_VARIABLE, &session.id);
         assert!(left.is_empty(), "{left:?}");
+        let left = Fact::Left {
+            session: session.id,
+            pids: left.iter().map(|process| process.pid).collect(),
+        };
+        history.note("test", left);
         assert!(foreign.try_wait().unwrap().is_none(), "it is not ours");
     }
     foreign.kill().unwrap();
     foreign.wait().unwrap();
+    history.validate_and_tell();
 }
 
 /// The server dies while a session's pump is about to hand a record to the link, which is not there any more then.
@@ -191,7 +216,8 @@ async fn a_link_that_goes_while_a_record_is_handed_over_holds_nothing_up() {
 
 #[tokio::test]
 async fn a_killed_client_changes_nothing() {
-    let baton = Baton::start().await;
+    let baton = Baton::start_with(History::on_disk("client")).await;
+    let history = baton.history();
     let load = Load::start(&baton, 1, 1).await;
     load.counter(0).moves_on(0).await;
     let session = load.counter(0).session().to_owned();
@@ -213,6 +239,7 @@ async fn a_killed_client_changes_nothing() {
         read.await.unwrap();
         client.kill().unwrap();
         client.wait().unwrap();
+        history.note("test", Fact::killed("client"));
         let watcher = load.counter(0);
         watcher.moves_on(watcher.seen()).await;
     }
@@ -220,8 +247,82 @@ async fn a_killed_client_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_killed_while_it_sends_has_sent_once_or_not_at_all() {
+    let baton = Baton::start_with(History::on_disk("sender")).await;
+    let history = baton.history();
+    let mut chance = Chance::new("sender");
+    let session = repeater(&baton, "told").await.id;
+    let watcher = Watcher::new(&baton, &session);
+    let rounds = rounds(10).min(100);
+    let mut accepted = 0;
+    for round in 0..rounds {
+        let text = format!("round {round}");
+        let mut client = baton.cli(&["send", &session, &text]);
+        let mut client = client.stdout(Stdio::null()).spawn().unwrap();
+        // As long as one takes that is not killed, more or less.
+        chance.moment(120).await;
+        let was_done = matches!(client.try_wait(), Ok(Some(status)) if status.success());
+        client.kill().unwrap();
+        client.wait().unwrap();
+        accepted += u64::from(was_done);
+        if !was_done {
+            history.note("test", Fact::killed("client"));
+        } else {
+            let promised = Fact::Promised {
+                log: "texts".to_owned(),
+                item: text,
+            };
+            history.note("client", promised);
+        }
+    }
+    send(&baton, &session, "bye").await;
+    let log = watcher.finish(&baton).await;
+    let (mut inputs, mut texts) = (Vec::new(), Vec::new());
+    for event in &log {
+        if let EventBody::InputAccepted { input_id, text, .. } = &event.body {
+            note_given(&history, &session, &input_id.to_string());
+            inputs.push(input_id.to_string());
+            texts.push(text.clone());
+        }
+    }
+    let got = std::fs::read_to_string(baton.project().join("told.got")).unwrap();
+    for (text, input) in texts.iter().zip(&inputs) {
+        let times = got.lines().filter(|line| line == text).count();
+        note_effects(&history, input, times);
+    }
+    note_inputs(&history, &session, &inputs, &log);
+    // Each text once at most, in the order of the rounds.
+    for round in 0..rounds {
+        let wrote = Fact::Wrote {
+            log: "texts".to_owned(),
+            item: format!("round {round}"),
+            may_miss: true,
+        };
+        history.note("client", wrote);
+    }
+    assert_eq!(texts.pop().as_deref(), Some("bye"));
+    // Rounds that were killed too early are holes, and said to be.
+    let items = texts
+        .iter()
+        .flat_map(|text| ["gap".to_owned(), text.clone()]);
+    let holds = Fact::Holds {
+        log: "texts".to_owned(),
+        items: items.chain(["gap".to_owned()]).collect(),
+        whole: true,
+    };
+    history.note("test", holds);
+    history.validate_and_tell();
+    println!(
+        "of {rounds} that were sent {} came and {accepted} knew it",
+        texts.len()
+    );
+}
+
+#[tokio::test]
 async fn a_prompt_outlives_server_and_daemon_and_is_answered_once() {
-    let mut baton = Baton::start().await;
+    let mut baton = Baton::start_with(History::on_disk("prompt")).await;
+    let history = baton.history();
+    let mut prompts = Vec::new();
     let session = baton.session("demo", "run: echo x >> first").await;
     let asked = eventually("a prompt", || async {
         baton.pending(&session.id).await.pop()
@@ -235,6 +336,7 @@ async fn a_prompt_outlives_server_and_daemon_and_is_answered_once() {
     assert_eq!(pending.len(), 1);
     assert_eq!(pending[0].id, asked.id);
     answer_twice(&baton, &asked.id).await;
+    prompts.push(asked.id);
     let project = baton.project();
     eventually("what was allowed is done", || async {
         project.join("first").exists().then_some(())
@@ -249,6 +351,7 @@ async fn a_prompt_outlives_server_and_daemon_and_is_answered_once() {
     .await;
     baton.kill_daemon();
     answer_twice(&baton, &asked.id).await;
+    prompts.push(asked.id);
     baton.kill_server();
     baton.start_server().await;
     baton.start_daemon().await;
@@ -270,15 +373,23 @@ async fn a_prompt_outlives_server_and_daemon_and_is_answered_once() {
         2
     );
     assert_eq!(times(is_applied_answer), 2);
-    for file in ["first", "second"] {
+    for (file, prompt) in ["first", "second"].into_iter().zip(prompts) {
         let text = std::fs::read_to_string(project.join(file)).unwrap();
+        for _ in text.lines() {
+            let prompt = prompt.clone();
+            history.note("agent", Fact::Acted { prompt });
+        }
         assert_eq!(text, "x\n", "{file}");
     }
+    history.validate_and_tell();
 }
 
 #[tokio::test]
 async fn a_lost_session_that_is_found_goes_on() {
-    let mut baton = Baton::new().server_flags(&["--grace", "2s"]);
+    let mut baton = Baton::new()
+        .with_history(History::on_disk("lost"))
+        .server_flags(&["--grace", "2s"]);
+    let history = baton.history();
     baton.start_server().await;
     baton.start_daemon().await;
     let session = script(
@@ -295,8 +406,26 @@ async fn a_lost_session_that_is_found_goes_on() {
         )
         .await;
     let process = pid(&baton.project(), "lost").await;
+    let runs = |pid| {
+        let session = session.id.clone();
+        history.note("test", Fact::Runs { session, pid });
+    };
+    let told = |end: &baton::domain::EndInfo| {
+        let fact = Fact::Ended {
+            log: session.id.clone(),
+            reason: end.reason.as_str().to_owned(),
+        };
+        history.note("server", fact);
+    };
+    runs(process);
     baton.kill_daemon();
+    let vanished = Fact::Vanished {
+        machine: "daemon".to_owned(),
+        logs: vec![session.id.clone()],
+    };
+    history.note("test", vanished);
     let end = ended(&baton, &session.id).await;
+    told(&end);
     assert_eq!(end.reason, EndReason::Lost);
     assert!(lives(process));
     // Written while it counts as lost.
@@ -325,8 +454,13 @@ async fn a_lost_session_that_is_found_goes_on() {
         EventBody::Ended { end } => Some(end.clone()),
         _ => None,
     });
-    assert_eq!(last.unwrap().reason, EndReason::Completed);
-    pid(&baton.project(), "lost").await;
+    let last = last.unwrap();
+    told(&last);
+    assert_eq!(last.reason, EndReason::Completed);
+    runs(pid(&baton.project(), "lost").await);
+    let wrote = ["one", "two", "three"].map(str::to_owned);
+    note_lines(&history, &session.id, &wrote, &log);
+    history.validate_and_tell();
 }
 
 #[tokio::test]
@@ -489,13 +623,15 @@ async fn a_conversation_has_one_writer_also_with_two_daemons() {
     end(&baton, &new.id).await;
 }
 
-async fn send(baton: &Baton, session: &str, text: &str) {
+/// Sends an input; its id.
+async fn send(baton: &Baton, session: &str, text: &str) -> String {
     let request = v1::SendInputRequest {
         session_id: session.to_owned(),
         text: text.to_owned(),
         ..Default::default()
     };
-    baton.client().send_input(request).await.unwrap();
+    let sent = baton.client().send_input(request).await.unwrap();
+    sent.input.unwrap().id
 }
 
 /// Two answers at once: one wins, the other is told so.
@@ -505,6 +641,12 @@ async fn answer_twice(baton: &Baton, prompt: &str) {
         client.answer_prompt(allow(prompt, "")),
         client.answer_prompt(allow(prompt, ""))
     );
+    for (by, told) in [("first", &first), ("second", &second)] {
+        let told = told
+            .as_ref()
+            .map_or_else(|error| error.code().as_str(), |_| "accepted");
+        note_answer(&baton.history(), prompt, by, told);
+    }
     let errors: Vec<_> = [first.err(), second.err()].into_iter().flatten().collect();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0].code(), Code::PromptAnswered, "{errors:?}");

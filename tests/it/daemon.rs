@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon_server::FakeServer;
+use crate::history::{Fact, History, hash};
 use crate::runner::{is_alive, runner_in};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -359,6 +360,51 @@ async fn a_lost_link_loses_and_doubles_nothing() {
     world.ended(id).await;
     let expected: Vec<String> = (1..=6_000).map(|n| n.to_string()).collect();
     assert!(world.lines(id) == expected);
+}
+
+#[tokio::test]
+async fn a_session_that_stands_still_does_not_hold_up_its_siblings() {
+    const LINES: usize = 4_000;
+    let mut world = World::new().await;
+    let history = History::in_memory("siblings");
+    let script = format!("i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo $i; done; read word");
+    let (still, start) = world.run(&script);
+    world.applied(start).await;
+    world.server.stall(Some(still));
+    let log = still.to_string();
+    history.note("server", Fact::Stalled { log });
+    let before = world.server.events(still).len();
+    // It uses up what a session may have under way, and waits. Meanwhile another one goes its whole way.
+    let (moves, start) = world.run(&script);
+    world.applied(start).await;
+    let last = LINES.to_string();
+    world.line(moves, &last).await;
+    let input = world.input(moves, "over");
+    world.applied(input).await;
+    world.ended(moves).await;
+    assert_eq!(world.server.events(still).len(), before);
+    let events = world.server.events(moves);
+    let acked = Fact::Acked {
+        log: moves.to_string(),
+        first: 1,
+        hashes: events
+            .iter()
+            .map(|event| hash(&format!("{event:?}")))
+            .collect(),
+    };
+    history.note("server", acked);
+    assert_eq!(world.server.log.lock().links, 1, "all of it on one link");
+    let log = still.to_string();
+    history.note("server", Fact::Unstalled { log });
+    world.server.stall(None);
+    world.line(still, &last).await;
+    let input = world.input(still, "over");
+    world.applied(input).await;
+    world.ended(still).await;
+    let expected: Vec<String> = (1..=LINES).map(|line| line.to_string()).collect();
+    assert!(world.lines(still) == expected && world.lines(moves) == expected);
+    assert_eq!(world.server.log.lock().links, 1, "all of it on one link");
+    history.validate();
 }
 
 #[tokio::test]

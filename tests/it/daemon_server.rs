@@ -28,9 +28,13 @@ pub struct Log {
     pub outbox: BTreeMap<CommandId, Command>,
     pub results: BTreeMap<CommandId, CommandResult>,
     pub goodbyes: Vec<Goodbye>,
+    /// Records of a session that stood still, to be stored when it goes again.
+    pub kept_back: Vec<Records>,
     pub content: BTreeMap<String, Vec<u8>>,
     pub directories: Vec<baton::domain::daemon::Directory>,
     pub links: u64,
+    /// Records of this session are neither stored nor acknowledged.
+    pub stalled: Option<SessionId>,
     /// Refuses every link with this.
     pub refuses: Option<Error>,
     enrolled: Option<(Vec<u8>, String)>,
@@ -133,6 +137,12 @@ impl FakeServer {
             .unwrap_or_default()
     }
 
+    /// Lets the records of this session wait, or of none.
+    pub fn stall(&self, session: Option<SessionId>) {
+        self.log.lock().stalled = session;
+        self.changed.notify_one();
+    }
+
     pub fn result(&self, id: CommandId) -> Option<CommandResult> {
         self.log.lock().results.get(&id).cloned()
     }
@@ -220,6 +230,12 @@ async fn drive(
             if let Some(query) = log.query.take() {
                 link.query(query);
             }
+            if log.stalled.is_none() {
+                for records in std::mem::take(&mut log.kept_back) {
+                    let position = store(&mut log, &records);
+                    link.stored(records.session_id, position);
+                }
+            }
             let foreign: Vec<_> = log
                 .sessions
                 .iter()
@@ -269,6 +285,9 @@ fn act(link: &mut ServerLink, event: ServerEvent, log: &Mutex<Log>) -> Option<Er
                 })
                 .collect();
             link.welcome(SystemClock.now(), log.links, sessions);
+        }
+        ServerEvent::Records(records) if log.stalled == Some(records.session_id) => {
+            log.kept_back.push(records);
         }
         ServerEvent::Records(records) => {
             let position = store(&mut log, &records);

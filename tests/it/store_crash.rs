@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton::store::conformance::{read_all, rounds, stream};
+use baton::store::conformance::{entries, read_all, rounds, stream};
 use baton::store::local::compact::Compaction;
 use baton::store::local::{LocalStore, Options, check};
 use baton::store::{
@@ -22,6 +22,8 @@ use futures_util::future::join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
+
+use crate::history::{Fact, History, hash};
 
 const ROLE: &str = "BATON_TEST_STORE_ROLE";
 const DIR: &str = "BATON_TEST_STORE_DIR";
@@ -61,6 +63,7 @@ fn child() {
             ..options(&dir)
         })),
         "hold" => hold(&dir),
+        "few" => runtime.block_on(few(&dir)),
         "limit" => runtime.block_on(limit(&dir)),
         other => panic!("there is no role {other}"),
     }
@@ -173,12 +176,18 @@ async fn write(store: &LocalStore, writer: usize) {
             first_seq: next - 40,
             drop: false,
         });
+        let appended: Vec<Bytes> = (last + 1..=next).map(|seq| entry(writer, seq)).collect();
+        if let Some(trim) = &trim {
+            say(&format!("trim {writer} {}", trim.first_seq));
+        }
+        say(&format!("sent {writer} {} {next}", last + 1));
+        let hashes = hashes(&appended);
         let commit = Commit {
             appends: vec![Append {
                 stream: stream.clone(),
                 expected_last: last,
                 fence: 1,
-                entries: (last + 1..=next).map(|seq| entry(writer, seq)).collect(),
+                entries: appended,
                 origin: None,
                 time: baton::base::Timestamp::from_millis(next as i64),
             }],
@@ -191,10 +200,20 @@ async fn write(store: &LocalStore, writer: usize) {
         };
         let done = store.commit(commit).await.expect("committed");
         assert_eq!(done.heads[0].last_seq, next);
-        say(&format!("ack {writer} {next} {}", done.revision));
+        let first = last + 1;
+        say(&format!(
+            "ack {writer} {first} {next} {} {hashes}",
+            done.revision
+        ));
         last = next;
         revision = Some(done.revision);
     }
+}
+
+/// What stands for entries, as a list.
+fn hashes(entries: &[Bytes]) -> String {
+    let hashes = entries.iter().map(|entry| hash(&entry[..]).to_string());
+    hashes.collect::<Vec<_>>().join(",")
 }
 
 /// The stream that refers to content.
@@ -247,25 +266,60 @@ async fn read(store: Arc<LocalStore>) {
     let stream = stream(&name(0));
     let mut watch = store.watch(&stream);
     let mut seen = *watch.borrow_and_update();
+    say(&format!("opened {seen}"));
     loop {
         watch.changed().await.expect("the store is there");
         loop {
             match store.read(&stream, seen, 10_000).await {
                 Ok(chunks) if chunks.is_empty() => break,
                 Ok(chunks) => {
+                    let after = seen;
+                    let read = entries(after, &chunks);
                     for chunk in chunks {
                         assert_eq!(chunk.first_seq, seen + 1);
                         seen = chunk.last_seq;
                     }
-                    say(&format!("saw 0 {seen}"));
+                    say(&format!("saw {} {seen} {}", after + 1, hashes(&read)));
                 }
-                Err(Error::Truncated { head, .. }) => seen = head.first_seq - 1,
+                Err(Error::Truncated { head, .. }) => {
+                    say(&format!("truncated {}", head.first_seq));
+                    seen = head.first_seq - 1;
+                }
                 // Before the first commit.
                 Err(Error::NoStream { .. }) => break,
                 Err(error) => panic!("{error}"),
             }
         }
     }
+}
+
+/// How many commits the role `few` makes.
+pub const FEW: u64 = 30;
+
+/// Makes a few commits, one after the other, and says each.
+async fn few(dir: &Path) {
+    // Nothing is filled ahead by another thread, so that each write is a commit's.
+    let options = Options {
+        fill_bytes: 0,
+        ..options(dir)
+    };
+    let store = LocalStore::open(options).expect("opened");
+    for last in 0..FEW {
+        let commit = Commit {
+            appends: vec![Append {
+                stream: stream(&name(0)),
+                expected_last: last,
+                fence: 0,
+                entries: vec![entry(0, last + 1)],
+                origin: None,
+                time: baton::base::Timestamp::EPOCH,
+            }],
+            ..Commit::default()
+        };
+        store.commit(commit).await.expect("committed");
+        say(&format!("ack 0 {}", last + 1));
+    }
+    store.close_blocking().expect("closed");
 }
 
 fn hold(dir: &Path) {
@@ -334,7 +388,7 @@ async fn limit(dir: &Path) {
             .last_seq;
     }
     store.close_blocking().expect("closed");
-    say(&format!("ack 0 {last} 0"));
+    say(&format!("ack 0 {last} {last} 0 0"));
 }
 
 // === the parent ===
@@ -345,7 +399,8 @@ fn child_test() -> String {
     format!("{within}::child")
 }
 
-fn command(role: &str, dir: &Path) -> Command {
+/// This program as a child in a role.
+pub fn command(role: &str, dir: &Path) -> Command {
     // Children inherit that SIGXFSZ is ignored; setting that needs `unsafe` within a program, so a
     // shell does it.
     let mut command = Command::new("sh");
@@ -361,29 +416,91 @@ fn command(role: &str, dir: &Path) -> Command {
     command
 }
 
-/// What a child was promised.
-#[derive(Debug, Default)]
+/// What children were promised.
 struct Promises {
+    history: History,
+    /// How many children there were: each has a reader of its own.
+    children: usize,
     /// Of each writer: the newest acknowledged seq and the revision of its record.
     acked: HashMap<usize, (u64, u64)>,
     /// The newest entry that a reader saw.
     seen: u64,
     /// The newest content that was referred to.
     kept: u64,
+    /// The newest content that was found.
+    referred: u64,
     lines: usize,
 }
 
 impl Promises {
+    fn new(name: &str) -> Self {
+        Promises {
+            history: History::on_disk(name),
+            children: 0,
+            acked: HashMap::new(),
+            seen: 0,
+            kept: 0,
+            referred: 0,
+            lines: 0,
+        }
+    }
+
+    /// Hears a line, and writes it into the history.
     fn hear(&mut self, line: &str) {
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        let numbers = |text: &str| text.split(',').map(number).collect::<Vec<u64>>();
+        let log = |writer: &str| name(number(writer) as usize);
+        let reader = format!("reader {}", self.children);
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["ack", writer, seq, revision] => {
-                let number = |text: &str| text.parse::<u64>().expect("a number");
-                let writer = number(writer) as usize;
-                self.acked.insert(writer, (number(seq), number(revision)));
+            ["ack", writer, first, last, revision, hashes] => {
+                let promised = (number(last), number(revision));
+                self.acked.insert(number(writer) as usize, promised);
+                let fact = Fact::Acked {
+                    log: log(writer),
+                    first: number(first),
+                    hashes: numbers(hashes),
+                };
+                self.history.note("store", fact);
             }
-            ["kept", number] => self.kept = number.parse().expect("a number"),
-            ["saw", _, seq] => self.seen = seq.parse().expect("a number"),
+            ["kept", kept] => {
+                self.kept = number(kept);
+                let fact = Fact::Promised {
+                    log: KEPT.to_owned(),
+                    item: kept.to_owned(),
+                };
+                self.history.note("store", fact);
+            }
+            ["saw", first, last, hashes] => {
+                self.seen = number(last);
+                for (seq, hash) in (number(first)..).zip(numbers(hashes)) {
+                    let log = log("0");
+                    self.history.note(&reader, Fact::Saw { log, seq, hash });
+                }
+                let (log, seq) = (log("0"), self.seen);
+                self.history.note(&reader, Fact::ReadTo { log, seq });
+            }
+            // The following promise nothing, and are not counted.
+            ["opened", after] => {
+                let (log, after) = (log("0"), number(after));
+                return self.history.note(&reader, Fact::Opened { log, after });
+            }
+            ["truncated", oldest] => {
+                let (log, oldest) = (log("0"), number(oldest));
+                return self.history.note(&reader, Fact::Truncated { log, oldest });
+            }
+            ["trim", writer, first] => {
+                let (log, first) = (log(writer), number(first));
+                return self.history.note("writer", Fact::Trimmed { log, first });
+            }
+            ["sent", writer, first, last] => {
+                let fact = Fact::Sent {
+                    log: log(writer),
+                    first: number(first),
+                    last: number(last),
+                };
+                return self.history.note("writer", fact);
+            }
             _ => return,
         }
         self.lines += 1;
@@ -394,6 +511,7 @@ impl Promises {
 fn listen(child: &mut Child, lines: Option<usize>, promises: &mut Promises) -> String {
     let out = child.stdout.take().expect("piped");
     let before = promises.lines;
+    promises.children += 1;
     for line in BufReader::new(out).split(b'\n') {
         let line = String::from_utf8(line.expect("readable")).expect("text");
         promises.hear(&line);
@@ -411,7 +529,7 @@ fn listen(child: &mut Child, lines: Option<usize>, promises: &mut Promises) -> S
 }
 
 /// Opens what was left and compares it with what was promised.
-async fn verify(dir: &Path, promises: &Promises) {
+async fn verify(dir: &Path, promises: &mut Promises) {
     let store = Arc::new(LocalStore::open(options(dir)).expect("recovered"));
     assert_eq!(store.damage(), []);
     assert_eq!(store.set_apart(), []);
@@ -423,6 +541,16 @@ async fn verify(dir: &Path, promises: &Promises) {
             assert_eq!(acked, 0, "stream {writer} is gone");
             continue;
         };
+        let all = read_all(&shared, &stream, head.first_seq - 1, 10_000)
+            .await
+            .expect("readable");
+        let stored = Fact::Stored {
+            log: name(writer),
+            epoch: head.log_epoch,
+            first: head.first_seq,
+            hashes: all.iter().map(|entry| hash(&entry[..])).collect(),
+        };
+        promises.history.note("store", stored);
         assert!(
             head.last_seq >= acked,
             "{writer}: acknowledged {acked}, stored {}",
@@ -436,9 +564,6 @@ async fn verify(dir: &Path, promises: &Promises) {
             );
         }
         // Gapless, in order, nothing twice: every entry says which one it is.
-        let all = read_all(&shared, &stream, head.first_seq - 1, 10_000)
-            .await
-            .expect("readable");
         assert_eq!(all.len() as u64, head.last_seq + 1 - head.first_seq);
         for (found, seq) in all.iter().zip(head.first_seq..) {
             assert_eq!(*found, entry(writer, seq));
@@ -471,6 +596,21 @@ async fn verify(dir: &Path, promises: &Promises) {
         let found = store.read_content(&sha256, 0, 1 << 20).await;
         assert_eq!(found.expect("there"), text, "content {number}");
     }
+    let holds = Fact::Holds {
+        log: KEPT.to_owned(),
+        items: (1..=kept).map(|number| number.to_string()).collect(),
+        whole: false,
+    };
+    for number in promises.referred + 1..=kept {
+        let wrote = Fact::Wrote {
+            log: KEPT.to_owned(),
+            item: number.to_string(),
+            may_miss: false,
+        };
+        promises.history.note("writer", wrote);
+    }
+    promises.referred = promises.referred.max(kept);
+    promises.history.note("store", holds);
     drop(shared);
     store.close_blocking().expect("closed");
     let report = check::check(&options(dir), &mut |_| {}).expect("checked");
@@ -480,7 +620,7 @@ async fn verify(dir: &Path, promises: &Promises) {
 async fn crash_loop(role: &str, rounds: u32, seed: u64) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut promises = Promises::default();
+    let mut promises = Promises::new(&format!("store-{role}"));
     for round in 0..rounds {
         let lines = match rng.random_range(0..3) {
             0 => rng.random_range(1..20),
@@ -490,8 +630,11 @@ async fn crash_loop(role: &str, rounds: u32, seed: u64) {
         let before = promises.lines;
         let errors = listen(&mut child, Some(lines), &mut promises);
         assert!(promises.lines >= before + lines, "round {round}: {errors}");
-        verify(dir.path(), &promises).await;
+        promises.history.note("test", Fact::killed("store"));
+        verify(dir.path(), &mut promises).await;
     }
+    promises.history.validate_and_tell();
+    assert_eq!(promises.history.kills() as u32, rounds);
 }
 
 #[tokio::test]
@@ -512,7 +655,7 @@ async fn what_was_acknowledged_survives_a_kill_at_every_point() {
     let mut rng = SmallRng::seed_from_u64(3);
     for point in fault::ALL.iter().filter(|point| **point != fault::NO_SPACE) {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut promises = Promises::default();
+        let mut promises = Promises::new(&point.replace("::", "-"));
         let is_rare = [fault::MID_COMPACTION, fault::MID_SNAPSHOT].contains(point);
         for round in 0..rounds(5) {
             let passes = rng.random_range(0..if is_rare { 5 } else { 120 });
@@ -526,9 +669,13 @@ async fn what_was_acknowledged_survives_a_kill_at_every_point() {
                 !errors.contains("panicked"),
                 "{point}, round {round}: {errors}"
             );
-            verify(dir.path(), &promises).await;
+            promises
+                .history
+                .note("test", Fact::killed_at("store", point));
+            verify(dir.path(), &mut promises).await;
         }
         println!("{point}: {} lines", promises.lines);
+        promises.history.validate_and_tell();
     }
 }
 
@@ -582,7 +729,7 @@ async fn a_second_process_is_kept_out_and_told_by_whom() {
 async fn a_file_size_limit_is_a_full_disk() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut child = command("limit", dir.path()).spawn().expect("started");
-    let mut promises = Promises::default();
+    let mut promises = Promises::new("limit");
     let errors = listen(&mut child, None, &mut promises);
     let (last, _) = promises
         .acked

@@ -14,7 +14,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::codec::{read_frame, write_frame};
-use super::{LOCK_FILE, LOG_FILE, SOCKET_FILE};
+use super::{LOCK_FILE, LOG_FILE, SOCKET_FILE, fault};
 use crate::wire::runner_v1::{
     RunnerRequest, RunnerResponse, Status, runner_request::Body as Request,
     runner_response::Body as Response,
@@ -81,6 +81,7 @@ pub async fn spawn(program: &Path, dir: &Path) -> io::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    fault::give(&mut launcher);
     let mut launcher = tokio::process::Command::from(launcher).spawn()?;
     let status = timeout(PATIENCE, launcher.wait())
         .await

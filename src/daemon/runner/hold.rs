@@ -16,6 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::fault;
 use super::input::{Input, Sink};
 use super::ladder::{Ladder, StopJob, plain_stop};
 use super::ledger::{Ledger, SPAWN_ID};
@@ -76,6 +77,7 @@ pub async fn hold(ready: impl io::Write) -> io::Result<()> {
 
     let abandoned = Arc::new(Mutex::new(None));
     let ledger = Arc::new(Mutex::new(ledger));
+    fault::point(fault::BEFORE_SPAWN);
     match spawn(&spec) {
         Err(message) => {
             let exited = Exited {
@@ -100,6 +102,7 @@ pub async fn hold(ready: impl io::Write) -> io::Result<()> {
             recorder.append(Body::Exited(exited)).await;
         }
         Ok(harness) => {
+            fault::point(fault::AFTER_SPAWN);
             let watched = watch_over(&control, spec.orphan_after(), abandoned.clone());
             let life = live(
                 harness, &spec, &control, &ledger, writes, stop_jobs, &mut jobs,

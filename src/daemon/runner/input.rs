@@ -9,6 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::fault;
 use super::ledger::Ledger;
 use super::recorder::Recorder;
 use crate::wire::runner_v1::{Outcome, Write, WriteOutcome, Written, spool_record::Body};
@@ -88,7 +89,9 @@ impl Input {
             Begun::Refused(reason) => return failed(id, reason),
             Begun::Now => {}
         }
+        fault::point(fault::AFTER_INTENT);
         let (outcome, reason) = self.put(&write.data).await;
+        fault::point(fault::AFTER_WRITE);
         if write.close {
             self.stdin = None;
         }
@@ -99,6 +102,7 @@ impl Input {
             reason: reason.clone(),
         };
         let seq = self.recorder.append(Body::Written(written)).await;
+        fault::point(fault::BEFORE_FINISH);
         let outcome = Outcome {
             command_id: id,
             outcome: outcome.into(),

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod codec;
+pub mod fault;
 pub mod ledger;
 pub mod spec;
 
@@ -68,7 +69,8 @@ fn launch(dir: &Path) -> io::Result<()> {
         .create(true)
         .mode(0o600)
         .open(dir.join(LOG_FILE))?;
-    let mut runner = Command::new(std::env::current_exe()?)
+    let mut runner = Command::new(std::env::current_exe()?);
+    runner
         .arg0("baton")
         .arg("runner")
         .arg("--dir")
@@ -78,8 +80,9 @@ fn launch(dir: &Path) -> io::Result<()> {
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()?;
+        .stderr(log);
+    fault::hand_on(&mut runner);
+    let mut runner = runner.spawn()?;
     let mut line = String::new();
     if let Some(stdout) = runner.stdout.take() {
         BufReader::new(stdout.take(64)).read_line(&mut line)?;

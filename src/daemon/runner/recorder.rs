@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::fault;
 use crate::base::{Clock as _, SystemClock};
 use crate::daemon::spool::{Cursor, Spool};
 use crate::wire::runner_v1::{SpoolRecord, spool_record::Body};
@@ -66,9 +67,11 @@ impl Recorder {
             return Ok(None);
         }
         let ends = matches!(body, Body::Exited(_));
+        fault::point(fault::BEFORE_RECORD);
         let seq = inner.spool.append(SystemClock.now(), body)?;
         inner.ended = ends;
         drop(inner);
+        fault::point(fault::AFTER_RECORD);
         self.last.send_replace(seq);
         Ok(Some(seq))
     }

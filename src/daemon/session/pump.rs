@@ -458,6 +458,7 @@ impl Pump {
                 tracing::debug!(session = %self.id, seq, %refused, "a record has to wait");
                 return;
             }
+            fault::point(fault::AFTER_PUSH);
             self.expected = Some(seq + 1);
             self.drop_front();
         }
@@ -584,6 +585,7 @@ impl Pump {
             return;
         };
         state.acked = self.acked;
+        fault::point(fault::BEFORE_SAVE);
         let dir = self.dir.clone();
         let written = tokio::task::spawn_blocking(move || state.write(&dir).map(|()| state)).await;
         self.saved_at = Some(Instant::now());
@@ -591,6 +593,7 @@ impl Pump {
             Ok(Ok(state)) => {
                 let through_seq = state.seq;
                 self.saved = state;
+                fault::point(fault::BEFORE_TRIM);
                 // If it cannot be told now, the next state trims this too.
                 let _ = self.source.tell(Request::Trim(Trim { through_seq })).await;
             }
@@ -626,6 +629,7 @@ impl Pump {
     // Down.
 
     async fn command(&mut self, command: Command) {
+        fault::point(fault::BEFORE_COMMAND);
         if command
             .deadline
             .is_some_and(|deadline| deadline <= self.shared.uplink.now())
@@ -769,6 +773,7 @@ impl Pump {
             };
             // A runner that is gone is seen by the end of its records.
             let _ = self.source.tell(Request::Write(request)).await;
+            fault::point(fault::AFTER_TELL);
         }
     }
 
@@ -865,6 +870,7 @@ impl Pump {
     }
 
     fn result(&self, result: CommandResult) {
+        fault::point(fault::BEFORE_RESULT);
         self.shared.uplink.with(|link| link.result(result));
     }
 

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::history::{Fact, History, hash};
 use crate::support::baton::{Baton, PATIENCE, eventually};
 
 /// Numbers its lines until the file `stop` is there. Its pid goes to a file with each start, and how many
@@ -178,34 +179,66 @@ pub fn lives(pid: i32) -> bool {
 /// A reader who follows a session from its first event to its end, over everything that is killed.
 pub struct Watcher {
     session: String,
+    name: String,
+    history: History,
     seen: Arc<Mutex<Vec<Event>>>,
     job: JoinHandle<()>,
 }
 
+/// What stands for an event in a history: all of it counts.
+pub fn hash_of(event: &Event) -> u64 {
+    hash(&format!("{event:?}"))
+}
+
 impl Watcher {
-    /// Follows a session until it ends.
-    pub fn new(client: &Client, session: &str) -> Self {
+    /// Follows a session until it ends, and notes what it sees.
+    pub fn new(baton: &Baton, session: &str) -> Self {
         let id = SessionId::parse("id", session).unwrap();
-        let mut follow = client.follow(id, FollowOptions::default());
+        let mut follow = baton.client().follow(id, FollowOptions::default());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let into = seen.clone();
+        let (history, log) = (baton.history(), session.to_owned());
+        let name = format!("reader of {session}");
+        let who = name.clone();
         let job = tokio::spawn(async move {
+            let tell = |fact| history.note(&who, fact);
+            let log = || log.clone();
+            let mut last = 0;
             loop {
                 match follow.next().await.unwrap() {
+                    Followed::Started { .. } => tell(Fact::Opened {
+                        log: log(),
+                        after: last,
+                    }),
                     Followed::Event(event) => {
+                        last = event.seq;
+                        tell(Fact::Saw {
+                            log: log(),
+                            seq: event.seq,
+                            hash: hash_of(&event),
+                        });
                         let over = matches!(event.body, EventBody::Ended { .. });
                         into.lock().push(*event);
                         if over {
-                            return;
+                            return tell(Fact::CaughtUp {
+                                log: log(),
+                                seq: last,
+                            });
                         }
                     }
+                    Followed::Progress(seq) => tell(Fact::Progress { log: log(), seq }),
                     Followed::Truncated { oldest } => panic!("nothing before {oldest} is left"),
-                    _ => {}
+                    Followed::Transient(_) | Followed::Lost { .. } => {}
                 }
             }
         });
-        let session = session.to_owned();
-        Watcher { session, seen, job }
+        Watcher {
+            session: session.to_owned(),
+            name,
+            history: baton.history(),
+            seen,
+            job,
+        }
     }
 
     /// The session it follows.
@@ -244,6 +277,7 @@ impl Watcher {
             "{} events were seen that are gone",
             seen.len()
         );
+        note_log(&self.history, &self.name, &self.session, &log);
         // What follows the end (the lifecycle) the reader did not stay for.
         log.truncate(seen.len());
         for (seen, stored) in seen.iter().zip(&log) {
@@ -253,11 +287,102 @@ impl Watcher {
     }
 }
 
+/// Notes a whole log as it was read.
+pub fn note_log(history: &History, who: &str, session: &str, log: &[Event]) {
+    let stored = Fact::Stored {
+        log: session.to_owned(),
+        epoch: 1,
+        first: 1,
+        hashes: log.iter().map(hash_of).collect(),
+    };
+    history.note(who, stored);
+}
+
+/// Notes what a program wrote and what of it is in the log: the lines, and gaps.
+pub fn note_lines(history: &History, session: &str, wrote: &[String], log: &[Event]) {
+    let log = log.iter().filter_map(|event| match &event.body {
+        EventBody::Output { text, .. } => Some(text.clone()),
+        EventBody::Gap { reason, .. } => Some(format!("gap: {reason}")),
+        _ => None,
+    });
+    note_items(
+        history,
+        &format!("lines of {session}"),
+        wrote,
+        log.collect(),
+    );
+}
+
+/// Notes what was given to a log and what of it is there.
+fn note_items(history: &History, log: &str, wrote: &[String], items: Vec<String>) {
+    for item in wrote {
+        let fact = Fact::Wrote {
+            log: log.to_owned(),
+            item: item.clone(),
+            may_miss: false,
+        };
+        history.note("program", fact);
+    }
+    let held = Fact::Holds {
+        log: log.to_owned(),
+        items,
+        whole: true,
+    };
+    history.note("test", held);
+}
+
+/// Notes of each input what its log says of it: that it was accepted, and what became of it.
+pub fn note_inputs(history: &History, session: &str, accepted: &[String], log: &[Event]) {
+    let named = format!("inputs of {session}");
+    let there = log.iter().filter_map(|event| match &event.body {
+        EventBody::InputAccepted { input_id, .. } => Some(input_id.to_string()),
+        _ => None,
+    });
+    note_items(history, &named, accepted, there.collect());
+    for event in log {
+        if let EventBody::InputChanged {
+            input_id, state, ..
+        } = &event.body
+            && !matches!(state, InputState::Queued | InputState::Delivered)
+        {
+            let outcome = Fact::Outcome {
+                command: input_id.to_string(),
+                outcome: state.as_str().to_owned(),
+            };
+            history.note("server", outcome);
+        }
+    }
+}
+
+/// Notes that an input was accepted.
+pub fn note_given(history: &History, session: &str, input: &str) {
+    let promised = Fact::Promised {
+        log: format!("inputs of {session}"),
+        item: input.to_owned(),
+    };
+    history.note("user", promised);
+    let given = Fact::Given {
+        command: input.to_owned(),
+    };
+    history.note("user", given);
+}
+
+/// Notes that an input had its effect, so many times.
+pub fn note_effects(history: &History, input: &str, times: usize) {
+    for _ in 0..times {
+        let effect = Fact::Effect {
+            command: input.to_owned(),
+        };
+        history.note("program", effect);
+    }
+}
+
 /// Programs and agents at work, each of them watched.
 pub struct Load {
+    history: History,
     project: PathBuf,
     counters: Vec<(String, Watcher)>,
-    agents: Vec<(String, Watcher, JoinHandle<u64>)>,
+    agents: Vec<(String, Watcher, JoinHandle<Vec<Task>>)>,
     stop: watch::Sender<bool>,
 }
 
@@ -266,6 +391,7 @@ impl Load {
     pub async fn start(baton: &Baton, counters: usize, agents: usize) -> Self {
         let stop = watch::Sender::new(false);
         let mut load = Load {
+            history: baton.history(),
             project: baton.project(),
             counters: Vec::new(),
             agents: Vec::new(),
@@ -274,15 +400,16 @@ impl Load {
         for index in 0..counters {
             let name = format!("c{index}");
             let session = script(baton, COUNT, &name).await;
-            let watcher = Watcher::new(&baton.client(), &session.id);
+            let watcher = Watcher::new(baton, &session.id);
             load.counters.push((name, watcher));
         }
         for index in 0..agents {
             let name = format!("a{index}");
             let session = baton.session("demo", "").await;
-            let watcher = Watcher::new(&baton.client(), &session.id);
+            let watcher = Watcher::new(baton, &session.id);
             let user = User {
                 client: baton.client(),
+                history: baton.history(),
                 session: session.id,
                 name: name.clone(),
                 project: baton.project(),
@@ -317,7 +444,10 @@ impl Load {
     pub async fn pids(&self) -> Vec<i32> {
         let mut pids = Vec::new();
         for (name, _) in &self.counters {
-            pids.push(pid(&self.project, name).await);
+            let pid = pid(&self.project, name).await;
+            let session = name.clone();
+            self.history.note("test", Fact::Runs { session, pid });
+            pids.push(pid);
         }
         pids
     }
@@ -328,13 +458,16 @@ impl Load {
         std::fs::write(self.project.join("stop"), "").unwrap();
         self.stop.send_replace(true);
         let mut total = 0;
+        let history = self.history;
         for (name, watcher) in self.counters {
+            let session = watcher.session.clone();
             let log = watcher.finish(baton).await;
             let written = written(&self.project, &name);
             let expected: Vec<String> = (1..=written)
                 .map(|line| format!("{name} line {line}"))
                 .chain([format!("{name} over")])
                 .collect();
+            note_lines(&history, &session, &expected, &log);
             let lines = lines(&log);
             let wrong = lines
                 .iter()
@@ -349,23 +482,31 @@ impl Load {
                 count(&log, |body| matches!(body, EventBody::Started { .. })),
                 1
             );
-            pid(&self.project, &name).await;
+            let pid = pid(&self.project, &name).await;
+            let session = name;
+            history.note("test", Fact::Runs { session, pid });
             total += log.len();
         }
         for (name, watcher, work) in self.agents {
             let tasks = tokio::time::timeout(PATIENCE, work).await.unwrap().unwrap();
-            assert!(tasks > 0, "{name} did nothing");
+            assert!(!tasks.is_empty(), "{name} did nothing");
             end(baton, &watcher.session).await;
+            let session = watcher.session.clone();
             let log = watcher.finish(baton).await;
-            let tasks = usize::try_from(tasks).unwrap();
-            for task in 1..=tasks {
+            for (task, done) in tasks.iter().enumerate() {
+                let task = task + 1;
                 let file = self.project.join(format!("{name}.{task}"));
-                assert_eq!(
-                    std::fs::read_to_string(file).unwrap(),
-                    "x\n",
-                    "{name}: task {task} was done once"
-                );
+                let text = std::fs::read_to_string(file).unwrap();
+                note_effects(&history, &done.input, text.lines().count());
+                for _ in text.lines() {
+                    let prompt = done.prompt.clone();
+                    history.note(&name, Fact::Acted { prompt });
+                }
+                assert_eq!(text, "x\n", "{name}: task {task} was done once");
             }
+            let inputs: Vec<String> = tasks.iter().map(|done| done.input.clone()).collect();
+            note_inputs(&history, &session, &inputs, &log);
+            let tasks = tasks.len();
             let times = |is: fn(&EventBody) -> bool| count(&log, is);
             assert_eq!(times(|body| matches!(body, EventBody::Gap { .. })), 0);
             assert_eq!(
@@ -388,8 +529,30 @@ impl Load {
             assert_eq!(times(is_applied_input), tasks);
             total += log.len();
         }
+        note_panics(baton);
+        history.validate_and_tell();
         total
     }
+}
+
+/// Notes what of the processes' logs is a panic.
+fn note_panics(baton: &Baton) {
+    for process in ["server", "daemon"] {
+        let log = baton.logged(&format!("{process}.log"));
+        for line in log.lines().filter(|line| line.contains("panicked at")) {
+            let panicked = Fact::Panicked {
+                process: process.to_owned(),
+                message: line.to_owned(),
+            };
+            baton.history().note("test", panicked);
+        }
+    }
+}
+
+/// A task that an agent was given and has done.
+struct Task {
+    input: String,
+    prompt: String,
 }
 
 fn written(project: &Path, name: &str) -> u64 {
@@ -425,20 +588,20 @@ pub fn is_applied_input(body: &EventBody) -> bool {
 /// One who gives an agent tasks and allows what it asks for.
 struct User {
     client: Client,
+    history: History,
     session: String,
     name: String,
     project: PathBuf,
 }
 
 impl User {
-    /// Task after task until `stop`; gives how many.
-    async fn work(self, stop: watch::Receiver<bool>) -> u64 {
-        let mut task = 0;
+    /// Task after task until `stop`.
+    async fn work(self, stop: watch::Receiver<bool>) -> Vec<Task> {
+        let mut done = Vec::new();
         while !*stop.borrow() {
-            task += 1;
-            self.task(task).await;
+            done.push(self.task(done.len() + 1).await);
         }
-        task
+        done
     }
 
     /// The end of the session's log and of what its daemon says, for the one who looks why.
@@ -463,7 +626,7 @@ impl User {
         )
     }
 
-    async fn task(&self, task: u64) {
+    async fn task(&self, task: usize) -> Task {
         let file = format!("{}.{task}", self.name);
         let input = v1::SendInputRequest {
             request_id: format!("send-{file}"),
@@ -471,9 +634,9 @@ impl User {
             text: format!("stream: 5 30\nrun: echo x >> {file}"),
             ..Default::default()
         };
-        insist("an input", || self.client.send_input(input.clone()))
-            .await
-            .unwrap();
+        let sent = insist("an input", || self.client.send_input(input.clone()));
+        let input = sent.await.unwrap().input.unwrap().id;
+        note_given(&self.history, &self.session, &input);
         let pending = v1::ListPromptsRequest {
             session_id: self.session.clone(),
             states: vec![v1::PromptState::Pending.into()],
@@ -497,12 +660,26 @@ impl User {
         insist("an answer", || self.client.answer_prompt(answer.clone()))
             .await
             .unwrap();
+        note_answer(&self.history, &prompt.id, &answer.request_id, "accepted");
         let file = self.project.join(file);
         eventually("what was allowed is done", || async {
             file.exists().then_some(())
         })
         .await;
+        let prompt = prompt.id;
+        Task { input, prompt }
     }
+}
+
+/// Notes an answer that allows, and what it was told.
+pub fn note_answer(history: &History, prompt: &str, by: &str, told: &str) {
+    let fact = Fact::Answered {
+        prompt: prompt.to_owned(),
+        by: by.to_owned(),
+        allow: true,
+        told: told.to_owned(),
+    };
+    history.note(by, fact);
 }
 
 /// A program that repeats what it is told.

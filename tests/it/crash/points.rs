@@ -1,11 +1,13 @@
-//! The server killed at each of its fault points, under load.
+//! The server and the daemon are killed at each of their fault points, under load.
 //!
 //! `BATON_TEST_POINT` runs one point only, `BATON_TEST_SEED` repeats the passes at which they kill.
 
 use std::path::Path;
 
 use baton::app::sessions::fault as sessions;
+use baton::daemon::fault as daemon;
 use baton::daemon::git::fault as git;
+use baton::daemon::runner::fault as runner;
 use baton::daemon::session::fault as session;
 use baton::domain::content::ContentRef;
 use baton::domain::event::Role;
@@ -17,6 +19,7 @@ use baton::wire::v1;
 use nix::sys::signal::Signal;
 
 use super::load::{Chance, Load, end, pid};
+use crate::history::{Fact, History};
 use crate::support::baton::{Baton, eventually};
 
 /// A program that says that it was started.
@@ -46,7 +49,7 @@ fn most_passes(point: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_at_every_point_loses_doubles_and_invents_nothing() {
-    let mut baton = Baton::start().await;
+    let mut baton = Baton::start_with(History::on_disk("server-points")).await;
     let mut chance = Chance::new("points");
     let load = Load::start(&baton, 2, 1).await;
     let only = std::env::var("BATON_TEST_POINT").ok();
@@ -84,6 +87,62 @@ async fn a_server_killed_at_every_point_loses_doubles_and_invents_nothing() {
     }
     let events = load.finish(&baton).await;
     println!("killed {killed} times: {events} events");
+    assert!(baton.history().kills() >= killed);
+}
+
+/// The points of the daemon at which a session's start, its records and its commands are. One point holds things up in
+/// a test of its own, too.
+fn daemon_points() -> impl Iterator<Item = &'static str> {
+    [daemon::ALL, session::ALL].into_iter().flatten().copied()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_at_every_point_keeps_its_agents_and_their_output() {
+    let mut baton = Baton::start_with(History::on_disk("daemon-points")).await;
+    let mut chance = Chance::new("daemon points");
+    let load = Load::start(&baton, 1, 1).await;
+    let pids = load.pids().await;
+    let only = std::env::var("BATON_TEST_POINT").ok();
+    let rounds = (conformance::rounds(20) / 20).max(1);
+    let mut killed = 0;
+    for round in 0..rounds {
+        for point in daemon_points().filter(|point| only.as_ref().is_none_or(|only| only == point))
+        {
+            load.moves_on().await;
+            baton.kill_daemon();
+            let is_start = daemon::ALL.contains(&point);
+            let passes = match point {
+                _ if is_start => 0,
+                // A state is saved twice a second at most.
+                session::BEFORE_SAVE | session::BEFORE_TRIM => chance.below(3),
+                _ => chance.below(6),
+            };
+            println!("{point}, after {passes} passes");
+            let fault = format!("{point}={passes}");
+            baton.spawn_daemon_with(&[("BATON_FAULT", &fault)]).await;
+            let dies = baton.daemon_process();
+            let name = format!("{}-{round}", point.replace("::", "-"));
+            if is_start {
+                birth_of(&baton, &name).await;
+            }
+            let ended = dies.ends().await;
+            assert_eq!(ended, Some(Signal::SIGKILL as i32), "{point}");
+            baton
+                .history()
+                .note("test", Fact::killed_at("daemon", point));
+            baton.start_daemon().await;
+            if is_start {
+                let pid = pid(&baton.project(), &name).await;
+                let session = name;
+                baton.history().note("test", Fact::Runs { session, pid });
+            }
+            killed += 1;
+        }
+    }
+    assert_eq!(load.pids().await, pids, "the same processes still run");
+    let events = load.finish(&baton).await;
+    println!("killed {killed} times: {events} events");
+    assert!(baton.history().kills() >= killed);
 }
 
 /// Runs a server until it dies at a point.
@@ -120,6 +179,9 @@ async fn kill_at(baton: &mut Baton, point: &str, passes: u64, round: u32) {
         _ => dies.ends().await,
     };
     assert_eq!(ended, Some(Signal::SIGKILL as i32), "{point}");
+    baton
+        .history()
+        .note("test", Fact::killed_at("server", point));
 }
 
 fn is_content(point: &str) -> bool {
@@ -178,12 +240,15 @@ async fn is_whole(baton: &Baton, session: &v1::Session) {
 
 /// Makes a session, however often the same request must be sent for it.
 async fn birth(baton: &Baton, round: u32) {
-    let name = format!("born-{round}");
+    birth_of(baton, &format!("born-{round}")).await;
+}
+
+async fn birth_of(baton: &Baton, name: &str) {
     let request = v1::CreateSessionRequest {
-        request_id: name.clone(),
+        request_id: name.to_owned(),
         harness: "command".to_owned(),
         cwd: baton.project().to_string_lossy().into_owned(),
-        argv: ["sh", "-c", BORN, "sh", &name].map(str::to_owned).to_vec(),
+        argv: ["sh", "-c", BORN, "sh", name].map(str::to_owned).to_vec(),
         ..Default::default()
     };
     let client = baton.client();
@@ -232,9 +297,13 @@ fn every_point_of_the_source_is_listed_and_passed() {
             named.push(value);
         }
     }
-    // Those that hold up or refuse instead of killing have tests of their own.
-    let others = [session::BEFORE_PUSH, git::CANNOT_REMOVE];
-    let all = points().chain(git::ALL.iter().copied()).chain(others);
+    // What refuses instead of killing has a test of its own.
+    let others = [git::CANNOT_REMOVE];
+    let all = points()
+        .chain(daemon_points())
+        .chain(runner::ALL.iter().copied())
+        .chain(git::ALL.iter().copied())
+        .chain(others);
     let mut listed: Vec<String> = all.map(str::to_owned).collect();
     listed.sort();
     named.sort();

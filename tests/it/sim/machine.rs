@@ -17,7 +17,8 @@ use baton::wire::runner_v1::{Outcome, WriteOutcome};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::Rng;
+use super::{Rng, check};
+use crate::history::History;
 
 /// What a runner read once.
 #[derive(Clone)]
@@ -44,6 +45,8 @@ pub struct Runner {
     /// Everything ever read, and whether it may be missing because the spool was damaged.
     pub truth: Vec<(String, bool)>,
     positions: Vec<Position>,
+    /// How many of them were acknowledged.
+    stored: usize,
     /// The real one, on a disk that survives.
     disk: TempDir,
     ledger: Ledger,
@@ -74,6 +77,7 @@ impl Runner {
             spool: BTreeMap::new(),
             truth: Vec::new(),
             positions: Vec::new(),
+            stored: 0,
             forgotten: BTreeSet::new(),
             queue: VecDeque::new(),
             doing: None,
@@ -194,6 +198,17 @@ impl Runner {
 
     pub fn trim(&mut self, through: Position) {
         self.spool.retain(|position, _| *position > through);
+    }
+
+    /// What of the truth is acknowledged now and was not before.
+    pub fn newly_stored(&mut self, through: Position) -> Vec<String> {
+        let upto = self
+            .positions
+            .partition_point(|position| *position <= through);
+        let new = self.truth.get(self.stored..upto).unwrap_or_default();
+        self.stored = self.stored.max(upto);
+        let whole = new.iter().filter(|(_, may_miss)| !may_miss);
+        whole.map(|(text, _)| text.clone()).collect()
     }
 
     pub fn report(&self) -> SessionReport {
@@ -503,7 +518,12 @@ impl Machine {
     }
 
     /// Acts on what the link says; `stored` checks an acknowledgement. True: drop the stream.
-    pub fn act(&mut self, now: Timestamp, mut stored: impl FnMut(SessionId, Position)) -> bool {
+    pub fn act(
+        &mut self,
+        now: Timestamp,
+        history: &History,
+        mut stored: impl FnMut(SessionId, Position),
+    ) -> bool {
         let mut close = false;
         while let Some(event) = self.link.event() {
             match event {
@@ -542,6 +562,7 @@ impl Machine {
                 } => {
                     stored(session_id, through);
                     if let Some(runner) = self.runners.get_mut(&session_id) {
+                        check::note_acknowledged(history, runner, through);
                         runner.trim(through);
                     }
                 }

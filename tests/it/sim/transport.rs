@@ -45,6 +45,7 @@ use super::check::{self, Reader};
 use super::machine::Machine;
 use super::world::{brief_down, brief_up};
 use super::{Rng, liar, number, schedules};
+use crate::history::{Fact, History};
 
 const PORT: u16 = 7_420;
 const SERVER: &str = "server";
@@ -109,6 +110,7 @@ struct Issued {
 
 /// What outlives every process.
 struct World {
+    history: History,
     trace: bool,
     daemons: [DaemonId; 2],
     /// Every session, and which daemon's it is.
@@ -125,6 +127,7 @@ struct World {
 
 impl World {
     fn new(seed: u64, trace: bool) -> Self {
+        let history = History::in_memory(&format!("sim-transport-{seed}"));
         let daemons = [DaemonId::from_bits(1), DaemonId::from_bits(2)];
         let sessions: Vec<(SessionId, usize)> = [(3, 0), (4, 1), (5, 1)]
             .map(|(bits, owner)| (SessionId::from_bits(bits), owner))
@@ -154,7 +157,7 @@ impl World {
             readers: Mutex::new(
                 sessions
                     .iter()
-                    .map(|(session, _)| (*session, Reader { seen: Vec::new() }))
+                    .map(|(session, _)| (*session, Reader::new(history.clone())))
                     .collect(),
             ),
             sessions,
@@ -162,6 +165,7 @@ impl World {
             ids: AtomicU64::new(100),
             faults: AtomicBool::new(true),
             tally: Mutex::new(Tally::default()),
+            history,
         }
     }
 
@@ -280,6 +284,7 @@ impl World {
 
     /// Everything has come to rest: nothing is lost, doubled or undecided.
     fn balance(&self) {
+        self.history.note("chance", Fact::started("server"));
         for (session, owner) in &self.sessions {
             let name = session.to_string();
             let machine = self.machines[*owner].lock();
@@ -288,6 +293,7 @@ impl World {
             let gaps = log.iter().filter(|entry| entry.starts_with("gap:"));
             self.tally(|tally| tally.gaps += gaps.count() as u64);
             check::log(&name, &log, &runner.truth, true);
+            check::note_session(&self.history, &name, &log, runner);
             check::given(&name, runner);
         }
         for Issued { id, session } in self.issued.lock().iter() {
@@ -298,12 +304,14 @@ impl World {
             let at = usize::from(self.owner(*session) == self.daemons[1]);
             let machine = self.machines[at].lock();
             check::command(*id, outcome, machine.runners.values());
+            check::note_command(&self.history, *id, outcome, machine.runners.values());
         }
         for (session, reader) in self.readers.lock().iter_mut() {
             let log = self.log(*session);
             reader.read(&session.to_string(), &log, usize::MAX);
             assert_eq!(reader.seen, log);
         }
+        self.history.validate();
     }
 }
 
@@ -406,6 +414,7 @@ async fn user(world: Arc<World>, store: Arc<MemoryStore>, relay: Relay) {
         };
         let session = session_id;
         world.issued.lock().push(Issued { id, session });
+        check::note_given(&world.history, id);
         world.tally(|tally| tally.commands += 1);
         if store.commit(commit).await.is_ok() {
             relay.nudge(daemon);
@@ -451,7 +460,7 @@ fn live(world: &World, at: usize) -> bool {
         machine.pump(*session, now);
     }
     machine.link.tick(now);
-    machine.act(now, |session, through| {
+    machine.act(now, &world.history, |session, through| {
         check::acknowledged(session, through, world.origin(session));
     })
 }
@@ -674,6 +683,12 @@ fn fault(sim: &mut turmoil::Sim<'_>, world: &World, rng: &mut Rng) {
                 let mut store = world.store.lock();
                 store.sync_some(kept);
                 *store = Arc::new(store.crash());
+                drop(store);
+                world.history.note("chance", Fact::killed("server"));
+                for (session, _) in &world.sessions {
+                    let log = world.log(*session);
+                    check::note_log(&world.history, &session.to_string(), &log);
+                }
             }
             if rng.chance(600) {
                 sim.bounce(SERVER);
@@ -683,6 +698,7 @@ fn fault(sim: &mut turmoil::Sim<'_>, world: &World, rng: &mut Rng) {
             if sim.is_host_running(name) {
                 say("the daemon dies");
                 world.tally(|tally| tally.daemon_crashes += 1);
+                world.history.note("chance", Fact::killed("daemon"));
                 sim.crash(name);
                 let mut machine = world.machines[at].lock();
                 machine.crash();
@@ -695,6 +711,7 @@ fn fault(sim: &mut turmoil::Sim<'_>, world: &World, rng: &mut Rng) {
         12 => {
             say("a runner dies");
             world.tally(|tally| tally.runner_crashes += 1);
+            world.history.note("chance", Fact::killed("runner"));
             let mut machine = world.machines[at].lock();
             machine.crash_runner(session, rng, false);
         }

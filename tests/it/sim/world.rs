@@ -16,6 +16,7 @@ use super::check::{self, Reader};
 use super::machine::{Machine, contradiction};
 use super::server::{About, Disk, Log, Reply, Write};
 use super::{Rng, liar};
+use crate::history::{Fact, History};
 
 /// Frames that a direction of the wire holds; a sender waits for room.
 const WIRE: usize = 6;
@@ -112,6 +113,7 @@ impl Conn {
 
 /// Everything there is.
 pub struct World {
+    history: History,
     seed: u64,
     trace: bool,
     rng: Rng,
@@ -154,6 +156,7 @@ fn limits() -> ServerLimits {
 impl World {
     pub fn new(seed: u64, trace: bool) -> Self {
         let mut world = World {
+            history: History::in_memory(&format!("sim-{seed}")),
             seed,
             trace,
             rng: Rng::new(seed),
@@ -184,7 +187,8 @@ impl World {
                 };
                 world.disk.synced.logs.insert(session, log);
                 world.sessions.push((session, machine));
-                world.readers.push((session, Reader { seen: Vec::new() }));
+                let reader = Reader::new(world.history.clone());
+                world.readers.push((session, reader));
                 own.push(session);
             }
             let mut daemon = Machine::new(daemon_id, &own);
@@ -224,6 +228,7 @@ impl World {
         }
         self.faults = false;
         self.server_up = true;
+        self.history.note("chance", Fact::started("server"));
         // Frames may have been lost without the link; a new link sends again what has no answer.
         for machine in 0..self.machines.len() {
             self.cut(machine, true);
@@ -319,6 +324,7 @@ impl World {
     fn new_command(&mut self, session: SessionId, machine: usize, body: CommandBody) -> Command {
         let id = CommandId::from_bits(self.id());
         self.issued.insert(id, machine);
+        check::note_given(&self.history, id);
         self.outcome.commands += 1;
         Command {
             id,
@@ -555,7 +561,7 @@ impl World {
             self.machines[at].link.tick(now);
         }
         let synced = &self.disk.synced;
-        let close = self.machines[at].act(now, |session, through| {
+        let close = self.machines[at].act(now, &self.history, |session, through| {
             check::acknowledged(session, through, synced.logs[&session].origin);
         });
         if close && let Some(id) = self.current[at].take() {
@@ -936,6 +942,7 @@ impl World {
                 if self.machines[machine].up {
                     self.say(|| format!("machine {machine}: the daemon dies"));
                     self.outcome.daemon_crashes += 1;
+                    self.history.note("chance", Fact::killed("daemon"));
                     self.machines[machine].crash();
                     self.cut(machine, false);
                 } else {
@@ -951,6 +958,10 @@ impl World {
                     self.outcome.server_crashes += 1;
                     self.server_up = false;
                     self.disk.crash(kept);
+                    self.history.note("chance", Fact::killed("server"));
+                    for (session, log) in &self.disk.synced.logs {
+                        check::note_log(&self.history, &session.to_string(), &log.entries);
+                    }
                     for conn in self.conns.values_mut() {
                         conn.server_open = false;
                         conn.lanes.clear();
@@ -959,10 +970,12 @@ impl World {
                 } else {
                     self.say(|| "the server starts".to_owned());
                     self.server_up = true;
+                    self.history.note("chance", Fact::started("server"));
                 }
             }
             8..=9 => {
                 self.say(|| format!("{session}: the runner dies"));
+                self.history.note("chance", Fact::killed("runner"));
                 self.outcome.runner_crashes += 1;
                 let rng = &mut self.rng;
                 self.machines[owner].crash_runner(session, rng, false);
@@ -1017,18 +1030,22 @@ impl World {
             let log = &synced.logs[session].entries;
             self.outcome.gaps += log.iter().filter(|e| e.starts_with("gap:")).count() as u64;
             check::log(&name, log, &runner.truth, true);
+            check::note_session(&self.history, &name, log, runner);
 
             check::given(&name, runner);
         }
         for (id, machine) in &self.issued {
             let outcome = synced.outcomes.get(id).copied();
-            check::command(*id, outcome, self.machines[*machine].runners.values());
+            let runners = || self.machines[*machine].runners.values();
+            check::command(*id, outcome, runners());
+            check::note_command(&self.history, *id, outcome, runners());
         }
         for (session, reader) in &mut self.readers {
             let log = &synced.logs[session].entries;
             reader.read(&session.to_string(), log, usize::MAX);
             assert_eq!(reader.seen, *log);
         }
+        self.history.validate();
     }
 }
 

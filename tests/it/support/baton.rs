@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::tls::certificate;
+use crate::history::{Fact, History};
 
 /// How long anything may take that a test waits for. Generous: the machine is shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,6 +47,7 @@ struct Trust {
 /// A directory with a server, a daemon and a project, each of which can be killed and started again.
 pub struct Baton {
     dir: TempDir,
+    history: History,
     port: u16,
     _held_port: tokio::net::TcpSocket,
     tls: Option<Trust>,
@@ -81,6 +83,7 @@ impl Baton {
         let port = held_port.local_addr().unwrap().port();
         Baton {
             dir,
+            history: History::in_memory("baton"),
             port,
             _held_port: held_port,
             tls: None,
@@ -92,6 +95,26 @@ impl Baton {
             daemon: None,
             other: None,
         }
+    }
+
+    /// A server and a daemon with the defaults, linked, and a history of what happens to them.
+    pub async fn start_with(history: History) -> Self {
+        let mut baton = Self::new().with_history(history);
+        baton.start_server().await;
+        baton.start_daemon().await;
+        baton
+    }
+
+    /// Notes in this history what is killed and started.
+    #[must_use]
+    pub fn with_history(mut self, history: History) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Where to note what happens.
+    pub fn history(&self) -> History {
+        self.history.clone()
     }
 
     /// Makes the server speak TLS, with a certificate that all others trust.
@@ -239,6 +262,7 @@ impl Baton {
     pub async fn start_server(&mut self) {
         self.spawn_server();
         self.server_answers().await;
+        self.history.note("test", Fact::started("server"));
     }
 
     /// Waits until the server answers.
@@ -285,20 +309,32 @@ impl Baton {
     /// Starts the daemon and waits until it is linked. The first time it joins.
     pub async fn start_daemon(&mut self) {
         let joined = self.dir.path().join("daemon").join("credential").exists();
-        self.join_daemon(!joined).await;
+        self.join_daemon(!joined, &[]).await;
     }
 
     /// Starts the daemon with a fresh join token, although it has joined before, and waits until it is linked.
     pub async fn start_daemon_anew(&mut self) {
-        self.join_daemon(true).await;
+        self.join_daemon(true, &[]).await;
     }
 
     /// Starts a daemon that has joined before, if none runs, and waits for nothing.
     #[cfg(feature = "failpoints")]
     pub async fn spawn_daemon_again(&mut self) {
         if self.daemon.is_none() {
-            self.daemon = Some(self.spawn_daemon("daemon", false).await);
+            self.daemon = Some(self.spawn_daemon("daemon", false, &[]).await);
         }
+    }
+
+    /// Starts a daemon that has joined before with variables in its environment, and waits until it is linked.
+    #[cfg(feature = "failpoints")]
+    pub async fn start_daemon_with(&mut self, variables: &[(&str, &str)]) {
+        self.join_daemon(false, variables).await;
+    }
+
+    /// Starts a daemon that has joined before with variables in its environment, and waits for nothing.
+    #[cfg(feature = "failpoints")]
+    pub async fn spawn_daemon_with(&mut self, variables: &[(&str, &str)]) {
+        self.daemon = Some(self.spawn_daemon("daemon", false, variables).await);
     }
 
     /// Waits until a daemon is linked to the server that runs now.
@@ -321,21 +357,22 @@ impl Baton {
         .await;
     }
 
-    async fn join_daemon(&mut self, join: bool) {
+    async fn join_daemon(&mut self, join: bool, variables: &[(&str, &str)]) {
         let client = self.client();
         let before = self.newest_epoch(&client).await;
-        self.daemon = Some(self.spawn_daemon("daemon", join).await);
+        self.daemon = Some(self.spawn_daemon("daemon", join, variables).await);
         eventually("the daemon is linked", || async {
             (self.newest_epoch(&client).await > before).then_some(())
         })
         .await;
+        self.history.note("test", Fact::started("daemon"));
     }
 
     /// Starts a second daemon, with a state of its own, and waits until it is linked. Its id.
     pub async fn start_other_daemon(&mut self) -> String {
         let client = self.client();
         let known = daemons(&client).await;
-        self.other = Some(self.spawn_daemon("other", true).await);
+        self.other = Some(self.spawn_daemon("other", true, &[]).await);
         eventually("the other daemon is linked", || async {
             let mut new = daemons(&client).await;
             new.retain(|daemon| !known.iter().any(|known| known.id == daemon.id));
@@ -344,7 +381,7 @@ impl Baton {
         .await
     }
 
-    async fn spawn_daemon(&self, name: &str, join: bool) -> Child {
+    async fn spawn_daemon(&self, name: &str, join: bool, variables: &[(&str, &str)]) -> Child {
         let state = self.dir.path().join(name);
         let url = self.daemon_dials.clone().unwrap_or_else(|| self.url());
         let mut command = self.command(&["daemon", "--server", &url]);
@@ -356,6 +393,7 @@ impl Baton {
             .arg("--allow-commands")
             .args(&self.daemon_flags)
             .envs(self.daemon_env.iter().cloned())
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(self.log(&format!("{name}.log")));
         if name != "daemon" {
@@ -413,12 +451,16 @@ impl Baton {
 
     /// Kills the server with SIGKILL.
     pub fn kill_server(&mut self) {
-        kill(&mut self.server);
+        if kill(&mut self.server) {
+            self.history.note("test", Fact::killed("server"));
+        }
     }
 
     /// Kills the daemon with SIGKILL; its runners live on.
     pub fn kill_daemon(&mut self) {
-        kill(&mut self.daemon);
+        if kill(&mut self.daemon) {
+            self.history.note("test", Fact::killed("daemon"));
+        }
     }
 
     /// Waits until the daemon ends by itself; its exit code.
@@ -460,6 +502,12 @@ impl Baton {
     #[cfg(feature = "failpoints")]
     pub fn server_process(&mut self) -> Dying {
         Dying(Mutex::new(self.server.take().expect("it was started")))
+    }
+
+    /// The daemon's process, which is expected to end by itself.
+    #[cfg(feature = "failpoints")]
+    pub fn daemon_process(&mut self) -> Dying {
+        Dying(Mutex::new(self.daemon.take().expect("it was started")))
     }
 
     /// Asks the server to end, and waits for it. Its exit code.
@@ -641,9 +689,13 @@ async fn daemons(client: &Client) -> Vec<v1::Daemon> {
     listed.map(|page| page.daemons).unwrap_or_default()
 }
 
-fn kill(child: &mut Option<Child>) {
-    if let Some(mut child) = child.take() {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
+/// Kills a process; whether it was alive.
+fn kill(child: &mut Option<Child>) -> bool {
+    let Some(mut child) = child.take() else {
+        return false;
+    };
+    let lived = matches!(child.try_wait(), Ok(None));
+    let _ = child.kill();
+    let _ = child.wait();
+    lived
 }

@@ -231,6 +231,81 @@ async fn after_a_failed_sync_nothing_is_written_any_more() {
 }
 
 #[tokio::test]
+async fn while_a_sync_is_slow_everything_that_is_synced_can_be_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, disk) = open(dir.path(), |_| {});
+    for last in 0..30 {
+        add(&store, "a", last, 100).await;
+        add(&store, "b", last, 100).await;
+    }
+    put(&store, "t/x", "before").await;
+    let shared = store.clone() as SharedStore;
+    let before = dump(&shared).await;
+    for round in 0..5 {
+        disk.order(|orders| orders.held_sync = true);
+        let mut slow: Vec<_> = (0..3)
+            .map(|more| store.commit(one(30 + 3 * round + more)))
+            .collect();
+        for commit in &mut slow {
+            assert!(commit.now_or_never().is_none());
+        }
+        disk.await_sync();
+        // As long as the disk takes, others read: all of it, and what they read is as if nothing went on.
+        let during = dump(&shared).await;
+        assert_eq!(during.streams[&stream("b")], before.streams[&stream("b")]);
+        assert_eq!(during.streams[&stream("a")].0.last_seq, 30 + 3 * round);
+        disk.order(|orders| orders.held_sync = false);
+        for commit in slow {
+            commit.await.expect("committed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_a_restart_finds_what_was_acknowledged_and_goes_on() {
+    for already in [0, 1, 7] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, disk) = open(dir.path(), |_| {});
+        for last in 0..already {
+            store.commit(one(last)).await.expect("committed");
+        }
+        disk.order(|orders| orders.held_sync = true);
+        let mut group: Vec<_> = (already..already + 4)
+            .map(|last| store.commit(one(last)))
+            .collect();
+        for commit in &mut group {
+            assert!(commit.now_or_never().is_none());
+        }
+        disk.await_sync();
+        disk.order(|orders| (orders.held_sync, orders.bad_sync) = (false, true));
+        for commit in group {
+            assert!(
+                matches!(commit.await, Err(Error::Io(_))),
+                "nobody is told that it is done"
+            );
+        }
+        disk.order(|orders| orders.bad_sync = false);
+        let _ = store.close_blocking();
+        drop(store);
+        let store = Arc::new(LocalStore::open(options(dir.path())).expect("opened"));
+        assert_eq!(store.damage(), []);
+        // What failed may be there, for it was written, or not: whole commits from the front, and not acknowledged.
+        let head = store.head(&stream("a")).await.expect("readable");
+        let last = head.map_or(0, |head| head.last_seq);
+        assert!(
+            (already..=already + 4).contains(&last),
+            "{last} of {already}"
+        );
+        store.commit(one(last)).await.expect("it works again");
+        let shared = store as SharedStore;
+        let all = read_all(&shared, &stream("a"), 0, 1000)
+            .await
+            .expect("readable");
+        assert_eq!(all.len() as u64, last + 1);
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_whole_commits_and_works_again_with_room() {
     let dir = tempfile::tempdir().expect("a directory");
     let (store, disk) = open(dir.path(), |_| {});
