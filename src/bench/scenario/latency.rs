@@ -16,6 +16,7 @@ use crate::bench::report::Point;
 use crate::bench::run::Bench;
 use crate::bench::stamp::{histogram, now_ns, text};
 use crate::bench::subject::{Kind, data_dir};
+use crate::wire::time::time_to_pb;
 use crate::wire::v1;
 
 const P50: &str = "p50, µs";
@@ -225,6 +226,7 @@ fn prompt(session: &str, number: u64) -> v1::event::Body {
             input: Some(v1::Json {
                 text: format!("{{\"command\":\"make {number}\"}}"),
             }),
+            requested_at: Some(time_to_pb(Machine::now())),
             state: v1::PromptState::Pending.into(),
             request_key: format!("request-{number}"),
             summary: "make".to_owned(),

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -50,8 +50,9 @@ struct Tail {
     woken: Option<Instant>,
     /// The last seq that they are to be told, while that is held.
     held: Option<u64>,
-    /// Bytes that came since.
+    /// Bytes that came since, and in how many chunks.
     untold: usize,
+    untold_chunks: usize,
     log_epoch: u64,
     chunks: VecDeque<Chunk>,
     bytes: usize,
@@ -61,14 +62,37 @@ struct Tail {
 impl Tail {
     fn clear(&mut self) -> usize {
         self.chunks = VecDeque::new();
+        self.untold_chunks = 0;
         std::mem::take(&mut self.bytes)
     }
 
     fn tell(&mut self, last_seq: u64, now: Instant) {
+        self.join();
         self.wake.send_replace(last_seq);
         self.woken = Some(now);
         self.held = None;
-        self.untold = 0;
+        (self.untold, self.untold_chunks) = (0, 0);
+    }
+
+    /// Makes one chunk of those that nobody was told of: once here, instead of a message of each for each reader.
+    fn join(&mut self) {
+        let count = self.untold_chunks.min(self.chunks.len());
+        if count < 2 {
+            return;
+        }
+        let parts = self.chunks.split_off(self.chunks.len() - count);
+        let mut bytes = BytesMut::with_capacity(parts.iter().map(|part| part.bytes.len()).sum());
+        for part in &parts {
+            bytes.extend_from_slice(&part.bytes);
+        }
+        // There are two or more.
+        if let (Some(first), Some(last)) = (parts.front(), parts.back()) {
+            self.chunks.push_back(Chunk {
+                first_seq: first.first_seq,
+                last_seq: last.last_seq,
+                bytes: bytes.freeze(),
+            });
+        }
     }
 
     /// Whether its readers hear of this a little later, together with what comes until then.
@@ -111,6 +135,7 @@ impl Tails {
             woken: None,
             held: None,
             untold: 0,
+            untold_chunks: 0,
             log_epoch: 0,
             chunks: VecDeque::new(),
             bytes: 0,
@@ -158,6 +183,7 @@ impl Tails {
         }
         tail.turn = turn;
         tail.untold += entries.len();
+        tail.untold_chunks += 1;
         if entries.len() > self.stream_bytes {
             freed += tail.clear();
             state.bytes -= freed;
@@ -330,9 +356,12 @@ mod tests {
         add(2, 10, at(500));
         add(3, 10, at(1_000));
         assert_eq!((told(), tails.release(at(1_000))), (1, Some(at(5_500))));
+        // It can be read before anybody is told, and is one chunk when they are.
+        assert_eq!(tails.read(&name, 1, 2, 3, 100).unwrap().len(), 2);
         assert_eq!((tails.release(at(5_500)), told()), (None, 3));
-        // It can be read before anybody is told.
-        assert_eq!(tails.read(&name, 1, 1, 3, 100).unwrap().len(), 3);
+        let chunks = tails.read(&name, 1, 2, 3, 100).unwrap();
+        let place = |chunk: &Chunk| (chunk.first_seq, chunk.last_seq, chunk.bytes.len());
+        assert_eq!(chunks.iter().map(place).collect::<Vec<_>>(), [(2, 3, 20)]);
 
         add(4, 10, at(6_000));
         assert_eq!(told(), 3, "still busy");
