@@ -22,7 +22,7 @@ use prost::Message as _;
 use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::wire::runner_v1::{Missing, SpoolRecord, spool_record::Body};
 
-pub use frame::{Found, MAX_PAYLOAD_BYTES, decode, encode};
+pub use frame::{Found, HEADER_BYTES, MAX_PAYLOAD_BYTES, decode, encode};
 
 /// What every file starts with: `BTSP`, version, three zeros, the origin epoch, CRC32C of these.
 const FILE_HEADER_BYTES: u64 = 20;
@@ -387,5 +387,7 @@ fn read_at(file: &File, offset: u64, want: usize, end: u64) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;
