@@ -5,6 +5,8 @@
 pub mod clock;
 pub mod error;
 pub mod fault;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod id;
 pub mod json;
 pub mod page;

@@ -68,10 +68,9 @@ impl Machine {
 /// Time that the host took from this machine's processors since it started, in hundredths of a second.
 pub fn stolen() -> u64 {
     let stat = read("/proc/stat");
-    let fields = stat.lines().next().unwrap_or_default().split_whitespace();
+    let mut fields = stat.lines().next().unwrap_or_default().split_whitespace();
     fields
-        .skip(8)
-        .next()
+        .nth(8)
         .and_then(|text| text.parse().ok())
         .unwrap_or(0)
 }

@@ -21,6 +21,9 @@ mod upkeep;
 mod value;
 mod wiring;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 

@@ -31,6 +31,9 @@ pub mod supervisor;
 
 pub mod link;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -102,7 +102,7 @@ impl StateDir {
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .and_then(|text| text.trim().parse::<u64>().ok())
             .unwrap_or(0);
-        let boot = before + 1;
+        let boot = before.saturating_add(1);
         self.write("boot", boot.to_string().as_bytes())?;
         Ok(boot)
     }

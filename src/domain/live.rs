@@ -90,6 +90,10 @@ impl LiveText {
     }
 
     fn piece(&mut self, key: Key, offset: u64, piece: String, thinking: bool) {
+        // No text is that long. Its end could not be told, and so not when all of it is sent.
+        if offset.checked_add(piece.len() as u64).is_none() {
+            return;
+        }
         let Some(block) = self.blocks.get_mut(&key) else {
             return self.begin(key, offset, piece, thinking);
         };
@@ -307,6 +311,16 @@ mod tests {
         assert_eq!(sent(&live, &mut reader), [(8, "three".to_owned())]);
         assert_eq!(all(&live), [(0, "one two three".to_owned())]);
         assert_eq!(live.bytes(), 13);
+    }
+
+    #[test]
+    fn a_piece_beyond_all_numbers_is_not_taken() {
+        let mut live = live(&[(0, "so far")]);
+        live.add(delta(1, u64::MAX - 2, "what no text is long enough for"));
+        live.add(delta(1, u64::MAX, "x"));
+        let mut reader = Sent::default();
+        assert_eq!(sent(&live, &mut reader), [(0, "so far".to_owned())]);
+        assert!(live.next(&mut reader).is_none(), "and it comes to an end");
     }
 
     #[test]

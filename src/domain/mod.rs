@@ -44,6 +44,9 @@ pub mod token;
 
 pub mod worktree;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use actor::{Actor, ActorKind};
 pub use agent::{Agent, AgentRole, AgentRun, AgentSettings, SessionAgent, WorkerMode};
 pub use budget::{Budget, BudgetPeriod, BudgetScope, BudgetState};

@@ -253,11 +253,14 @@ pub fn pattern_for(prompt: &Prompt, cwd: &str) -> Option<String> {
     pattern_of(&prompt.tool, &prompt.input.to_value(), cwd)
 }
 
-fn pattern_of(tool: &str, input: &Value, cwd: &str) -> Option<String> {
+pub(super) fn pattern_of(tool: &str, input: &Value, cwd: &str) -> Option<String> {
     let argument = match path_field(tool) {
         // Without a path the call is about the session's directory; the tool has no narrower pattern.
         Some(field) if input[field].is_null() => return Some(tool.to_owned()),
-        Some(field) => globset::escape(&beneath(input[field].as_str()?, cwd)?),
+        // (`escape` leaves backslashes alone, which then would escape what it puts in.)
+        Some(field) => {
+            globset::escape(&beneath(input[field].as_str()?, cwd)?.replace('\\', "\\\\"))
+        }
         None => match tool {
             "Bash" => plain_words(input["command"].as_str()?)?.join(" "),
             "WebFetch" => format!("domain:{}", host_of(input["url"].as_str()?)?),
@@ -513,6 +516,22 @@ mod tests {
             assert_eq!(pattern.as_deref(), expected, "{tool} {input}");
             if let Some(pattern) = pattern {
                 assert!(sure(&pattern, tool, input), "{pattern} matches it again");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_path_with_backslashes_is_that_path() {
+        for path in [r"a\*b", r"a\", r"\[x]", r"a\\**", r"c:\temp\x"] {
+            let input = json!({"file_path": path});
+            let own = pattern_of("Edit", &input, "/home/me/app").unwrap();
+            assert!(sure(&own, "Edit", input), "{own} is of {path}");
+            let other = path.replace('*', "anything").replace('\\', "");
+            if other != path {
+                assert!(
+                    !sure(&own, "Edit", json!({"file_path": other})),
+                    "{own} is not of {other}"
+                );
             }
         }
     }

@@ -20,6 +20,9 @@ mod rpc;
 mod shown;
 mod step;
 
+#[cfg(test)]
+mod fuzz;
+
 use crate::base::Error;
 use crate::domain::Command;
 

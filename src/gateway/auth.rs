@@ -68,7 +68,7 @@ async fn exchange(State(auth): State<Auth>, headers: HeaderMap, body: Bytes) -> 
     }
 }
 
-fn code(headers: &HeaderMap, body: &[u8]) -> Result<Secret> {
+pub(super) fn code(headers: &HeaderMap, body: &[u8]) -> Result<Secret> {
     // A page of another site can send a form, but not this type, without asking first.
     let is_json = headers
         .get(CONTENT_TYPE)

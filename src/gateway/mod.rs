@@ -21,5 +21,8 @@ pub mod ws;
 
 pub mod rest;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use fail::Dialect;
 pub use routes::{Route, Routes};

@@ -99,14 +99,14 @@ mod tests {
         };
         let batch = EventBatch::from_encoded(Bytes::from(vec![1; 10]));
         for _ in 0..3 {
-            assert_eq!(renderings.of(&batch.clone(), make), Ok(10));
+            assert_eq!(renderings.of(&batch.clone(), make).unwrap(), 10);
         }
         assert_eq!(times.get(), 1);
         // A part of it is another batch, and so is one that says the same elsewhere.
         let part = EventBatch::from_encoded(batch.encoded().slice(..5));
-        assert_eq!(renderings.of(&part, make), Ok(5));
+        assert_eq!(renderings.of(&part, make).unwrap(), 5);
         let twin = EventBatch::from_encoded(Bytes::from(vec![1; 10]));
-        assert_eq!(renderings.of(&twin, make), Ok(10));
+        assert_eq!(renderings.of(&twin, make).unwrap(), 10);
         assert_eq!(times.get(), 3);
         let refused = EventBatch::from_encoded(Bytes::from(vec![2; 3]));
         let fail = |_: &EventBatch| Err(Error::internal("no"));
@@ -119,7 +119,7 @@ mod tests {
         for n in 0..2_000_u32 {
             let batch = EventBatch::from_encoded(Bytes::from(vec![n as u8; 10_000]));
             // The allocator uses the same places again and again.
-            assert_eq!(renderings.of(&batch, |_| Ok(n)), Ok(n));
+            assert_eq!(renderings.of(&batch, |_| Ok(n)).unwrap(), n);
         }
         let state = renderings.state.lock();
         assert!(state.bytes <= MAX_BYTES && state.made.len() == state.order.len());

@@ -122,7 +122,7 @@ fn greeting(app: &App, session: Option<&Session>) -> String {
 }
 
 /// What the header says, if it says anything.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>> {
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>> {
     let Some(value) = headers.get(&LAST_EVENT_ID) else {
         return Ok(None);
     };

@@ -44,6 +44,9 @@ pub mod status;
 
 pub mod unreachable;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use encoded::{encode_event, encoded_len, kind_of};
 pub use event_batch::EventBatch;
 

@@ -22,10 +22,10 @@ use crate::domain::worktree::Support;
 use crate::domain::*;
 
 /// Makes values of every shape from a seed.
-struct Gen(StdRng);
+pub(super) struct Gen(StdRng);
 
 impl Gen {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Gen(StdRng::seed_from_u64(seed))
     }
     fn pick<T: Copy>(&mut self, items: &[T]) -> T {
@@ -34,7 +34,7 @@ impl Gen {
     fn yes(&mut self) -> bool {
         self.0.random()
     }
-    fn text(&mut self) -> String {
+    pub(super) fn text(&mut self) -> String {
         let alphabet: Vec<char> = "aZ0 \n\"\\{}é中🙂\u{202e}\u{0}".chars().collect();
         let len = self.0.random_range(0..12);
         (0..len).map(|_| self.pick(&alphabet)).collect()
@@ -53,7 +53,7 @@ impl Gen {
     fn bits(&mut self) -> u128 {
         self.0.random()
     }
-    fn u64(&mut self) -> u64 {
+    pub(super) fn u64(&mut self) -> u64 {
         // The edges matter more than the middle.
         match self.0.random_range(0..4) {
             0 => 0,
@@ -84,7 +84,7 @@ impl Gen {
             .replace('X', &text);
         Json::parse("json", text, 1_000).unwrap()
     }
-    fn session_id(&mut self) -> SessionId {
+    pub(super) fn session_id(&mut self) -> SessionId {
         SessionId::from_bits(self.bits())
     }
     fn input_id(&mut self) -> InputId {
@@ -173,7 +173,7 @@ impl Gen {
             interrupt: self.yes(),
         }
     }
-    fn answer(&mut self) -> PromptAnswer {
+    pub(super) fn answer(&mut self) -> PromptAnswer {
         let body = if self.yes() {
             AnswerBody::Decision(self.decision())
         } else {
@@ -193,7 +193,7 @@ impl Gen {
         use AnswerDelivery::*;
         self.pick(&[None, Queued, Applied, Undeliverable, Indeterminate])
     }
-    fn prompt(&mut self) -> Prompt {
+    pub(super) fn prompt(&mut self) -> Prompt {
         use PromptKind::*;
         Prompt {
             id: self.prompt_id(),
@@ -395,7 +395,7 @@ impl Gen {
             K::Ended => EventBody::Ended { end: self.end() },
         }
     }
-    fn event(&mut self, kind: EventKind) -> Event {
+    pub(super) fn event(&mut self, kind: EventKind) -> Event {
         Event {
             seq: self.u64(),
             time: self.time(),
@@ -409,7 +409,7 @@ impl Gen {
             body: self.body(kind),
         }
     }
-    fn session(&mut self) -> Session {
+    pub(super) fn session(&mut self) -> Session {
         let lifecycle = self.lifecycle();
         Session {
             id: self.session_id(),
@@ -496,7 +496,7 @@ impl Gen {
             instructions: self.yes(),
         }
     }
-    fn offer(&mut self) -> Offer {
+    pub(super) fn offer(&mut self) -> Offer {
         Offer {
             worktrees: Support {
                 available: self.yes(),

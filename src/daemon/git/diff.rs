@@ -55,26 +55,8 @@ pub fn diff(entry: &Entry, tree: &Tree, scratch: &Scratch, max_bytes: u32) -> Re
             .args(["-z", "--no-renames", base.as_str(), "--"])
             .max(MAX_LIST),
     )?;
-    let mut files = Vec::new();
-    let mut truncated = patch.truncated;
-    for line in listed.stdout.split(|byte| *byte == 0) {
-        let line = String::from_utf8_lossy(line);
-        let mut parts = line.splitn(3, '\t');
-        let (Some(added), Some(removed), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        if files.len() == MAX_DIFF_FILES {
-            truncated = true;
-            break;
-        }
-        files.push(FileChange {
-            path: path.to_owned(),
-            added: added.parse().unwrap_or(0),
-            removed: removed.parse().unwrap_or(0),
-            binary: added == "-",
-        });
-    }
+    let (files, more) = changes(&listed.stdout);
+    let truncated = patch.truncated || more;
     if base.is_empty() {
         return Err(Error::new(Code::GitError, "the worktree has no base"));
     }
@@ -87,4 +69,27 @@ pub fn diff(entry: &Entry, tree: &Tree, scratch: &Scratch, max_bytes: u32) -> Re
         truncated,
         files,
     })
+}
+
+/// The files in what `git diff --numstat -z` says, and whether there are more than are told.
+pub(super) fn changes(said: &[u8]) -> (Vec<FileChange>, bool) {
+    let mut files = Vec::new();
+    for line in said.split(|byte| *byte == 0) {
+        let line = String::from_utf8_lossy(line);
+        let mut parts = line.splitn(3, '\t');
+        let (Some(added), Some(removed), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        if files.len() == MAX_DIFF_FILES {
+            return (files, true);
+        }
+        files.push(FileChange {
+            path: path.to_owned(),
+            added: added.parse().unwrap_or(0),
+            removed: removed.parse().unwrap_or(0),
+            binary: added == "-",
+        });
+    }
+    (files, false)
 }

@@ -46,15 +46,20 @@ pub fn dirt(tree: &Tree, index: Option<&Path>) -> Result<Dirt> {
         call = call.index(index);
     }
     let ran = tree.repository().git().run(call)?;
+    Ok(counted(&ran.stdout))
+}
+
+/// What `git status --porcelain=v2 -z` says.
+pub(super) fn counted(said: &[u8]) -> Dirt {
     let mut dirt = Dirt::default();
-    for line in ran.stdout.split(|byte| *byte == 0) {
+    for line in said.split(|byte| *byte == 0) {
         match line.first() {
             Some(b'1' | b'2' | b'u') => dirt.uncommitted = dirt.uncommitted.saturating_add(1),
             Some(b'?') => dirt.untracked = dirt.untracked.saturating_add(1),
             _ => {}
         }
     }
-    Ok(dirt)
+    dirt
 }
 
 /// Commits of a worktree that are neither in its target or base, nor at a remote, nor merged.

@@ -46,6 +46,8 @@ pub mod reconcile;
 pub mod room;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use room::{Options, Room};

@@ -85,21 +85,7 @@ impl Repository {
                 "the repository has too many worktrees to list",
             ));
         }
-        let text = String::from_utf8_lossy(&ran.stdout);
-        let mut listed: Vec<Listed> = Vec::new();
-        for line in text.split('\0') {
-            if let Some(path) = line.strip_prefix("worktree ") {
-                listed.push(Listed {
-                    path: path.to_owned(),
-                    branch: None,
-                });
-            } else if let (Some(branch), Some(last)) =
-                (line.strip_prefix("branch refs/heads/"), listed.last_mut())
-            {
-                last.branch = Some(branch.to_owned());
-            }
-        }
-        Ok(listed)
+        Ok(listed(&ran.stdout))
     }
 
     /// The checkout that has a branch.
@@ -158,6 +144,25 @@ impl Repository {
             .parse()
             .map_err(|_| Error::new(Code::GitError, "git counts no number of commits"))
     }
+}
+
+/// The checkouts in what `git worktree list --porcelain -z` says.
+pub(super) fn listed(said: &[u8]) -> Vec<Listed> {
+    let text = String::from_utf8_lossy(said);
+    let mut listed: Vec<Listed> = Vec::new();
+    for line in text.split('\0') {
+        if let Some(path) = line.strip_prefix("worktree ") {
+            listed.push(Listed {
+                path: path.to_owned(),
+                branch: None,
+            });
+        } else if let (Some(branch), Some(last)) =
+            (line.strip_prefix("branch refs/heads/"), listed.last_mut())
+        {
+            last.branch = Some(branch.to_owned());
+        }
+    }
+    listed
 }
 
 /// Whether a text is a commit's whole name.

@@ -26,6 +26,9 @@ mod pty;
 mod recorder;
 mod socket;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -13,3 +13,6 @@ pub mod source;
 pub mod interpreter;
 
 pub mod pump;
+
+#[cfg(test)]
+mod fuzz;

@@ -22,7 +22,7 @@ use prost::Message as _;
 use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::wire::runner_v1::{Missing, SpoolRecord, spool_record::Body};
 
-pub use frame::{Found, MAX_PAYLOAD_BYTES, decode, encode};
+pub use frame::{Found, HEADER_BYTES, MAX_PAYLOAD_BYTES, decode, encode};
 
 /// What every file starts with: `BTSP`, version, three zeros, the origin epoch, CRC32C of these.
 const FILE_HEADER_BYTES: u64 = 20;
@@ -247,7 +247,7 @@ impl Spool {
                     seq,
                     payload,
                     length,
-                } => {
+                } if seq < below => {
                     at += length;
                     cursor.offset += length as u64;
                     if seq < cursor.next {
@@ -258,8 +258,8 @@ impl Spool {
                         records.push(missing(cursor.next, seq - 1, why));
                     }
                     match SpoolRecord::decode(payload) {
-                        Ok(record) => records.push(record),
-                        Err(_) => records.push(missing(seq, seq, "the record cannot be read")),
+                        Ok(record) if record.seq == seq => records.push(record),
+                        _ => records.push(missing(seq, seq, "the record cannot be read")),
                     }
                     cursor.next = seq + 1;
                 }
@@ -277,7 +277,7 @@ impl Spool {
                     }
                     (bytes, at) = (read, 0);
                 }
-                Found::Short { .. } | Found::Damaged => {
+                Found::Entry { .. } | Found::Short { .. } | Found::Damaged => {
                     let rest = read_at(&file, cursor.offset, usize::MAX, length)?;
                     // The place itself is damaged, so the search starts behind it.
                     let found = rest
@@ -387,5 +387,7 @@ fn read_at(file: &File, offset: u64, want: usize, end: u64) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,11 @@ use super::{
     segment_path,
 };
 
+/// How many numbers a file may skip. An entry that skips more is no record of it, whatever its checksum says.
+const MAX_SKIP: u64 = 1 << 32;
+/// The highest first number of a file. No spool comes so far; a file with such a name is none of it.
+const MAX_FIRST: u64 = u64::MAX / 2;
+
 impl Spool {
     /// Opens the spool in `dir` that its writer left, cutting a torn tail. `epoch` is used when no file
     /// tells it any more. Only the one who holds the session's lock may do this.
@@ -20,7 +25,8 @@ impl Spool {
             let first = name
                 .to_str()
                 .and_then(|name| name.strip_suffix(".spool"))
-                .and_then(|number| number.parse::<u64>().ok());
+                .and_then(|number| number.parse::<u64>().ok())
+                .filter(|first| *first <= MAX_FIRST);
             firsts.extend(first);
         }
         firsts.sort_unstable();
@@ -100,15 +106,16 @@ fn find_end(file: &File, first: u64, length: u64) -> io::Result<(u64, u64)> {
     let (mut end, mut last_seq) = (at, first.saturating_sub(1));
     while at < bytes.len() {
         match decode(&bytes[at..]) {
-            Found::Entry { seq, length, .. } => {
+            Found::Entry { seq, length, .. } if seq <= last_seq.saturating_add(MAX_SKIP) => {
                 at += length;
                 (end, last_seq) = (at, seq.max(last_seq));
             }
-            Found::Short { .. } | Found::Damaged => {
+            Found::Entry { .. } | Found::Short { .. } | Found::Damaged => {
                 // Whole records behind it mean that this is damage and not the tail.
-                let skipped = bytes
-                    .get(at + 1..)
-                    .and_then(|rest| frame::resync(rest, last_seq + 1, last_seq + (1 << 32)));
+                let skipped = bytes.get(at + 1..).and_then(|rest| {
+                    let from = last_seq.saturating_add(1);
+                    frame::resync(rest, from, from.saturating_add(MAX_SKIP))
+                });
                 match skipped {
                     Some(skipped) => at += 1 + skipped,
                     None => break,

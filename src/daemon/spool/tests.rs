@@ -24,7 +24,7 @@ fn filled(dir: &Path, count: u64, size: usize) -> Spool {
     spool
 }
 
-fn all(spool: &Spool, after: u64) -> Vec<SpoolRecord> {
+pub(super) fn all(spool: &Spool, after: u64) -> Vec<SpoolRecord> {
     let mut cursor = Cursor::after(after);
     let mut records = Vec::new();
     loop {
@@ -37,7 +37,7 @@ fn all(spool: &Spool, after: u64) -> Vec<SpoolRecord> {
 }
 
 /// Every number is covered once, by a record or by a `Missing`.
-fn assert_covered(records: &[SpoolRecord], from: u64, to: u64) {
+pub(super) fn assert_covered(records: &[SpoolRecord], from: u64, to: u64) {
     let mut next = from;
     for record in records {
         if let Some(Body::Missing(missing)) = &record.body {

@@ -303,8 +303,19 @@ impl ServerLink {
         }
     }
 
+    /// Puts a small frame behind the others. A daemon that makes the server say more than it reads loses its link.
+    fn say(&mut self, frame: Down) {
+        if self.small.len() >= self.limits.max_waiting {
+            return self.close(Error::new(
+                Code::LimitExceeded,
+                "the daemon does not read what it is answered",
+            ));
+        }
+        self.small.push_back(frame);
+    }
+
     fn reset(&mut self, session_id: SessionId, after: Position, reason: &str) {
-        self.small.push_back(Down::Reset {
+        self.say(Down::Reset {
             session_id,
             after,
             reason: reason.to_owned(),
@@ -329,7 +340,7 @@ impl ServerLink {
                 "the daemon names too many sessions that are not its own",
             ));
         }
-        self.small.push_back(Down::Foreign {
+        self.say(Down::Foreign {
             session_id,
             reason: reason.to_owned(),
         });
@@ -351,7 +362,7 @@ impl ServerLink {
             Piece::Taken => self.events.push_back(ServerEvent::Content(chunk)),
             Piece::Dropped => {}
             Piece::Again(next_offset) => {
-                self.small.push_back(Down::ContentAck(ContentAck {
+                self.say(Down::ContentAck(ContentAck {
                     session_id: id,
                     sha256: chunk.sha256,
                     next_offset,
@@ -455,7 +466,7 @@ impl ServerLink {
             return;
         };
         let again = session.chunk_done(chunk, next_offset, ok);
-        self.small.push_back(Down::ContentAck(ContentAck {
+        self.say(Down::ContentAck(ContentAck {
             session_id: chunk.session_id,
             sha256: chunk.sha256.clone(),
             next_offset: again.unwrap_or(next_offset),
@@ -468,7 +479,7 @@ impl ServerLink {
         self.commands.remove(&command_id);
         self.strangers.remove(&command_id);
         if self.phase == Phase::Live {
-            self.small.push_back(Down::ResultAck {
+            self.say(Down::ResultAck {
                 command_id,
                 session_id,
             });
@@ -526,7 +537,7 @@ impl ServerLink {
         self.next_query += 1;
         let id = self.next_query;
         self.queries.insert(id);
-        self.small.push_back(Down::Query(Query { id, body }));
+        self.say(Down::Query(Query { id, body }));
         Some(id)
     }
 
@@ -538,7 +549,7 @@ impl ServerLink {
     /// The server goes away: the daemon says goodbye and comes back after `after`.
     pub fn drain(&mut self, after: Duration, reason: impl Into<String>) {
         if self.phase == Phase::Live {
-            self.small.push_back(Down::Drain {
+            self.say(Down::Drain {
                 after,
                 reason: reason.into(),
             });
@@ -574,27 +585,24 @@ impl ServerLink {
                 ));
             }
             Phase::Live => {
+                let mut due = Vec::new();
                 let Self {
-                    refused,
-                    sessions,
-                    small,
-                    ..
+                    refused, sessions, ..
                 } = self;
                 refused.retain(|session_id| {
                     let Some(session) = sessions.get_mut(session_id) else {
                         return false;
                     };
-                    let is_due = session.reset_at().is_some_and(|at| now >= at);
-                    if is_due {
+                    if session.reset_at().is_some_and(|at| now >= at) {
                         session.reset_sent();
-                        small.push_back(Down::Reset {
-                            session_id: *session_id,
-                            after: session.stored(),
-                            reason: "the records could not be stored; send them again".to_owned(),
-                        });
+                        due.push((*session_id, session.stored()));
                     }
                     session.reset_at().is_some()
                 });
+                for (session_id, after) in due {
+                    let reason = "the records could not be stored; send them again";
+                    self.reset(session_id, after, reason);
+                }
             }
             _ => {}
         }
@@ -647,6 +655,14 @@ impl ServerLink {
         }
         let (_, command) = self.unsent.pop_first()?;
         Some(Down::Command(Box::new(command)))
+    }
+}
+
+#[cfg(test)]
+impl ServerLink {
+    /// How many frames and notes it keeps for the daemon or about it, whatever the daemon did.
+    pub(crate) fn kept(&self) -> usize {
+        self.small.len() + self.strangers.len() + self.told_foreign.len() + self.asked.len()
     }
 }
 
@@ -925,6 +941,25 @@ mod tests {
         link.received(T, records(session(1), 5, vec![record(4, None)]));
         link.stored(session(1), Position::new(5, 4));
         assert!(link.event().is_none() && link.send(T).is_none());
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_read_its_answers_loses_its_link() {
+        let mut link = live();
+        let limit = ServerLimits::default().max_waiting;
+        for n in 0..3 * limit {
+            // Each is the first of another content, and not its beginning: each is answered.
+            let chunk = ContentChunk {
+                session_id: session(1),
+                sha256: format!("{n:064x}"),
+                size_bytes: 10,
+                offset: 5,
+                data: bytes::Bytes::from_static(b"x"),
+            };
+            link.received(Timestamp::EPOCH, Up::ContentChunk(chunk));
+            assert!(link.kept() <= limit, "{} are kept", link.kept());
+        }
+        assert_eq!(refusal(link), Code::LimitExceeded);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+mod fuzz;
+
 pub use keys::{KEYS, Key};
 pub use nearest::nearest;
 pub use source::{FlagValues, Source, Value, Values};

@@ -111,7 +111,7 @@ fn too_late() -> Error {
 }
 
 /// The deadline that a gRPC caller sets: at most eight digits and a unit.
-fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(None);
     };

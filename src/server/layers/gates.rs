@@ -110,11 +110,18 @@ fn host_name(text: &str) -> Option<&str> {
     if text.contains('@') {
         return None;
     }
+    // What stands behind the name is a port or nothing.
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']')?;
-        return (rest.is_empty() || rest.starts_with(':')).then_some(address);
+        let fits = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+        return (fits && is_address).then_some(address);
     }
-    let name = text.split_once(':').map_or(text, |(name, _)| name);
+    let (name, port) = text.split_once(':').unwrap_or((text, ""));
+    if !is_port(port) {
+        return None;
+    }
     let name = name.strip_suffix('.').unwrap_or(name);
     (!name.is_empty()).then_some(name)
 }
@@ -132,7 +139,7 @@ pub(crate) struct Own<'a> {
 
 impl Own<'_> {
     /// Whether pages of this origin come from this very port.
-    fn is(&self, origin: &str) -> bool {
+    pub(super) fn is(&self, origin: &str) -> bool {
         let (scheme, port) = if self.tls {
             ("https://", 443)
         } else {
@@ -251,7 +258,7 @@ fn take(headers: &mut HeaderMap, name: http::HeaderName) -> Vec<HeaderValue> {
 }
 
 /// The token that a browser keeps; `None` if there is none.
-fn session_cookie(cookies: &[HeaderValue]) -> Result<Option<Secret>> {
+pub(super) fn session_cookie(cookies: &[HeaderValue]) -> Result<Option<Secret>> {
     let mut found = cookies
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -286,7 +293,7 @@ fn check_page(method: &Method, headers: &HeaderMap) -> Result<()> {
     ))
 }
 
-fn bearer(presented: &[HeaderValue]) -> Result<Secret> {
+pub(super) fn bearer(presented: &[HeaderValue]) -> Result<Secret> {
     let refused = |why: &str| Error::new(Code::Unauthenticated, why);
     let [value] = presented else {
         return Err(refused(match presented {
@@ -359,6 +366,20 @@ mod tests {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let local = Some("192.0.2.7".parse().unwrap());
         check_host(&hosts, local, &headers, &Uri::from_static("/")).is_ok()
+    }
+
+    #[test]
+    fn behind_a_name_stands_a_port_or_nothing() {
+        for odd in [
+            "127.0.0.1://localhost:7420/x",
+            "localhost:7420:7420",
+            "localhost:+80",
+            "[::1]:80/x",
+            "localhost:evil.example",
+            "[localhost]:80",
+        ] {
+            assert!(!host(odd, &[]), "{odd}");
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 
+#[cfg(test)]
+mod fuzz;
+
 pub(crate) use gates::check_host;
 pub use observe::{REQUEST_ID, RequestId};
 pub use policy::{Need, Policy};

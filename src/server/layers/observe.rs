@@ -31,7 +31,7 @@ pub struct RequestId(pub Arc<str>);
 
 impl RequestId {
     /// The caller's own id if it is a harmless word, else a new one.
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let given = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok())

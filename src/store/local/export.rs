@@ -288,7 +288,7 @@ pub fn import(
                 let fits = run.first_seq == *next_seq
                     && run.last_seq <= head.last_seq
                     && count.is_some_and(|count| {
-                        count > 0 && run.first_seq + count == run.last_seq + 1
+                        count > 0 && run.first_seq.checked_add(count - 1) == Some(run.last_seq)
                     });
                 if !fits {
                     return Err(unreadable(&format!(
@@ -296,7 +296,8 @@ pub fn import(
                     )));
                 }
                 segments.add_run(name, head, &run)?;
-                *next_seq = run.last_seq + 1;
+                // (Of the last number there is, the next run says that it does not follow.)
+                *next_seq = run.last_seq.saturating_add(1);
                 moved.entries += run.last_seq - run.first_seq + 1;
             }
             Item::Content(piece) => {
@@ -327,7 +328,7 @@ pub fn import(
 
 fn check_whole(stream: Option<(Stream, Head, u64)>) -> Result<()> {
     match stream {
-        Some((name, head, next_seq)) if next_seq != head.last_seq + 1 => {
+        Some((name, head, next_seq)) if next_seq != head.last_seq.saturating_add(1) => {
             Err(unreadable(&format!("entries of stream {name} are missing")))
         }
         _ => Ok(()),

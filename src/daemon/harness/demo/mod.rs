@@ -17,6 +17,9 @@ mod history;
 mod ledger;
 mod permission;
 mod protocol;
+
+#[cfg(test)]
+mod fuzz;
 mod script;
 mod shell;
 mod tool;

@@ -8,7 +8,7 @@
 //!
 //! Queues: records by credit (a pump that is not wanted waits), commands by
 //! [`DaemonLimits::max_commands`] (more end the link), what is live by [`LIVE_BYTES`] a session (what waits
-//! is merged; the oldest text goes), all else by the number of sessions and commands.
+//! is merged; the oldest text goes), queries by [`MAX_QUERIES`], all else by the number of sessions and commands.
 //!
 //! [`LIVE_BYTES`]: crate::domain::live::LIVE_BYTES
 
@@ -41,6 +41,10 @@ use crate::domain::daemon::Offer;
 use crate::domain::event::EventBody;
 use crate::domain::live::{LiveText, Sent};
 use crate::domain::{Command, CommandResult, Transient};
+
+/// Most queries that have no answer yet, together with the answers that wait; more end the link. A server asks far
+/// fewer at once.
+const MAX_QUERIES: usize = 1_024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -115,6 +119,14 @@ pub struct DaemonLink {
     batch_due: Option<Timestamp>,
     offer_changed: bool,
     events: VecDeque<DaemonEvent>,
+}
+
+#[cfg(test)]
+impl DaemonLink {
+    /// How many frames and notes it keeps for the server or about it, whatever the server did.
+    pub(crate) fn kept(&self) -> usize {
+        self.small.len() + self.queries.len() + self.foreign.len() + self.commands.len()
+    }
 }
 
 impl DaemonLink {
@@ -454,6 +466,9 @@ impl DaemonLink {
                 }
             }
             Down::Query(query) => {
+                if self.queries.len() + self.small.len() >= MAX_QUERIES {
+                    return self.broken(now, "the server asks more than can be answered");
+                }
                 self.next_query += 1;
                 self.queries.insert(self.next_query, query.id);
                 self.events.push_back(DaemonEvent::Query(Query {

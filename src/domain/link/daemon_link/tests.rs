@@ -488,3 +488,30 @@ fn after_a_server_that_was_away_for_long_a_short_link_is_dialled_again_soon() {
     while link.send(later).is_some() {}
     assert!(pause(&mut link) <= limits.backoff.0 * 2);
 }
+
+#[test]
+fn a_server_that_asks_without_end_loses_its_link() {
+    for answers in [false, true] {
+        let mut link = greeted(&[(1, 7)], Credit::SESSION);
+        for n in 0..3 * MAX_QUERIES as u64 {
+            let body = super::super::QueryBody::Terminal {
+                session_id: session(1),
+                act: crate::domain::terminal::Act::Type(Bytes::new()),
+            };
+            link.received(T, Down::Query(Query { id: n, body }));
+            while let Some(event) = link.event() {
+                if let DaemonEvent::Query(query) = event
+                    && answers
+                {
+                    link.query_result(QueryResult {
+                        id: query.id,
+                        result: Ok(super::super::Found::Terminal),
+                    });
+                }
+            }
+            // Nothing is sent: the server does not read.
+            assert!(link.kept() <= MAX_QUERIES, "{} are kept", link.kept());
+        }
+        assert!(!link.is_live());
+    }
+}
