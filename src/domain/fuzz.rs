@@ -376,7 +376,11 @@ fn live_text_is_bounded_and_arrives() {
                     live.clear();
                     continue;
                 }
-                let text = word().repeat(1 + piece.len() % 50 * 100);
+                // Now and then more than is kept at all.
+                let word = word();
+                let times =
+                    (1 + piece.len() % 50 * 100).min(1 + 2 * LIVE_BYTES / word.len().max(1));
+                let text = word.repeat(times);
                 live.add(TransientBody::MessageDelta {
                     message_id: id,
                     block,

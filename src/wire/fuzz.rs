@@ -242,7 +242,7 @@ fn link_up() {
                 if server.is_over() {
                     while server.event().is_some() {}
                 }
-                let Ok(message) = link_v1::ConnectRequest::decode(&bytes[..]) else {
+                let Ok(message) = link_v1::ConnectRequest::decode(bytes) else {
                     continue;
                 };
                 let Ok(frame) = link::up_from_pb(message) else {
@@ -388,7 +388,7 @@ fn link_down() {
                 };
                 now = now.saturating_add(Duration::from_millis(u64::from(*owner) * 40));
                 daemon.tick(now);
-                if let Ok(message) = link_v1::ConnectResponse::decode(&bytes[..])
+                if let Ok(message) = link_v1::ConnectResponse::decode(bytes)
                     && let Ok(frame) = link::down_from_pb(message)
                 {
                     daemon.received(now, frame);
@@ -469,7 +469,18 @@ fn comes_back<D: std::fmt::Debug, M: prost::Message + Default>(
     let Ok(value) = read(message) else { return };
     let again = M::decode(write(&value).encode_to_vec().as_slice()).expect("it was just encoded");
     let again = read(again).unwrap_or_else(|error| panic!("{value:?} does not come back: {error}"));
-    assert_eq!(format!("{again:?}"), format!("{value:?}"));
+    assert_eq!(shown(&again), shown(&value));
+}
+
+/// A value without what is measured on arrival: what could not be read is told in other words than it came in.
+fn shown(value: &impl std::fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    let mut parts = text.split("size_bytes: ");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    shown
 }
 
 #[test]

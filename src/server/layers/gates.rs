@@ -115,7 +115,8 @@ fn host_name(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']')?;
         let fits = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
-        return fits.then_some(address);
+        let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+        return (fits && is_address).then_some(address);
     }
     let (name, port) = text.split_once(':').unwrap_or((text, ""));
     if !is_port(port) {
@@ -375,6 +376,7 @@ mod tests {
             "localhost:+80",
             "[::1]:80/x",
             "localhost:evil.example",
+            "[localhost]:80",
         ] {
             assert!(!host(odd, &[]), "{odd}");
         }

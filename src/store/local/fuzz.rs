@@ -248,11 +248,7 @@ fn export_items() -> Vec<Vec<u8>> {
         entries.extend_from_slice(entry);
     }
     vec![
-        item(Item::Header(pb::ExportHeader {
-            format: 1,
-            lsn: 9,
-            ..pb::ExportHeader::default()
-        })),
+        item(Item::Header(pb::ExportHeader { format: 1, lsn: 9 })),
         item(Item::Record(pb::RecordEntry {
             key: "a/b".to_owned(),
             revision: 3,
@@ -264,7 +260,6 @@ fn export_items() -> Vec<Vec<u8>> {
             first_seq: 1,
             last_seq: 2,
             entries: entries.into(),
-            ..pb::ExportRun::default()
         })),
         item(Item::Content(pb::ExportContent {
             sha256: "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae".to_owned(),

@@ -44,7 +44,12 @@ impl Incoming {
     pub fn of(mut line: Value) -> Incoming {
         match line["type"].as_str() {
             Some("user") => {
-                let content = line["message"]["content"].take();
+                // Asked for, since to index what is no object would make it one or panic.
+                let content = line
+                    .get_mut("message")
+                    .and_then(|message| message.get_mut("content"))
+                    .map(Value::take)
+                    .unwrap_or_default();
                 match text_of(&content) {
                     Some(text) => Incoming::User(Message {
                         uuid: line["uuid"].as_str().map(str::to_owned),
