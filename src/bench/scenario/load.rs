@@ -83,7 +83,8 @@ impl Stage {
             Kind::Baton => {
                 let client = subject.client().await?;
                 let url = subject.url();
-                let enrolled = Machine::enroll(&client, &url, "bench").await?;
+                let enrolled =
+                    Machine::enroll(&client, &url, &format!("bench-{}", stamp::now_ns())).await?;
                 let machine = Machine::link(&url, &enrolled, 1, &[]).await?;
                 let session = machine.session(&client).await?;
                 let id = session.id.clone();
