@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::{View, from};
 use crate::support::baton::{Baton, eventually};
 
 /// A person at a terminal of theirs, in which a command runs.
@@ -137,6 +138,11 @@ async fn attach_types_shows_resizes_and_gives_the_terminal_back() {
     assert!(screen.contains("detached"), "{screen:?}");
     // The program lives on, shows what it showed to whoever comes next, and is not asked anew by it.
     baton.types(&id, "printf 'ask\\033[c'; echo do''ne\r").await;
+    // It is shown before anybody comes: whoever sees it happen may be asked.
+    let client = baton.client();
+    let mut early = View::open(&client, from(&id, 0)).await.unwrap();
+    early.sees("done").await;
+    drop(early);
     let mut again = Person::runs(&baton, &["attach", "--detach-key", "ctrl-a", &id]);
     again.is_raw().await;
     again.sees("done").await;
