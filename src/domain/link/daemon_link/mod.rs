@@ -8,7 +8,7 @@
 //!
 //! Queues: records by credit (a pump that is not wanted waits), commands by
 //! [`DaemonLimits::max_commands`] (more end the link), what is live by [`LIVE_BYTES`] a session (what waits
-//! is merged; the oldest text goes), queries by [`MAX_QUERIES`], all else by the number of sessions and commands.
+//! is merged; the oldest text goes), queries by `MAX_QUERIES`, all else by the number of sessions and commands.
 //!
 //! [`LIVE_BYTES`]: crate::domain::live::LIVE_BYTES
 
