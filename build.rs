@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         // Events on their way to a reader stay the bytes they were stored as.
         .extern_path(".baton.v1.EventBatch", "crate::wire::EventBatch")
+        // And on their way into the log they stay the bytes that they came as.
+        .extern_path(".baton.link.v1.Record", "crate::wire::LinkRecord")
         .compile_fds(descriptors)?;
     Ok(())
 }

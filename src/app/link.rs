@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Weak;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
@@ -137,16 +138,12 @@ impl App {
 
     /// Checks a record, and that the content it refers to is stored.
     async fn prepare(&self, session: SessionId, record: Record) -> Result<Stored> {
-        let mut events = Vec::with_capacity(record.events.len() + 1);
-        if let Some(gap) = record.gap {
-            events.push(self.gap_event(session, gap));
-        }
         let mut contents = Vec::new();
-        for event in record.events {
+        for event in &record.events {
             if event.session_id != session {
                 return Err(Error::invalid("events", "have one of another session"));
             }
-            for reference in contents_of(&event) {
+            for reference in contents_of(event) {
                 let size = self
                     .store()
                     .size(&reference.sha256)
@@ -160,11 +157,16 @@ impl App {
                 }
                 contents.push(reference.sha256.clone());
             }
-            events.push(event);
+        }
+        let (mut events, mut encoded) = (record.events, record.encoded);
+        if let Some(gap) = record.gap {
+            events.insert(0, self.gap_event(session, gap));
+            encoded.insert(0, Bytes::new());
         }
         Ok(Stored {
             origin_seq: record.origin_seq,
             events,
+            encoded,
             output: record.output,
             bytes: record.size_bytes,
             contents,

@@ -1,5 +1,6 @@
 //! What the rules cost when there is much history, and what they leave behind.
 
+mod busy;
 mod facts;
 mod lots;
 

@@ -18,4 +18,4 @@ pub use clock::{Clock, SharedClock, SystemClock, Timestamp};
 pub use error::{Code, Effect, Error, Result};
 pub use json::Json;
 pub use secret::Secret;
-pub use woken::Woken;
+pub use woken::{Woken, until};

@@ -1,5 +1,6 @@
 //! A future beside a busy one, which is polled only when it was woken.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +58,18 @@ impl<F: Future> Woken<F> {
         let mut own = Context::from_waker(&self.waker);
         self.future.as_mut().poll(&mut own)
     }
+}
+
+/// Waits for `main`, or for an end that comes first (then it is the error).
+pub async fn until<M: Future, E: Future>(
+    mut main: Pin<&mut M>,
+    end: &mut Woken<E>,
+) -> Result<M::Output, E::Output> {
+    poll_fn(|cx| match main.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => end.poll(cx).map(Err),
+    })
+    .await
 }
 
 #[cfg(test)]

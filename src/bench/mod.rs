@@ -7,6 +7,7 @@
 //! gaps and doubles, and one fault makes a figure void. `docs/performance.md` has the method and the last results.
 
 mod bare;
+mod disk;
 mod drain;
 mod machine;
 mod pace;

@@ -87,11 +87,6 @@ impl Process {
         self.status("VmHWM:").map(|kib| kib * 1024)
     }
 
-    /// Bytes that it had written to files, as the kernel's block layer counts them.
-    pub fn written(&self) -> anyhow::Result<u64> {
-        self.figure("io", "write_bytes:")
-    }
-
     fn status(&self, field: &str) -> anyhow::Result<u64> {
         self.figure("status", field)
     }

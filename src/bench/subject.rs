@@ -1,5 +1,7 @@
 //! The servers that are measured: Baton, and what it is held against.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -49,6 +51,8 @@ pub struct Subject {
     pub token: Option<Secret>,
     /// Baton's data directory.
     dir: Option<TempDir>,
+    /// Where Baton counts what it does.
+    metrics: Option<SocketAddr>,
 }
 
 /// Options of a server under test that are not the product's defaults, each because the load comes from one caller.
@@ -97,15 +101,11 @@ impl Subject {
         dir: TempDir,
         options: &[&str],
     ) -> anyhow::Result<Self> {
+        let metrics = free_address()?;
         let mut command = Command::new(&plan.program);
         command
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--metrics-listen",
-                "off",
-            ])
+            .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen"])
+            .arg(metrics.to_string())
             .args(["--log-level", "warn", "--data-dir"])
             .arg(dir.path());
         for option in OPEN.iter().chain(options) {
@@ -126,7 +126,25 @@ impl Subject {
             port,
             token: Some(Secret::new(token.trim())),
             dir: Some(dir),
+            metrics: Some(metrics),
         })
+    }
+
+    /// What Baton has counted under a name without labels; 0 if nothing yet.
+    pub fn counted(&self, name: &str) -> anyhow::Result<f64> {
+        let address = self.metrics.context("only Baton counts")?;
+        let mut page = String::new();
+        let mut stream = TcpStream::connect(address).context("asking for metrics")?;
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+        )?;
+        stream.read_to_string(&mut page)?;
+        let value = page.lines().find_map(|line| {
+            let (found, value) = line.split_once(' ')?;
+            (found == name).then(|| value.trim().parse())
+        });
+        Ok(value.transpose()?.unwrap_or_default())
     }
 
     /// One of the older design under Bun, with SQLite: `normal` or `full`; `batch` gathers what comes in one turn.
@@ -155,6 +173,7 @@ impl Subject {
             port: ready.port,
             token: None,
             dir: None,
+            metrics: None,
         })
     }
 
@@ -194,6 +213,12 @@ impl Subject {
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_ref().map(TempDir::path)
     }
+}
+
+/// An address that nobody listens on.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
+    Ok(listener.local_addr()?)
 }
 
 /// A directory on the disk that is measured.

@@ -321,7 +321,7 @@ pub struct Session {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// When something happened last.
+    /// When something happened last. In the store up to a second behind the log, whose newest entry has it exactly.
     pub last_event_at: Timestamp,
     /// What it consumed.
     pub usage: Usage,
@@ -333,7 +333,8 @@ pub struct Session {
     /// Whether the agent waits for input and is not shown so, because its next input is on its way.
     #[serde(default)]
     pub held_idle: bool,
-    /// Bytes of output so far.
+    /// Bytes of output so far. In the store up to a second behind: what came in the second before a crash of the server is
+    /// not counted.
     #[serde(default)]
     pub output_bytes: u64,
     /// Its terminal, if it is interactive.
@@ -385,6 +386,17 @@ pub struct SessionTask {
 }
 
 impl Session {
+    /// Whether nothing has changed since `before` but what every event of a busy session changes: when the last one was,
+    /// and how much output there is.
+    pub fn is_only_busier_than(&self, before: &Session) -> bool {
+        let is_counted = |session: &Session| Session {
+            last_event_at: self.last_event_at,
+            output_bytes: self.output_bytes,
+            ..session.clone()
+        };
+        *self == is_counted(before)
+    }
+
     /// A session that was just made: nothing has happened to it, and nothing special is asked of it.
     pub fn new(
         id: SessionId,

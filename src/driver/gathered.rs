@@ -89,5 +89,6 @@ pub fn link_record(
         time,
         output,
         size_bytes,
+        encoded: Vec::new(),
     }
 }

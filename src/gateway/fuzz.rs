@@ -205,7 +205,7 @@ impl Rig {
                     stream: Stream::session(session_id()),
                     expected_last: 0,
                     fence: 0,
-                    entries: vec![crate::wire::encode_event(&created)],
+                    entries: vec![crate::wire::encode_event(&created)].into(),
                     origin: None,
                     time: NOW,
                 }],

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{caller, status};
 use crate::app::App;
-use crate::app::access::{Caller, guarded};
+use crate::app::access::Caller;
 use crate::app::events::{
     Change, ChangeBatch, Changed, ChangesReader, Cursor, Item, Reader, ReaderOptions, Tables,
 };
@@ -111,13 +111,17 @@ type Followed = Pin<Box<dyn Stream<Item = BaseResult<v1::WatchResponse>> + Send>
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn follow_session(scope: u32, reader: Reader) -> Followed {
-    Box::pin(stream::unfold(Some(reader), move |reader| async move {
-        let mut reader = reader?;
-        match reader.next().await {
-            Ok(item) => Some((Ok(item_to_pb(scope, item)), Some(reader))),
-            Err(error) => Some((Err(error), None)),
-        }
-    }))
+    // A reader is large, and a pointer is moved from item to item in its place.
+    Box::pin(stream::unfold(
+        Some(Box::new(reader)),
+        move |reader| async move {
+            let mut reader = reader?;
+            match reader.next().await {
+                Ok(item) => Some((Ok(item_to_pb(scope, item)), Some(reader))),
+                Err(error) => Some((Err(error), None)),
+            }
+        },
+    ))
 }
 
 fn follow_changes(scope: u32, reader: ChangesReader) -> Followed {
@@ -264,9 +268,8 @@ impl EventService for Service {
             1 => followed.remove(0),
             _ => Box::pin(SelectAll::from_iter(followed)),
         };
-        let stream = guarded(self.app.access(), &caller, followed);
         // The first refusal ends the whole watch: a client would not notice the end of one scope of many.
-        let stream = stream.scan(false, |over, item| {
+        let stream = followed.scan(false, |over, item| {
             let item = (!*over).then_some(item);
             *over |= matches!(item, Some(Err(_)));
             std::future::ready(item.map(|item| item.map_err(status)))
@@ -341,9 +344,8 @@ impl EventService for Service {
                 }
             }
         });
-        let pieces = guarded(self.app.access(), &caller, Box::pin(pieces));
         Ok(Response::new(Box::pin(
-            pieces.map(|piece| piece.map_err(status)),
+            pieces.map(|piece: BaseResult<_>| piece.map_err(status)),
         )))
     }
 }

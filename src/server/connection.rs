@@ -5,8 +5,9 @@
 //! streams that go on are then ended with a status that says "reconnect", and at last it is cut.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -25,6 +26,7 @@ use super::drain::Drain;
 use super::io::{Carrier, Io};
 use super::options::Connections;
 use super::tls::Tls;
+use crate::base::{Woken, until};
 use crate::gateway::ws::Held;
 
 /// How much a peer may send on one stream before it is read.
@@ -104,9 +106,9 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        let cut = self.cut.clone();
+        let mut cut = Woken::new(self.cut.clone().cancelled_owned());
         self.tracker
-            .spawn(async move { cut.run_until_cancelled_owned(task).await });
+            .spawn(async move { until(pin!(task), &mut cut).await.ok() });
     }
 }
 
@@ -192,33 +194,14 @@ pub(super) async fn serve(
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
     tokio::pin!(connection);
 
-    let bounds = &shared.bounds;
-    let aged = sleep(jittered(bounds.max_age));
-    let unknown = sleep_until(began + bounds.header_timeout);
-    let stranger = sleep_until(began + bounds.unauthenticated);
-    tokio::pin!(aged, unknown, stranger);
-    let (mut watch_unknown, mut watch_stranger) = (true, true);
-    let grace = loop {
-        tokio::select! {
-            outcome = connection.as_mut() => {
-                finish(peer, outcome);
-                return;
-            }
-            () = &mut unknown, if watch_unknown => {
-                watch_unknown = false;
-                if received.load(Ordering::Relaxed) < PREFACE_BYTES && !requested.load(Ordering::Relaxed) {
-                    tracing::debug!(%peer, "closed: no request came");
-                    return;
-                }
-            }
-            () = &mut stranger, if watch_stranger => {
-                watch_stranger = false;
-                if !authenticated.load(Ordering::Relaxed) {
-                    break bounds.age_grace;
-                }
-            }
-            () = &mut aged => break bounds.age_grace,
-            () = shared.drain.begun() => break shared.drain.deadline(),
+    // Looked at when one of these rings, and not with each of the connection's frames.
+    let mut due = Woken::new(grace(shared, began, received, requested, authenticated));
+    let grace = match until(connection.as_mut(), &mut due).await {
+        Ok(outcome) => return finish(peer, outcome),
+        Err(Some(grace)) => grace,
+        Err(None) => {
+            tracing::debug!(%peer, "closed: no request came");
+            return;
         }
     };
 
@@ -242,6 +225,40 @@ pub(super) async fn serve(
     tasks.cut.cancel();
     tasks.tracker.close();
     tasks.tracker.wait().await;
+}
+
+/// Returns when the connection is to end, with how long that may take; `None` when it never began.
+async fn grace(
+    shared: Arc<Shared>,
+    began: Instant,
+    received: Arc<AtomicU64>,
+    requested: Arc<AtomicBool>,
+    authenticated: Arc<AtomicBool>,
+) -> Option<Duration> {
+    let bounds = &shared.bounds;
+    let aged = sleep(jittered(bounds.max_age));
+    let unknown = sleep_until(began + bounds.header_timeout);
+    let stranger = sleep_until(began + bounds.unauthenticated);
+    tokio::pin!(aged, unknown, stranger);
+    let (mut watch_unknown, mut watch_stranger) = (true, true);
+    loop {
+        tokio::select! {
+            () = &mut unknown, if watch_unknown => {
+                watch_unknown = false;
+                if received.load(Ordering::Relaxed) < PREFACE_BYTES && !requested.load(Ordering::Relaxed) {
+                    return None;
+                }
+            }
+            () = &mut stranger, if watch_stranger => {
+                watch_stranger = false;
+                if !authenticated.load(Ordering::Relaxed) {
+                    return Some(bounds.age_grace);
+                }
+            }
+            () = &mut aged => return Some(bounds.age_grace),
+            () = shared.drain.begun() => return Some(shared.drain.deadline()),
+        }
+    }
 }
 
 fn finish(peer: SocketAddr, outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

@@ -104,8 +104,8 @@ impl Data {
             if !append.entries.is_empty() {
                 data.runs.push_back(Chunk {
                     first_seq: append.expected_last + 1,
-                    last_seq: append.expected_last + append.entries.len() as u64,
-                    bytes: batch(&append.entries),
+                    last_seq: append.expected_last + append.entries.count(),
+                    bytes: Bytes::copy_from_slice(append.entries.encoded()),
                 });
             }
         }
@@ -157,17 +157,6 @@ impl Data {
             }
         }
     }
-}
-
-/// Entries as a `baton.v1.EventBatch`.
-fn batch(entries: &[Bytes]) -> Bytes {
-    let mut out = BytesMut::new();
-    for entry in entries {
-        prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut out);
-        prost::encoding::encode_varint(entry.len() as u64, &mut out);
-        out.put_slice(entry);
-    }
-    out.freeze()
 }
 
 /// The part of a chunk from `seq` on.

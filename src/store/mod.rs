@@ -14,10 +14,13 @@ pub mod memory;
 pub mod retention;
 
 mod contents;
+mod entries;
 mod keys;
 mod lease;
 mod outbox;
 mod rules;
+
+pub use entries::Entries;
 
 use std::fmt;
 use std::sync::Arc;
@@ -108,7 +111,7 @@ pub struct Append {
     /// At least the highest fence the stream has seen, or the commit is refused.
     pub fence: u64,
     /// The entries, each an encoded `baton.v1.Event` (of a terminal: `baton.v1.TerminalOutput`); may be empty when only `origin` moves.
-    pub entries: Vec<Bytes>,
+    pub entries: Entries,
     /// How far the spool is stored with this append; `None` leaves it.
     pub origin: Option<Origin>,
     /// When.

@@ -219,7 +219,7 @@ fn stage_append(append: &Append, head: Option<Head>, revision: u64) -> Result<He
     let advance = Advance {
         log_epoch,
         first_seq: last + 1,
-        count: append.entries.len() as u64,
+        count: append.entries.count(),
         fence: append.fence,
         origin: append.origin.filter(|origin| *origin != Origin::default()),
         time: append.time,
@@ -271,11 +271,7 @@ fn well_formed(commit: &Commit) -> Result<usize> {
             return malformed(format!("two appends to stream {}", append.stream));
         }
         size += 160 + append.stream.as_str().len();
-        size += append
-            .entries
-            .iter()
-            .map(|entry| entry.len() + 11)
-            .sum::<usize>();
+        size += append.entries.encoded().len();
         if append.expected_last > u64::MAX / 2 {
             return malformed(format!("stream {} would end beyond 2^63", append.stream));
         }

@@ -4,13 +4,26 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::event::event_to_pb;
+use super::time::time_to_pb;
 use super::v1;
 use super::v1::event::Body;
+use crate::base::Timestamp;
 use crate::domain::{Event, EventKind};
 
 /// An event as it is stored and sent.
 pub fn encode_event(event: &Event) -> Bytes {
     Bytes::from(event_to_pb(event).encode_to_vec())
+}
+
+/// Writes an event's seq and time, as its encoding begins with them. What a daemon sent has neither: with these before
+/// it, it is the event as it is stored.
+pub fn put_place(out: &mut Vec<u8>, seq: u64, time: Timestamp) {
+    let place = v1::Event {
+        seq,
+        time: Some(time_to_pb(time)),
+        ..v1::Event::default()
+    };
+    place.encode_raw(out);
 }
 
 /// How many bytes an event is when it is sent.

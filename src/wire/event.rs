@@ -38,6 +38,12 @@ pub fn event_to_pb(event: &Event) -> v1::Event {
 /// known is an error, unless the event says that it may be skipped: then a notice of
 /// [`UNKNOWN_KIND`] stands in its place, so that the seq still counts.
 pub fn event_from_pb(event: v1::Event) -> Result<Event> {
+    let session_id = SessionId::parse("event.session_id", &event.session_id)?;
+    event_of(session_id, event)
+}
+
+/// The same where it is known which session's it is.
+pub(super) fn event_of(session_id: SessionId, event: v1::Event) -> Result<Event> {
     let body = match event.body {
         Some(body) => body_from_pb(body)?,
         None if event.may_ignore => EventBody::Notice {
@@ -54,7 +60,7 @@ pub fn event_from_pb(event: v1::Event) -> Result<Event> {
     Ok(Event {
         seq: event.seq,
         time: time_from_pb(event.time, "event.time")?.unwrap_or(Timestamp::EPOCH),
-        session_id: SessionId::parse("event.session_id", &event.session_id)?,
+        session_id,
         origin: required_enum(
             enums::origin_from_pb(event.origin, "event.origin"),
             "event.origin",

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::daemon::{directory_from_pb, directory_to_pb, harness_from_pb, harness_to_pb};
-use super::event::{event_from_pb, event_to_pb};
+use super::event::{event_of, event_to_pb};
+
 use super::field::{required, text};
 use super::terminal::{output_from_pb, output_to_pb, size_from_pb, size_to_pb};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
@@ -16,7 +18,7 @@ use super::transient::{transient_from_pb, transient_to_pb};
 use super::worktree::{
     answer_from_pb, answer_to_pb, order_from_pb, order_to_pb, support_from_pb, support_to_pb,
 };
-use super::{enums, link_command, link_v1 as pb, v1};
+use super::{LinkRecord, encoded, enums, link_command, link_v1 as pb, v1};
 use crate::base::error::Effect;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
@@ -378,10 +380,10 @@ fn report_from_pb(report: pb::SessionReport) -> Result<SessionReport> {
     })
 }
 
-fn record_to_pb(record: &Record) -> pb::Record {
-    pb::Record {
+fn record_to_pb(record: &Record) -> LinkRecord {
+    LinkRecord {
         origin_seq: record.origin_seq,
-        events: record.events.iter().map(event_to_pb).collect(),
+        events: encoded(&record.events.iter().map(event_to_pb).collect::<Vec<_>>()),
         gap: record.gap.as_ref().map(|gap| v1::Gap {
             from_origin_seq: gap.from_origin_seq,
             to_origin_seq: gap.to_origin_seq,
@@ -403,6 +405,7 @@ fn records_from_pb(records: pb::Records) -> Result<Records> {
             format!("has more than {MAX_RECORDS} entries"),
         ));
     }
+    let name = records.session_id;
     Ok(Records {
         session_id,
         origin_epoch: records.origin_epoch,
@@ -410,12 +413,13 @@ fn records_from_pb(records: pb::Records) -> Result<Records> {
         records: records
             .records
             .into_iter()
-            .map(|record| record_from_pb(session_id, record))
+            .map(|record| record_from_pb(session_id, &name, record))
             .collect::<Result<_>>()?,
     })
 }
 
-fn record_from_pb(session_id: SessionId, record: pb::Record) -> Result<Record> {
+/// A record of the session whose id is spelled `name`.
+fn record_from_pb(session_id: SessionId, name: &str, record: LinkRecord) -> Result<Record> {
     if record.origin_seq == 0 {
         return Err(Error::invalid("record.origin_seq", "must not be 0"));
     }
@@ -426,13 +430,17 @@ fn record_from_pb(session_id: SessionId, record: pb::Record) -> Result<Record> {
         ));
     }
     let size_bytes = record.encoded_len() as u64;
+    let mut events = Vec::with_capacity(record.events.len());
+    let mut encoded = Vec::with_capacity(record.events.len());
+    for came in record.events {
+        let (event, storable) = record_event(session_id, name, &came)?;
+        events.push(event);
+        encoded.push(storable);
+    }
     Ok(Record {
         origin_seq: record.origin_seq,
-        events: record
-            .events
-            .into_iter()
-            .map(|event| record_event_from_pb(session_id, event))
-            .collect::<Result<_>>()?,
+        events,
+        encoded,
         gap: match record.gap {
             Some(gap) => Some(Gap {
                 from_origin_seq: gap.from_origin_seq,
@@ -450,29 +458,50 @@ fn record_from_pb(session_id: SessionId, record: pb::Record) -> Result<Record> {
     })
 }
 
-/// An event of a record. One that cannot be read becomes a notice that says so: it must neither vanish nor
-/// stop the session's record from being stored, or the session would be stuck behind it for ever.
-fn record_event_from_pb(session_id: SessionId, event: v1::Event) -> Result<Event> {
-    if event.session_id != session_id.to_string() {
-        return Err(Error::invalid(
-            "record.events",
-            "has an event of another session",
-        ));
-    }
-    Ok(event_from_pb(event).unwrap_or_else(|error| {
-        Event::new(
-            session_id,
-            Origin::Daemon,
-            Timestamp::EPOCH,
-            EventBody::Notice {
-                kind: "malformed".to_owned(),
-                text: format!(
-                    "the daemon sent an event that cannot be read: {}",
-                    error.message()
-                ),
-            },
-        )
+/// An event of a record, and its encoding as it may be stored ([`Record::encoded`]). An event that cannot be read
+/// becomes a notice that says so: it must neither vanish nor stop the session's record from being stored, or the session
+/// would be stuck behind it for ever.
+fn record_event(session_id: SessionId, name: &str, came: &Bytes) -> Result<(Event, Bytes)> {
+    let read = v1::Event::decode(came.clone())
+        .map_err(|error| Error::invalid("record.events", error.to_string()));
+    let event = match read {
+        Ok(event) if event.session_id != name => {
+            return Err(Error::invalid(
+                "record.events",
+                "has an event of another session",
+            ));
+        }
+        Ok(event) => {
+            let storable = storable(&event, came);
+            event_of(session_id, event).map(|event| (event, storable))
+        }
+        Err(error) => Err(error),
+    };
+    Ok(event.unwrap_or_else(|error| {
+        let body = EventBody::Notice {
+            kind: "malformed".to_owned(),
+            text: format!(
+                "the daemon sent an event that cannot be read: {}",
+                error.message()
+            ),
+        };
+        let notice = Event::new(session_id, Origin::Daemon, Timestamp::EPOCH, body);
+        (notice, Bytes::new())
     }))
+}
+
+/// The part of an event's encoding that may go into the log behind the server's own seq and time; empty if there is more
+/// in it than was read: fields that this version does not know, or that are there twice.
+fn storable(event: &v1::Event, came: &Bytes) -> Bytes {
+    if event.seq != 0 || event.encoded_len() != came.len() {
+        return Bytes::new();
+    }
+    match (&event.time, &came[..]) {
+        (None, _) => came.clone(),
+        // The daemon's own time is the first field, as protobuf is written everywhere, and goes.
+        (Some(time), [0x12, ..]) => came.slice(2 + time.encoded_len()..),
+        (Some(_), _) => Bytes::new(),
+    }
 }
 
 fn result_to_pb(result: &CommandResult) -> pb::CommandResult {
@@ -708,6 +737,7 @@ mod tests {
                 time: Timestamp::from_millis(5),
                 output: None,
                 size_bytes: 0,
+                encoded: Vec::new(),
             }],
         };
         let Up::Records(mut again) = back(&Up::Records(records.clone())).unwrap() else {
@@ -715,6 +745,7 @@ mod tests {
         };
         assert!(again.records[0].size_bytes > 0, "measured on arrival");
         again.records[0].size_bytes = 0;
+        again.records[0].encoded.clear();
         assert_eq!(again, records);
     }
 
@@ -741,6 +772,7 @@ mod tests {
                     time: Timestamp::EPOCH,
                     output: None,
                     size_bytes: 0,
+                    encoded: Vec::new(),
                 }],
             })
         };
@@ -755,20 +787,48 @@ mod tests {
     fn an_event_that_cannot_be_read_is_told_and_does_not_stop_the_session() {
         let mut broken = event_to_pb(&event());
         broken.origin = 99;
-        let record = record_from_pb(
-            session(),
-            pb::Record {
-                origin_seq: 1,
-                events: vec![broken],
-                gap: None,
-                time: Some(time_to_pb(Timestamp::EPOCH)),
-                terminal_output: None,
-            },
-        )
-        .unwrap();
-        assert!(matches!(
-            &record.events[0].body,
-            EventBody::Notice { kind, .. } if kind == "malformed"
-        ));
+        let mut events = encoded(&[broken]);
+        events.push(Bytes::from_static(b"\x07"));
+        let record = record_of(events);
+        assert_eq!(record.events.len(), 2);
+        for event in &record.events {
+            assert!(matches!(&event.body, EventBody::Notice { kind, .. } if kind == "malformed"));
+        }
+        assert!(record.encoded.iter().all(Bytes::is_empty));
+    }
+
+    /// What is stored as it came says no more than what was judged.
+    #[test]
+    fn only_an_event_without_more_to_it_is_stored_as_it_came() {
+        let mut plain = event_to_pb(&event());
+        (plain.seq, plain.time) = (0, None);
+        let numbered = v1::Event {
+            seq: 7,
+            ..plain.clone()
+        };
+        let timed = v1::Event {
+            time: Some(time_to_pb(Timestamp::from_millis(5))),
+            ..plain.clone()
+        };
+        let mut events = encoded(&[plain, timed, numbered]);
+        let (plain, time) = (events[0].clone(), events[1].len() - events[0].len());
+        let unknown = [&plain[..], &[0xfa, 0x07, 3, b'n', b'e', b'w']].concat();
+        let twice = [&plain[..], &plain[..]].concat();
+        let timed_last = [&plain[..], &events[1][..time]].concat();
+        events.extend([unknown.into(), twice.into(), timed_last.into()]);
+        let record = record_of(events);
+        assert_eq!(record.encoded[..2], [plain.clone(), plain]);
+        assert!(record.encoded[2..].iter().all(Bytes::is_empty));
+        assert_eq!(record.events[3], record.events[0]);
+    }
+
+    fn record_of(events: Vec<Bytes>) -> Record {
+        let record = LinkRecord {
+            origin_seq: 1,
+            events,
+            time: Some(time_to_pb(Timestamp::EPOCH)),
+            ..Default::default()
+        };
+        record_from_pb(session(), &session().to_string(), record).unwrap()
     }
 }

@@ -39,6 +39,7 @@ pub mod worktree;
 
 pub mod link;
 mod link_command;
+mod link_record;
 
 pub mod status;
 
@@ -47,8 +48,9 @@ pub mod unreachable;
 #[cfg(test)]
 mod fuzz;
 
-pub use encoded::{encode_event, encoded_len, kind_of};
+pub use encoded::{encode_event, encoded_len, kind_of, put_place};
 pub use event_batch::EventBatch;
+pub use link_record::{LinkRecord, encoded};
 
 /// The generated code, in modules as the packages are: `pb::v1` is the public API, the others are the
 /// link between daemon and server, the protocol between daemon and runner, and what the store writes.

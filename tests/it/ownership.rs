@@ -119,6 +119,7 @@ impl Bare {
         let record = Record {
             output: None,
             origin_seq: 1,
+            encoded: Vec::new(),
             events: vec![Event::new(session_id, Origin::Harness, now, body)],
             gap: None,
             time: now,

@@ -25,7 +25,6 @@ pub use caller::Caller;
 pub use enroll::Enrolled;
 pub use need::Need;
 pub use sign_in::{BROWSER_TTL, Code as SignInCode};
-pub use validity::guarded;
 
 use crate::app::{failure, records};
 use crate::base::id::{DaemonId, TokenId};

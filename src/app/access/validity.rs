@@ -1,14 +1,9 @@
 //! The end of a token, for what was opened with it.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
-use futures_util::future::{BoxFuture, FutureExt as _};
-
 use super::{Access, Caller};
-use crate::base::{Code, Error, Result, Woken};
+use crate::base::{Code, Error};
 
 /// The shortest wait between two looks, so that clocks that disagree do not make a busy loop.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
@@ -40,44 +35,5 @@ impl Access {
                 }
             }
         }
-    }
-}
-
-/// A stream that ends with [`Code::Unauthenticated`] when the caller's token does.
-pub fn guarded<S, T>(access: &Access, caller: &Caller, stream: S) -> Guarded<S>
-where
-    S: Stream<Item = Result<T>> + Unpin,
-{
-    Guarded {
-        stream: Some(stream),
-        end: Woken::new(access.watch_validity(caller).boxed()),
-    }
-}
-
-/// See [`guarded`].
-pub struct Guarded<S> {
-    stream: Option<S>,
-    end: Woken<BoxFuture<'static, Error>>,
-}
-
-impl<S, T> Stream for Guarded<S>
-where
-    S: Stream<Item = Result<T>> + Unpin,
-{
-    type Item = Result<T>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(mut stream) = self.stream.take() else {
-            return Poll::Ready(None);
-        };
-        // The end is looked at first: a busy stream must not put it off.
-        if let Poll::Ready(error) = self.end.poll(cx) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let polled = Pin::new(&mut stream).poll_next(cx);
-        if !matches!(polled, Poll::Ready(None)) {
-            self.stream = Some(stream);
-        }
-        polled
     }
 }

@@ -133,7 +133,7 @@ impl Rig {
                     stream: Stream::session(made.id),
                     expected_last: 0,
                     fence: 0,
-                    entries: vec![crate::wire::encode_event(&event)],
+                    entries: vec![crate::wire::encode_event(&event)].into(),
                     origin: None,
                     time: NOON,
                 }],
@@ -165,6 +165,7 @@ impl Rig {
             output: None,
             origin_seq: seq,
             events: events.collect(),
+            encoded: Vec::new(),
             bytes: 0,
             contents: Vec::new(),
         };

@@ -169,8 +169,15 @@ impl Reader {
                 self.take(chunk)?;
                 continue;
             }
-            self.wake.mark_unchanged();
-            match self.store.read(&self.stream, self.after, READ_BYTES).await {
+            let newest = *self.wake.borrow_and_update();
+            // Where nothing came since, nobody asks the store: that costs each of many readers as much as reading does.
+            // 0 is the wake-up of a log that was dropped.
+            let is_at_end = newest != 0 && newest <= self.after;
+            let read = match is_at_end {
+                true => Ok(Vec::new()),
+                false => self.store.read(&self.stream, self.after, READ_BYTES).await,
+            };
+            match read {
                 Ok(chunks) if !chunks.is_empty() => {
                     self.chunks.extend(chunks);
                     continue;
@@ -212,6 +219,7 @@ impl Reader {
             }
         };
         tokio::select! {
+            biased;
             grown = self.wake.changed() => {
                 if grown.is_err() {
                     return Err(Error::new(Code::Unavailable, "the server is shutting down; come back and go on from the last event"));

@@ -52,7 +52,7 @@ impl Transients {
     }
 
     /// Events are in the log: what they say is no longer live.
-    pub(crate) fn committed(&self, events: &[Event]) {
+    pub(crate) fn committed<'a>(&self, events: impl IntoIterator<Item = &'a Event>) {
         for event in events {
             let says = matches!(
                 event.body,

@@ -54,7 +54,7 @@ async fn catch_up(app: &App) -> Result<()> {
         through = 0;
     }
     loop {
-        // Every append changes its session's record, so the records that changed name the logs that grew.
+        // Every append changes its session's record, if a second later, so the records that changed name the logs that grew.
         let changes = app
             .store()
             .changes(records::SESSIONS, through, SESSIONS)

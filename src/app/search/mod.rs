@@ -116,6 +116,8 @@ impl App {
             }
             None => None,
         };
+        // What was acknowledged before is found: the index knows of it by the records.
+        self.sessions().write_records().await;
         let newest = *self.store().watch_revision().borrow();
         let mut through = self.search().through.subscribe();
         self.search().wanted.notify_one();

@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::live::Live;
-use super::step::{Changes, Step};
+use super::step::{Changes, Logged, Step};
 use super::{Shared, fault, timers};
 use crate::app::records;
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
 use crate::domain::{EventBody, Lifecycle};
-use crate::store::{Append, Commit, Expect, Stream};
+use crate::store::{Append, Commit, Entries, Expect, Stream};
+use crate::wire;
 
 /// How many steps may wait for a session; a caller beyond that waits for its turn.
 pub(super) const QUEUE: usize = 256;
@@ -25,6 +26,8 @@ pub(super) const QUEUE: usize = 256;
 const BATCH: usize = 64;
 /// How long an actor whose session is over stays.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long a session's record may be behind its log in what every event moves.
+const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// The longest an actor sleeps before it looks at the clock again: a machine may have slept.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
@@ -33,16 +36,48 @@ pub(super) type Finish = Box<dyn FnOnce(&Result<()>) + Send>;
 /// A step: returns what to tell the caller after the commit, or nothing if the caller has been told.
 pub(super) type Job = Box<dyn FnOnce(&mut Step<'_>) -> Option<Finish> + Send>;
 
+/// What is known of a session's record in the store.
+///
+/// A busy session's log grows hundreds of times a second, and its record with it: by when that was, and by how much. That
+/// much of it is written at most once in [`RECORD_EVERY`]; whatever else changes is written with its cause.
+#[derive(Default)]
+struct Recorded {
+    /// When it was last written; `None` if that is long ago.
+    at: Option<Instant>,
+    /// Whether the log has grown since then.
+    is_behind: bool,
+}
+
+impl Recorded {
+    /// When it is to be written, if it is behind.
+    fn due(&self) -> Option<Instant> {
+        self.is_behind
+            .then(|| self.at.map_or_else(Instant::now, |at| at + RECORD_EVERY))
+    }
+
+    fn is_due(&self) -> bool {
+        self.due().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Whether it may be written now for no more than that the log grew.
+    fn is_old(&self) -> bool {
+        self.at.is_none_or(|at| at.elapsed() >= RECORD_EVERY)
+    }
+}
+
 /// Runs a session's steps until nothing needs it any more.
 pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Receiver<Job>) {
     let id = live.session.id;
+    let mut recorded = Recorded::default();
     let mut idle_since = Instant::now();
     loop {
         let mut batch = Vec::new();
-        let sleep = next_wake(&shared, &live, idle_since);
+        let sleep = next_wake(&shared, &live, &recorded, idle_since);
+        let mut is_last = false;
         tokio::select! {
             job = jobs.recv() => match job {
                 Some(job) => batch.push(job),
+                None if recorded.is_behind => is_last = true,
                 None => return,
             },
             () = tokio::time::sleep(sleep) => {}
@@ -53,7 +88,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
                 Err(_) => break,
             }
         }
-        if batch.is_empty() && !is_due(&shared, &live) {
+        let is_written = is_last || recorded.is_due();
+        if batch.is_empty() && !is_written && !is_due(&shared, &live) {
             let lingered = idle_since.elapsed() >= LINGER;
             if lingered && !live.session.lifecycle.is_living() && shared.retire(id, &jobs) {
                 return;
@@ -61,7 +97,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
             continue;
         }
         idle_since = Instant::now();
-        match commit_batch(&shared, &mut live, batch).await {
+        match commit_batch(&shared, &mut live, batch, &mut recorded, is_written).await {
+            Ok(()) if is_last => return,
             Ok(()) if live.deleted => {
                 shared.forget(id);
                 return;
@@ -69,6 +106,11 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(session = %id, ?error, "a change of the session could not be stored");
+                if is_last {
+                    return;
+                }
+                recorded = Recorded::default();
+                shared.behind(id, false);
                 // The store's word decides: what this actor believed may be behind.
                 match Live::load(shared.store.as_ref(), id).await {
                     Ok(Some(mut fresh)) => {
@@ -85,15 +127,19 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
     }
 }
 
-fn next_wake(shared: &Shared, live: &Live, idle_since: Instant) -> Duration {
+fn next_wake(shared: &Shared, live: &Live, recorded: &Recorded, idle_since: Instant) -> Duration {
     let now = shared.clock.now();
     let due = live
         .next_due(shared.options.grace)
         .map(|due| due.saturating_since(now));
     let linger =
         (!live.session.lifecycle.is_living()).then(|| LINGER.saturating_sub(idle_since.elapsed()));
+    let record = recorded
+        .due()
+        .map(|due| due.saturating_duration_since(Instant::now()));
     due.into_iter()
         .chain(linger)
+        .chain(record)
         .min()
         .unwrap_or(LONGEST_SLEEP)
         .min(LONGEST_SLEEP)
@@ -105,45 +151,76 @@ fn is_due(shared: &Shared, live: &Live) -> bool {
         .is_some_and(|due| due <= shared.clock.now())
 }
 
-async fn commit_batch(shared: &Shared, live: &mut Live, batch: Vec<Job>) -> Result<()> {
+async fn commit_batch(
+    shared: &Shared,
+    live: &mut Live,
+    batch: Vec<Job>,
+    recorded: &mut Recorded,
+    write_record: bool,
+) -> Result<()> {
     let now = shared.clock.now();
     let expected = Expected {
         log: live.last_seq,
         terminal: live.terminal.unwrap_or_default().last_seq,
     };
-    let mut working = live.clone();
-    let mut changes = Changes::default();
+    // What the steps leave; `None` while there is none that changed anything.
+    let mut working: Option<Live> = None;
+    let mut changes = Changes {
+        session_changed: write_record,
+        write_record,
+        ..Changes::default()
+    };
     let mut finishes = Vec::new();
 
-    if is_due(shared, &working) {
-        let mut next = working.clone();
+    if is_due(shared, live) {
+        let mut next = live.clone();
         let mut own = Changes::default();
         let mut step = shared.begin(&mut next, &mut own, now);
         match timers::fire(&mut step, shared.options.grace) {
             Ok(()) => {
-                working = next;
+                working = Some(next);
                 changes.absorb(own);
             }
             Err(error) => tracing::warn!(session = %live.session.id, ?error, "a timer failed"),
         }
     }
     for job in batch {
-        let mut next = working.clone();
+        let mut next = working.as_ref().unwrap_or(live).clone();
         let mut own = Changes::default();
         let mut step = shared.begin(&mut next, &mut own, now);
         if let Some(finish) = job(&mut step) {
-            working = next;
+            working = Some(next);
             changes.absorb(own);
             finishes.push(finish);
         }
     }
-    let outcome = store(shared, &working, changes, expected).await;
+    let after = working.as_ref().unwrap_or(live);
+    let grew = changes.session_changed;
+    changes.session_changed = grew
+        && (changes.write_record
+            || recorded.is_old()
+            || !after.session.is_only_busier_than(&live.session));
+    let is_written = changes.session_changed;
+    if grew && !is_written && !recorded.is_behind {
+        // Before anybody is told: who searches from then on has the record written first.
+        recorded.is_behind = true;
+        shared.behind(after.session.id, true);
+    }
+    let outcome = store(shared, after, changes, expected).await;
     for finish in finishes {
         finish(&outcome);
     }
     if outcome.is_ok() {
-        working.unsettled.clear();
-        *live = working;
+        if is_written {
+            recorded.at = Some(Instant::now());
+            if std::mem::take(&mut recorded.is_behind) {
+                shared.behind(live.session.id, false);
+            }
+        }
+        if let Some(mut working) = working {
+            working.unsettled.clear();
+            *live = working;
+        }
     }
     outcome
 }
@@ -171,11 +248,7 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
             )?);
         }
         if !changes.events.is_empty() || changes.origin.is_some() {
-            let entries = changes
-                .events
-                .iter()
-                .map(crate::wire::encode_event)
-                .collect();
+            let entries = entries(&changes.events);
             commit.appends.push(Append {
                 stream: Stream::session(id),
                 expected_last: expected.log,
@@ -191,7 +264,7 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
             stream: Stream::terminal(id),
             expected_last: expected.terminal,
             fence: 0,
-            entries: changes.shown,
+            entries: changes.shown.into(),
             origin: None,
             time: shared.clock.now(),
         });
@@ -204,13 +277,14 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
     shared.commit(commit).await?;
     fault::point(fault::AFTER_COMMIT);
     shared.budgets.committed(&live.unsettled);
-    for event in &changes.events {
+    for Logged { event, .. } in &changes.events {
         if let EventBody::Ended { end } = &event.body {
             metrics::counter!("baton_sessions_ended_total", "reason" => end.reason.as_str())
                 .increment(1);
         }
     }
-    shared.transients.committed(&changes.events);
+    let said = changes.events.iter().map(|logged| &logged.event);
+    shared.transients.committed(said);
     if changes.nudge {
         shared.nudges.nudge(live.session.daemon_id);
     }
@@ -218,6 +292,23 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
         shared.transients.ended(id);
     }
     Ok(())
+}
+
+/// Events as they are stored.
+fn entries(events: &[Logged]) -> Entries {
+    let mut entries = Entries::default();
+    let mut place = Vec::new();
+    for Logged { event, came } in events {
+        match came {
+            Some(came) => {
+                place.clear();
+                wire::put_place(&mut place, event.seq, event.time);
+                entries.push_parts([&place, came]);
+            }
+            None => entries.push(&wire::encode_event(event)),
+        }
+    }
+    entries
 }
 
 /// Turns a function into a job and a receiver of its answer, which comes after the commit.

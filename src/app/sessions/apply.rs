@@ -1,5 +1,7 @@
 //! What a daemon's records do to a session.
 
+use bytes::Bytes;
+
 use super::step::Step;
 use super::writer::{self, Named};
 use crate::app::{budgets, prompts};
@@ -18,6 +20,10 @@ pub struct Stored {
     pub origin_seq: u64,
     /// What the driver made of it.
     pub events: Vec<Event>,
+    /// Each event's encoding as it came; see [`Record::encoded`].
+    ///
+    /// [`Record::encoded`]: crate::domain::link::Record::encoded
+    pub encoded: Vec<Bytes>,
     /// What it brought for the session's terminal.
     pub output: Option<Output>,
     /// How many bytes it counts as output.
@@ -35,6 +41,7 @@ pub(super) fn records(
     rules: &[PromptRule],
     named: &[Named],
 ) -> Result<()> {
+    step.expect(stored.iter().map(|record| record.events.len()).sum());
     for record in stored {
         step.live.session.output_bytes =
             step.live.session.output_bytes.saturating_add(record.bytes);
@@ -46,7 +53,9 @@ pub(super) fn records(
         }
         let mut turn = None;
         let mut is_reported = false;
+        let mut encoded = record.encoded.into_iter();
         for event in record.events {
+            let came = encoded.next().unwrap_or_default();
             is_reported |= matches!(event.body, EventBody::UsageUpdated { .. });
             if let EventBody::TurnEnded {
                 is_error, reason, ..
@@ -54,7 +63,7 @@ pub(super) fn records(
             {
                 turn = Some(is_error.then(|| reason.clone()));
             }
-            apply(step, event, rules, named)?;
+            apply(step, event, came, rules, named)?;
         }
         // After the whole record: some say what a turn consumed after its end.
         if is_reported || turn.is_some() {
@@ -74,7 +83,13 @@ pub(super) fn records(
     step.deliver_next()
 }
 
-fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named]) -> Result<()> {
+fn apply(
+    step: &mut Step<'_>,
+    event: Event,
+    came: Bytes,
+    rules: &[PromptRule],
+    named: &[Named],
+) -> Result<()> {
     super::lost::began(step)?;
     // Whatever the agent says proves that it runs, but not the news of its end.
     if !matches!(event.body, EventBody::Ended { .. }) {
@@ -170,7 +185,7 @@ fn apply(step: &mut Step<'_>, event: Event, rules: &[PromptRule], named: &[Named
                 ),
             ));
         }
-        _ => step.push(event),
+        _ => step.push_as_it_came(event, came),
     }
     Ok(())
 }

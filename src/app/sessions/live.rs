@@ -79,7 +79,10 @@ impl Live {
         };
         let mut live = Live::new(session);
         if let Some(Head {
-            last_seq, origin, ..
+            last_seq,
+            origin,
+            last_time,
+            ..
         }) = store
             .head(&Stream::session(id))
             .await
@@ -87,6 +90,8 @@ impl Live {
         {
             live.last_seq = last_seq;
             live.origin = origin;
+            // The record may be behind: the log knows.
+            live.session.last_event_at = live.session.last_event_at.max(last_time);
         }
         if live.session.screen.is_some() {
             let extent = crate::app::terminals::extent(store, id).await?;

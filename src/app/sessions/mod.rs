@@ -31,10 +31,11 @@ pub use stop_all::StopOfMany;
 
 pub(crate) use apply::request_event;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -95,11 +96,22 @@ pub(super) struct Shared {
     actors: Mutex<HashMap<SessionId, mpsc::Sender<actor::Job>>>,
     living: index::Living,
     links: links::Links,
+    /// The sessions whose records are behind their logs.
+    behind: Mutex<HashSet<SessionId>>,
     loading: tokio::sync::Mutex<()>,
     jobs: TaskTracker,
 }
 
 impl Shared {
+    /// Notes whether a session's record is behind its log.
+    fn behind(&self, id: SessionId, is_behind: bool) {
+        let mut behind = self.behind.lock();
+        match is_behind {
+            true => behind.insert(id),
+            false => behind.remove(&id),
+        };
+    }
+
     /// A step of a session.
     fn begin<'a>(
         &'a self,
@@ -137,6 +149,7 @@ impl Shared {
     /// Takes an actor out of the register whatever waits for it.
     fn forget(&self, id: SessionId) {
         self.actors.lock().remove(&id);
+        self.behind(id, false);
         self.transients.ended(id);
     }
 }
@@ -188,6 +201,7 @@ impl Sessions {
                 actors: Mutex::default(),
                 living: index::Living::default(),
                 links: links::Links::default(),
+                behind: Mutex::default(),
                 loading: tokio::sync::Mutex::default(),
                 jobs: TaskTracker::new(),
             }),
@@ -216,6 +230,23 @@ impl Sessions {
             }
         }
         told.await.map_err(|_| actor::gone(id))?
+    }
+
+    /// Has the records of all sessions written that are behind their logs: then they say which logs grew.
+    pub(in crate::app) async fn write_records(&self) {
+        let behind: Vec<SessionId> = self.shared.behind.lock().iter().copied().collect();
+        let written = behind.into_iter().map(|id| async move {
+            let step = |step: &mut Step<'_>| {
+                step.write_record();
+                Ok(())
+            };
+            if let Err(error) = self.step(id, step).await {
+                // It is written later, or the session is gone.
+                tracing::debug!(session = %id, ?error, "a session's record could not be written");
+            }
+        });
+        // All at once: they share a commit.
+        join_all(written).await;
     }
 
     async fn actor(&self, id: SessionId) -> Result<mpsc::Sender<actor::Job>> {

@@ -35,11 +35,20 @@ pub struct Step<'a> {
     changes: &'a mut Changes,
 }
 
+/// An event for the session's log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// The event, with its number.
+    pub event: Event,
+    /// Its encoding without number and time, where it came so and was not changed.
+    pub came: Option<Bytes>,
+}
+
 /// What the steps of one commit have gathered.
 #[derive(Default, Clone)]
 pub struct Changes {
     /// Events, numbered.
-    pub events: Vec<Event>,
+    pub events: Vec<Logged>,
     /// Changes of records, by key: the last one counts.
     pub ops: BTreeMap<String, RecordOp>,
     /// How far the spool is stored with this commit.
@@ -50,6 +59,8 @@ pub struct Changes {
     pub nudge: bool,
     /// Whether the session's own record changed.
     pub session_changed: bool,
+    /// Whether that is to be written with this commit, however little it is.
+    pub write_record: bool,
     /// Entries for the stream of the session's terminal.
     pub shown: Vec<Bytes>,
     /// Whether the beginning of that stream goes, or all of it.
@@ -61,12 +72,16 @@ pub struct Changes {
 impl Changes {
     /// Adds the changes of a step that came after these.
     pub(super) fn absorb(&mut self, later: Changes) {
-        self.events.extend(later.events);
+        match self.events.is_empty() {
+            true => self.events = later.events,
+            false => self.events.extend(later.events),
+        }
         self.ops.extend(later.ops);
         self.origin = later.origin.or(self.origin);
         self.trim = later.trim.or(self.trim.take());
         self.nudge |= later.nudge;
         self.session_changed |= later.session_changed;
+        self.write_record |= later.write_record;
         self.shown.extend(later.shown);
         self.terminal_trim = later.terminal_trim.or(self.terminal_trim.take());
         self.also.extend(later.also);
@@ -110,19 +125,39 @@ impl<'a> Step<'a> {
         self.push(Event::new(self.id(), EventOrigin::Server, self.now, body).by(actor.clone()));
     }
 
+    /// So many events are about to be added.
+    pub fn expect(&mut self, events: usize) {
+        self.changes.events.reserve(events);
+    }
+
     /// Adds an event, giving it the next number.
-    pub fn push(&mut self, mut event: Event) {
+    pub fn push(&mut self, event: Event) {
+        self.log(event, None);
+    }
+
+    /// Adds an event that a daemon sent as `came`.
+    pub fn push_as_it_came(&mut self, event: Event, came: Bytes) {
+        self.log(event, (!came.is_empty()).then_some(came));
+    }
+
+    fn log(&mut self, mut event: Event, came: Option<Bytes>) {
         self.live.last_seq += 1;
         event.seq = self.live.last_seq;
         event.time = self.now;
         self.live.session.last_event_at = self.now;
         self.changes.session_changed = true;
-        self.changes.events.push(event);
+        self.changes.events.push(Logged { event, came });
     }
 
     /// Notes that the session's record changed.
     pub fn touch(&mut self) {
         self.changes.session_changed = true;
+    }
+
+    /// Has the session's record written with this commit, if only because its log grew.
+    pub fn write_record(&mut self) {
+        self.changes.session_changed = true;
+        self.changes.write_record = true;
     }
 
     /// Adds a change of a record.

@@ -14,16 +14,16 @@ use crate::store::{Outbox as _, Records as _};
 use crate::wire::EventBatch;
 use crate::wire::event::event_from_pb;
 
-const DAEMON: DaemonId = DaemonId::from_bits(1);
+pub(super) const DAEMON: DaemonId = DaemonId::from_bits(1);
 
 /// A server with one daemon, over sessions that were stored before.
-struct Rig {
+pub(super) struct Rig {
     store: Arc<MemoryStore>,
-    app: App,
+    pub(super) app: App,
 }
 
 impl Rig {
-    async fn new(sessions: &[Session], options: sessions::Options) -> Self {
+    pub(super) async fn new(sessions: &[Session], options: sessions::Options) -> Self {
         let store = memory::shared(clock());
         let daemon = Daemon {
             id: DAEMON,
@@ -79,6 +79,7 @@ impl Rig {
             output: None,
             origin_seq: seq,
             events: events.collect(),
+            encoded: Vec::new(),
             bytes: 0,
             contents: Vec::new(),
         };
@@ -90,7 +91,7 @@ impl Rig {
         stored.await.unwrap();
     }
 
-    async fn session(&self, id: SessionId) -> Session {
+    pub(super) async fn session(&self, id: SessionId) -> Session {
         self.app.session_record(id).await.unwrap().unwrap().0
     }
 

@@ -96,6 +96,7 @@ impl Target {
 pub struct Sink {
     scan: Scan,
     seen: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
     open: Arc<AtomicU64>,
     is_open: bool,
     measuring: Arc<AtomicBool>,
@@ -120,6 +121,7 @@ impl Sink {
             }
             self.was_measuring = true;
         }
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if self.scan.feed(bytes) > 0 {
             self.seen.store(self.scan.seen, Ordering::Release);
         }
@@ -129,6 +131,7 @@ impl Sink {
 /// Readers of one session.
 pub struct Readers {
     seen: Vec<Arc<AtomicU64>>,
+    bytes: Arc<AtomicU64>,
     open: Arc<AtomicU64>,
     measuring: Arc<AtomicBool>,
     over: tokio_util::sync::CancellationToken,
@@ -166,6 +169,7 @@ impl Readers {
     fn nobody(count: usize) -> Self {
         Readers {
             seen: Vec::with_capacity(count),
+            bytes: Arc::default(),
             open: Arc::default(),
             measuring: Arc::default(),
             over: tokio_util::sync::CancellationToken::new(),
@@ -179,6 +183,7 @@ impl Readers {
         let mut sink = Sink {
             scan: Scan::new(first, target.with_latency),
             seen,
+            bytes: self.bytes.clone(),
             open: self.open.clone(),
             is_open: false,
             measuring: self.measuring.clone(),
@@ -230,6 +235,11 @@ impl Readers {
             .iter()
             .map(|seen| seen.load(Ordering::Acquire))
             .sum()
+    }
+
+    /// Bytes that all readers together have read, without what the transport puts around them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
     }
 
     /// Events that the slowest has seen.

@@ -23,6 +23,7 @@ use crate::wire::link_v1::connect_response::Body as Down;
 use crate::wire::link_v1::link_service_client::LinkServiceClient;
 use crate::wire::time::time_to_pb;
 use crate::wire::v1;
+use crate::wire::{LinkRecord, encoded};
 
 /// The harness that it offers.
 const HARNESS: &str = "bench";
@@ -171,6 +172,7 @@ impl Machine {
             up: self.up.clone(),
             standing,
             sent: 0,
+            bytes: 0,
         };
         let started = v1::event::Body::Started(v1::Started {
             provider_session_id: session.id.clone(),
@@ -193,6 +195,7 @@ impl Machine {
             up: self.up.clone(),
             standing,
             sent,
+            bytes: 0,
         })
     }
 
@@ -303,6 +306,7 @@ pub struct Session {
     up: mpsc::Sender<pb::ConnectRequest>,
     standing: watch::Receiver<Standing>,
     sent: u64,
+    bytes: u64,
 }
 
 impl Session {
@@ -352,9 +356,11 @@ impl Session {
                 body: Some(body),
                 ..Default::default()
             };
-            pb::Record {
+            let events = encoded(&[event]);
+            self.bytes += events.iter().map(|event| event.len() as u64).sum::<u64>();
+            LinkRecord {
                 origin_seq: self.sent,
-                events: vec![event],
+                events,
                 time: Some(now),
                 ..Default::default()
             }
@@ -387,6 +393,11 @@ impl Session {
     /// Records that were sent.
     pub fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Bytes of the events that were sent, as they are encoded.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Records that were acknowledged.

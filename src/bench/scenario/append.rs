@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::bench::disk::Disk;
 use crate::bench::publish::{Machine, OlderDaemon, Session};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
@@ -14,8 +15,11 @@ use crate::bench::subject::{Subject, data_dir};
 
 const RATE: &str = "acknowledged events a second";
 const CPU: &str = "server CPU per event, µs";
-const WRITTEN: &str = "bytes written per payload byte";
-const HELD: &str = "bytes held per payload byte";
+const GROUP: &str = "events in a sync";
+const WRITTEN: &str = "bytes written per byte of events";
+const HELD: &str = "bytes held per byte of events";
+/// How often the journal was synced.
+const SYNCS: &str = "baton_journal_sync_seconds_count";
 
 /// A load: so many daemons with so many sessions each, batches of so many events.
 struct Load {
@@ -66,8 +70,8 @@ async fn rounds(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<()>
     for round in bench.plan.rounds() {
         let mut aside = Point::new("", "");
         let to = if round > 0 { &mut *point } else { &mut aside };
-        baton(bench, load, to).await?;
-        raw(bench, load, to)?;
+        let group = baton(bench, load, to).await?;
+        raw(bench, load, group, to)?;
         if bench.plan.baselines.is_some() && load.durability == "fsync" && load.daemons > 1 {
             older(bench, "normal", to).await?;
             older(bench, "full", to).await?;
@@ -76,7 +80,8 @@ async fn rounds(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<()>
     Ok(())
 }
 
-async fn baton(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<()> {
+/// What Baton does; how many events it wrote at once, on average.
+async fn baton(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<u64> {
     let durability = format!("durability={}", load.durability);
     let dir = data_dir(bench.plan)?;
     let subject = Subject::baton(bench.plan, bench.machine, dir, &[&durability])?;
@@ -93,19 +98,33 @@ async fn baton(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<()> 
     sessions = ingest(bench, load, sessions, bench.plan.warm_up()).await?;
     let before: u64 = sessions.iter().map(Session::acked).sum();
     let (cpu, begun) = (subject.process.cpu()?, Instant::now());
-    let (written, held) = (subject.process.written()?, held(&subject)?);
+    let disk = Disk::of(subject.dir().context("a data directory")?)?;
+    let (written, held) = (disk.map(Disk::written).transpose()?, held(&subject)?);
+    let (syncs, bytes) = (subject.counted(SYNCS)?, bytes_of(&sessions));
     let sessions = ingest(bench, load, sessions, bench.plan.duration).await?;
     let wall = begun.elapsed();
     let events = sessions.iter().map(Session::acked).sum::<u64>() - before;
     let cpu = subject.process.cpu()?.saturating_sub(cpu);
     point.add(RATE, "baton", events as f64 / wall.as_secs_f64());
     point.add(CPU, "baton", cpu.as_secs_f64() * 1e6 / events as f64);
-    let payload = (events * bench.plan.event_bytes as u64) as f64;
-    let written = subject.process.written()?.saturating_sub(written);
-    point.add(WRITTEN, "baton", written as f64 / payload);
+    let syncs = subject.counted(SYNCS)? - syncs;
+    let group = (load.durability == "fsync").then(|| events as f64 / syncs.max(1.0));
+    if let Some(group) = group {
+        point.add(GROUP, "baton", group);
+    }
+    let payload = (bytes_of(&sessions) - bytes) as f64;
+    if let Some((disk, before)) = disk.zip(written) {
+        let written = disk.written()?.saturating_sub(before);
+        point.add(WRITTEN, "baton", written as f64 / payload);
+    }
     let held = self::held(&subject)?.saturating_sub(held);
     point.add(HELD, "baton", held as f64 / payload);
-    Ok(())
+    Ok(group.map_or(4_096, |group| group.round() as u64).max(1))
+}
+
+/// Bytes of the events that were sent, as they are encoded.
+fn bytes_of(sessions: &[Session]) -> u64 {
+    sessions.iter().map(Session::bytes).sum()
 }
 
 /// Every session brings batches as fast as they are acknowledged; returns when all are.
@@ -162,11 +181,9 @@ fn size_of(dir: &std::path::Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// The least that a durable log can cost: batches to the end of a file, each synced.
-fn raw(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<()> {
+/// The least that a durable log can cost: batches as large as the journal's to the end of a file, each synced.
+fn raw(bench: &Bench<'_>, load: &Load, at_once: u64, point: &mut Point) -> Result<()> {
     let dir = data_dir(bench.plan)?;
-    // As many events as wait at the most, which is what a group that forms by itself can have.
-    let at_once = (load.sessions * load.batch).min(4_096);
     let record: Vec<u8> = stamp::text(0, 0, bench.plan.event_bytes).into_bytes();
     let mut batch = Vec::new();
     for _ in 0..at_once {
@@ -175,6 +192,8 @@ fn raw(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<()> {
         batch.extend_from_slice(&record);
     }
     let mut file = File::create(dir.path().join("segment"))?;
+    let disk = Disk::of(dir.path())?;
+    let written = disk.map(Disk::written).transpose()?;
     let (begun, mut events) = (Instant::now(), 0);
     while begun.elapsed() < bench.plan.duration {
         file.write_all(&batch)?;
@@ -182,6 +201,11 @@ fn raw(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<()> {
             file.sync_data()?;
         }
         events += at_once;
+    }
+    if let Some((disk, before)) = disk.zip(written) {
+        let written = disk.written()?.saturating_sub(before);
+        let payload = events as f64 * bench.plan.event_bytes as f64;
+        point.add(WRITTEN, "raw append + fdatasync", written as f64 / payload);
     }
     point.add(
         RATE,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::load::{Rate, Round, Stage};
+use super::load::{Padding, Rate, Round, Stage};
 use crate::bench::drain::Transport;
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
@@ -10,6 +10,7 @@ use crate::bench::subject::{Kind, Subject, data_dir};
 
 const CPU: &str = "server CPU per delivery, µs";
 const RATE: &str = "deliveries a second";
+const BYTES: &str = "bytes read for a delivery";
 const P50: &str = "arrival p50, µs";
 const P99: &str = "arrival p99, µs";
 
@@ -112,18 +113,16 @@ async fn point(bench: &Bench<'_>, transport: Transport, readers: usize, rate: Ra
     if transport == Transport::Ws && bench.plan.baselines.is_some() {
         kinds.push(Kind::Node);
     }
+    let mut padding = Padding::default();
     for round in bench.plan.rounds() {
-        for kind in &kinds {
-            let measured = one(
-                bench,
-                *kind,
-                transport,
-                readers,
-                rate,
-                (round > 0).then_some(&mut point),
-            );
-            if let Err(error) = measured.await {
-                return bench.failed(&format!("fanout · {name}, {}", kind.name()), &error);
+        for kind in kinds.iter().copied() {
+            match one(bench, kind, transport, readers, rate, padding.of(kind)).await {
+                Err(error) => {
+                    return bench.failed(&format!("fanout · {name}, {}", kind.name()), &error);
+                }
+                // The round that only warms up is not counted.
+                Ok(measured) if round == 0 => padding.learn(kind, &measured),
+                Ok(measured) => add(&mut point, kind, rate, &measured),
             }
         }
     }
@@ -137,13 +136,16 @@ async fn one(
     transport: Transport,
     readers: usize,
     rate: Rate,
-    point: Option<&mut Point>,
-) -> Result<()> {
+    padding: usize,
+) -> Result<Round> {
     let mut stage = Stage::set(bench, kind).await?;
-    let round = stage.round(bench, transport, readers, rate).await?;
-    // The round that only warms up is not counted.
-    let Some(point) = point else { return Ok(()) };
+    stage.padding = padding;
+    stage.round(bench, transport, readers, rate).await
+}
+
+fn add(point: &mut Point, kind: Kind, rate: Rate, round: &Round) {
     point.add(CPU, kind.name(), round.cpu_per_delivery());
+    point.add(BYTES, kind.name(), round.bytes_per_delivery());
     match rate {
         Rate::Saturated => {
             let per_second = round.delivered as f64 / round.wall.as_secs_f64();
@@ -154,7 +156,6 @@ async fn one(
             point.add(P99, kind.name(), round.latency_us(0.99));
         }
     }
-    Ok(())
 }
 
 fn goals(point: &mut Point, transport: Transport, readers: usize, rate: Rate) {

@@ -16,6 +16,7 @@ use crate::bench::subject::{Kind, Subject};
 const WINDOW: u64 = 4_096;
 /// Events that are brought at once then.
 const AT_ONCE: u64 = 64;
+
 /// How events come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
@@ -35,6 +36,8 @@ pub struct Round {
     pub events: u64,
     /// Events that readers have read, over all of them.
     pub delivered: u64,
+    /// Bytes in which they came.
+    pub bytes: u64,
     /// When they were read after they were due.
     pub latency: Histogram<u64>,
 }
@@ -48,6 +51,11 @@ impl Round {
     /// The same for each event.
     pub fn cpu_per_event(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.events as f64
+    }
+
+    /// Bytes that a reader reads for an event.
+    pub fn bytes_per_delivery(&self) -> f64 {
+        self.bytes as f64 / self.delivered as f64
     }
 
     /// A quantile of the latency, in microseconds.
@@ -68,6 +76,36 @@ pub struct Stage {
     machine: Option<Machine>,
     /// The number of the next event.
     next: u64,
+    /// Bytes that each text has beyond those that the plan says.
+    pub padding: usize,
+}
+
+/// By how much the texts of a bare server are longer, so that its readers read as many bytes for an event as Baton's do:
+/// it is to carry the same messages, who, when and in which session included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Padding {
+    baton: f64,
+    bytes: usize,
+}
+
+impl Padding {
+    /// How long it is, for a server of this kind.
+    pub fn of(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Bare => self.bytes,
+            Kind::Baton | Kind::Node => 0,
+        }
+    }
+
+    /// Learns from a round that is not counted: Baton's, and then the bare server's without any.
+    pub fn learn(&mut self, kind: Kind, round: &Round) {
+        let read = round.bytes_per_delivery();
+        match kind {
+            Kind::Baton => self.baton = read,
+            Kind::Bare => self.bytes = (self.baton - read).max(0.0) as usize,
+            Kind::Node => {}
+        }
+    }
 }
 
 impl Stage {
@@ -105,6 +143,7 @@ impl Stage {
             session,
             machine,
             next: 0,
+            padding: 0,
         })
     }
 
@@ -153,7 +192,7 @@ impl Stage {
         mut readers: Readers,
         rate: Rate,
     ) -> Result<Round> {
-        let bytes = bench.plan.event_bytes;
+        let bytes = bench.plan.event_bytes + self.padding;
         let already = self.next;
         let duration = bench.plan.duration;
         let (begun, ended) = match rate {
@@ -179,6 +218,7 @@ impl Stage {
             wall: ended.at - begun.at,
             events: ended.events - begun.events,
             delivered: ended.delivered - begun.delivered,
+            bytes: ended.bytes - begun.bytes,
             latency,
         })
     }
@@ -199,6 +239,7 @@ impl Stage {
             at: Instant::now(),
             events: self.next,
             delivered: readers.delivered(),
+            bytes: readers.bytes(),
         })
     }
 
@@ -240,4 +281,5 @@ struct Mark {
     at: Instant,
     events: u64,
     delivered: u64,
+    bytes: u64,
 }

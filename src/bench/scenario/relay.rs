@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::load::{Rate, Stage};
+use super::load::{Padding, Rate, Stage};
 use crate::bench::drain::Transport;
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
@@ -39,13 +39,17 @@ pub async fn relay(bench: &Bench<'_>) {
 }
 
 async fn rounds(bench: &Bench<'_>, readers: usize, point: &mut Point) -> Result<()> {
+    let mut padding = Padding::default();
     for round in bench.plan.rounds() {
         for kind in [Kind::Baton, Kind::Bare] {
             let mut stage = Stage::set(bench, kind).await?;
+            stage.padding = padding.of(kind);
             let measured = stage
                 .round(bench, Transport::Grpc, readers, Rate::Saturated)
                 .await?;
-            if round > 0 {
+            if round == 0 {
+                padding.learn(kind, &measured);
+            } else {
                 point.add(CPU, kind.name(), measured.cpu_per_event());
                 let per_second = measured.events as f64 / measured.wall.as_secs_f64();
                 point.add(RATE, kind.name(), per_second);

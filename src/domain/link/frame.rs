@@ -48,6 +48,9 @@ pub struct Record {
     pub origin_seq: u64,
     /// The events, without seq; none if there was nothing to say.
     pub events: Vec<Event>,
+    /// Each event's own encoding as it came, where it says what the event says and may be stored as it is; empty for
+    /// any other. None at all where the record was made.
+    pub encoded: Vec<Bytes>,
     /// What is missing before this one. It must name every missing record: `to_origin_seq + 1` is this
     /// record's number.
     pub gap: Option<Gap>,

@@ -538,7 +538,8 @@ impl ServerLink {
         let id = self.next_query;
         self.queries.insert(id);
         self.say(Down::Query(Query { id, body }));
-        Some(id)
+        // A daemon that reads nothing has lost its link by that.
+        self.is_live().then_some(id)
     }
 
     /// Nobody waits for an answer any more.
@@ -706,6 +707,7 @@ mod tests {
             time: T,
             output: None,
             size_bytes: 10,
+            encoded: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Timing;
 use super::outbox::{FULL_BYTES, Outbox, Priority};
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, Woken};
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -92,12 +92,38 @@ pub(super) async fn run<S, T, E>(
     let mut beat = interval_at(Instant::now() + timing.heartbeat, timing.heartbeat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
-    tokio::pin!(end);
+    // Asked when it rings, and not with every event.
+    let mut end = Woken::new(async move {
+        tokio::select! {
+            error = end => error,
+            () = closing.cancelled() => Error::new(
+                Code::Unavailable,
+                "the server closes this connection; reconnect and go on from where you are",
+            ),
+        }
+    });
     let ending = loop {
         if talk.is_over() && outbox.is_empty() {
             break Ending::Done;
         }
         tokio::select! {
+            // Its end and its heart before what may always be ready; what the peer says before what it is told.
+            biased;
+            error = poll_fn(|cx| end.poll(cx)) => break Ending::Because(error),
+            _ = beat.tick() => {
+                // Who takes what is written lives, even if it says nothing.
+                if outbox.has_moved() && !outbox.is_empty() {
+                    heard = Instant::now();
+                }
+                if heard.elapsed() >= timing.dead_after {
+                    tracing::debug!("a socket was cut: its peer is silent");
+                    return;
+                }
+                if let Some(sign) = talk.heartbeat() {
+                    push(&mut outbox, Frame::low(sign));
+                }
+                outbox.push(Message::Ping(axum::body::Bytes::new()), Priority::Low);
+            }
             said = stream.next(), if outbox.bytes() < FULL_BYTES => {
                 heard = Instant::now();
                 match said {
@@ -124,25 +150,6 @@ pub(super) async fn run<S, T, E>(
                 }
                 talk.written();
             }
-            _ = beat.tick() => {
-                // Who takes what is written lives, even if it says nothing.
-                if outbox.has_moved() && !outbox.is_empty() {
-                    heard = Instant::now();
-                }
-                if heard.elapsed() >= timing.dead_after {
-                    tracing::debug!("a socket was cut: its peer is silent");
-                    return;
-                }
-                if let Some(sign) = talk.heartbeat() {
-                    push(&mut outbox, Frame::low(sign));
-                }
-                outbox.push(Message::Ping(axum::body::Bytes::new()), Priority::Low);
-            }
-            error = &mut end => break Ending::Because(error),
-            () = closing.cancelled() => break Ending::Because(Error::new(
-                Code::Unavailable,
-                "the server closes this connection; reconnect and go on from where you are",
-            )),
         }
     };
     let (code, reason) = match &ending {

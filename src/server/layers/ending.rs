@@ -23,9 +23,6 @@ use crate::base::{Code, Error, Woken};
 use crate::server::connection::ConnectionInfo;
 use crate::wire::status::status_from_error;
 
-/// A stream that always has something is asked this often (in frames) whether it must end.
-const LOOK_EVERY: u32 = 32;
-
 pub(super) async fn end(
     State(guards): State<Arc<Guards>>,
     request: Request,
@@ -156,7 +153,8 @@ struct EndingBody {
     /// Why one direction was ended: then the other ends for the same reason, and not because its service
     /// took the end of its requests for a polite one.
     ended: Arc<OnceLock<Error>>,
-    frames: u32,
+    /// Whether it was asked for a frame before.
+    is_long: bool,
 }
 
 impl EndingBody {
@@ -171,7 +169,7 @@ impl EndingBody {
             end: Woken::new(end),
             on_end,
             ended,
-            frames: 0,
+            is_long: false,
         }
     }
 }
@@ -188,15 +186,15 @@ impl http_body::Body for EndingBody {
         let Some(inner) = this.inner.as_mut() else {
             return Poll::Ready(None);
         };
-        this.frames = this.frames.wrapping_add(1);
-        // Most bodies are over at once; only one that waits, or goes on and on, is worth a look.
-        let look_first = this.frames.is_multiple_of(LOOK_EVERY);
-        let mut polled = Poll::Pending;
-        if !look_first {
-            polled = http_body::Body::poll_frame(Pin::new(&mut *inner), cx);
+        // Most bodies are over at once: only one that comes a second time, or waits, is worth a look.
+        if !std::mem::replace(&mut this.is_long, true) {
+            let polled = http_body::Body::poll_frame(Pin::new(&mut *inner), cx);
+            if polled.is_ready() {
+                return polled;
+            }
         }
-        if polled.is_pending()
-            && this.ended.get().is_none()
+        // Before the next frame: a busy stream must not put its end off.
+        if this.ended.get().is_none()
             && let Poll::Ready(error) = this.end.poll(cx)
         {
             // Only the first reason counts.
@@ -209,10 +207,7 @@ impl http_body::Body for EndingBody {
                 OnEnd::Fail => Err(axum::Error::new(status_from_error(error))),
             }));
         }
-        if look_first {
-            return http_body::Body::poll_frame(Pin::new(inner), cx);
-        }
-        polled
+        http_body::Body::poll_frame(Pin::new(inner), cx)
     }
 
     fn is_end_stream(&self) -> bool {

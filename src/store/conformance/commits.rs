@@ -22,7 +22,7 @@ pub(super) async fn malformed_commits_are_refused(provider: Box<dyn Provider>) {
             ..Commit::default()
         },
         appends(vec![Append {
-            entries: vec![Bytes::from(vec![0; 9 << 20]); 2],
+            entries: vec![Bytes::from(vec![0; 9 << 20]); 2].into(),
             ..append("a", 0, &[])
         }]),
     ];

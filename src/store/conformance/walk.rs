@@ -159,7 +159,7 @@ pub async fn walk(provider: &mut dyn Provider, steps: &[Step]) {
                     stream: name.clone(),
                     expected_last: last.saturating_add_signed((*off).into()),
                     fence: (*fence).into(),
-                    entries: entries.clone(),
+                    entries: entries.clone().into(),
                     origin: (at % 2 == 0).then_some(Origin {
                         epoch: 1,
                         seq: at as u64 + 1,

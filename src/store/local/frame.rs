@@ -77,11 +77,7 @@ pub(super) fn encode(
     seal_frame(out, salt, |out| {
         put_number(out, 1, committed.revision);
         for (append, head) in commit.appends.iter().zip(&committed.heads) {
-            let entries: usize = append
-                .entries
-                .iter()
-                .map(|entry| 1 + varint_len(entry.len() as u64) + entry.len())
-                .sum();
+            let entries = append.entries.encoded();
             let origin = append.origin.unwrap_or_default();
             let mut rest = Vec::with_capacity(128);
             put_bytes(&mut rest, 2, append.stream.as_str().as_bytes());
@@ -93,12 +89,8 @@ pub(super) fn encode(
             put_number(&mut rest, 8, append.time.as_micros() as u64);
 
             put_varint(out, 2 << 3 | 2);
-            put_varint(out, (entries + rest.len()) as u64);
-            for entry in &append.entries {
-                put_varint(out, 1 << 3 | 2);
-                put_varint(out, entry.len() as u64);
-                out.extend_from_slice(entry);
-            }
+            put_varint(out, (entries.len() + rest.len()) as u64);
+            out.extend_from_slice(entries);
             out.extend_from_slice(&rest);
         }
         for op in &commit.ops {
@@ -429,7 +421,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::store::{Append, Expect, Head, RecordOp, Trim};
+    use crate::store::{Append, Entries, Expect, Head, RecordOp, Trim};
     use crate::wire::storage_v1 as pb;
 
     fn sample() -> (Commit, Committed) {
@@ -443,7 +435,8 @@ mod tests {
                     Bytes::from_static(b"one"),
                     Bytes::new(),
                     Bytes::from(vec![7; 300]),
-                ],
+                ]
+                .into(),
                 origin: Some(Origin { epoch: 5, seq: 9 }),
                 time: Timestamp::from_micros(-3),
             }],
@@ -489,7 +482,10 @@ mod tests {
         let decoded = pb::Commit::decode(&out[payload.clone()]).expect("a commit");
         assert_eq!((decoded.lsn, decoded.synced_lsn), (700, 699));
         let append = &decoded.appends[0];
-        assert_eq!(append.entries, commit.appends[0].entries);
+        assert_eq!(
+            Entries::from(append.entries.clone()),
+            commit.appends[0].entries
+        );
         assert_eq!(
             (append.log_epoch, append.first_seq, append.fence),
             (11, 7, 3)
@@ -516,12 +512,10 @@ mod tests {
         assert_eq!((append.first_seq, append.count), (7, 3));
         assert_eq!(append.time, Timestamp::from_micros(-3));
         let batch = &out[payload][append.entries.clone()];
-        assert_eq!(entries(batch).expect("entries"), commit.appends[0].entries);
+        assert_eq!(batch, commit.appends[0].entries.encoded());
+        let all = entries(batch).expect("entries");
         let rest = &batch[skip_entries(batch, 2).expect("three entries")..];
-        assert_eq!(
-            entries(rest).expect("entries"),
-            &commit.appends[0].entries[2..]
-        );
+        assert_eq!(entries(rest).expect("entries"), all[2..]);
         assert_eq!(skip_entries(batch, 4), None);
     }
 

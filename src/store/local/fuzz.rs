@@ -41,7 +41,8 @@ fn payload() -> Vec<u8> {
                 Bytes::from_static(b"one"),
                 Bytes::new(),
                 Bytes::from_static(b"three"),
-            ],
+            ]
+            .into(),
             origin: Some(Origin { epoch: 5, seq: 9 }),
             time: Timestamp::from_micros(-3),
         }],

@@ -2,7 +2,8 @@
 //!
 //! It is a cache and never the truth: it is written after the journal's sync and without one of its own,
 //! it can be thrown away, and `m/applied` says how far it has come. Every batch holds its `applied`, so
-//! it is never between two commits.
+//! it is never between two commits. Commits that only add to streams move heads in memory, and sled hears of many of them
+//! at once.
 //!
 //! Keys (numbers big-endian; a stream's name holds no NUL):
 //! `m/…` what it is · `h/<stream>` head · `q/<stream>` why it is set apart ·
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
+use parking_lot::Mutex;
 use prost::Message as _;
 use sled::{Batch, IVec};
 
@@ -33,14 +35,44 @@ const FORGOTTEN: &[u8] = b"m/forgotten";
 /// Most keys changed in one batch of maintenance, so that commits get their turn.
 const BATCH_KEYS: usize = 512;
 
+/// With so many heads what is ahead of sled is written there: it is held in memory.
+const MAX_AHEAD_HEADS: usize = 1_000;
+/// And after so many bytes of the journal: they are read again after a crash.
+const MAX_AHEAD_BYTES: usize = 8 << 20;
+
 /// The index.
 pub(super) struct Index {
     db: sled::Db,
+    ahead: Mutex<Ahead>,
     tombstones: AtomicUsize,
     /// Deletions up to this revision may be forgotten.
     forgotten: AtomicU64,
     /// Dropped after `db`: tells that the directory is free.
     gone: Option<SyncSender<()>>,
+}
+
+/// What commits that changed nothing but heads have said since sled was written last. Most commits are such, and many
+/// times faster than sled.
+#[derive(Default)]
+struct Ahead {
+    heads: HashMap<Stream, Head>,
+    /// How many bytes of the journal they have.
+    bytes: usize,
+    /// The last of them; 0 if there is none.
+    applied: u64,
+}
+
+impl Ahead {
+    /// Moves all of it into a batch.
+    fn settle(&mut self, batch: &mut Batch) {
+        for (stream, head) in self.heads.drain() {
+            batch.insert(name_key(b"h/", stream.as_str()), &head_bytes(&head)[..]);
+        }
+        if self.applied > 0 {
+            batch.insert(APPLIED, &self.applied.to_be_bytes());
+        }
+        (self.bytes, self.applied) = (0, 0);
+    }
 }
 
 /// A record as the index has it.
@@ -111,6 +143,7 @@ impl Index {
             .unwrap_or(0);
         Ok(Index {
             db,
+            ahead: Mutex::default(),
             tombstones: AtomicUsize::new(tombstones),
             forgotten: AtomicU64::new(forgotten),
             gone: None,
@@ -126,6 +159,7 @@ impl Index {
 
     /// The last commit that is in the index; 0 if there is none.
     pub(super) fn applied(&self) -> Result<u64> {
+        self.settle()?;
         let value = self.get(APPLIED)?;
         Ok(value.and_then(|bytes| be(&bytes)).unwrap_or(0))
     }
@@ -146,8 +180,20 @@ impl Index {
         guard(|| self.db.insert(FORGOTTEN, &revision.to_be_bytes())).map(drop)
     }
 
-    /// Hands what is in sled's buffers to the operating system, so that it survives the process.
+    /// Writes to sled what is ahead of it.
+    fn settle(&self) -> Result<()> {
+        let mut ahead = self.ahead.lock();
+        if ahead.applied == 0 {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        ahead.settle(&mut batch);
+        self.apply_batch(batch)
+    }
+
+    /// Hands what is ahead of sled, and in its buffers, to the operating system, so that it survives the process.
     pub(super) fn flush(&self) -> Result<()> {
+        self.settle()?;
         guard(|| self.db.flush()).map(drop)
     }
 
@@ -163,6 +209,9 @@ impl Index {
 
     /// The head of a stream.
     pub(super) fn head(&self, stream: &Stream) -> Result<Option<Head>> {
+        if let Some(head) = self.ahead.lock().heads.get(stream) {
+            return Ok(Some(*head));
+        }
         match self.get(&name_key(b"h/", stream.as_str()))? {
             Some(bytes) => Ok(Some(parse_head(&bytes)?)),
             None => Ok(None),
@@ -175,6 +224,7 @@ impl Index {
         after: Option<&Stream>,
         limit: usize,
     ) -> Result<Vec<(Stream, Head)>> {
+        self.settle()?;
         let from = after.map(|stream| name_key(b"h/", stream.as_str()));
         let items = self.page(b"h/", from.map_or(Bound::Unbounded, Bound::Excluded), limit)?;
         items
@@ -590,6 +640,35 @@ impl Index {
 
     // === commits ===
 
+    /// Moves heads on (`None`: the stream was dropped) by so many bytes of the journal. What is ahead is written with the
+    /// batch that `settle` gives; it is told whether that is due. A stream that was dropped and made again by the same
+    /// commits is there in the end.
+    fn advance(
+        &self,
+        heads: &HashMap<Stream, Option<Head>>,
+        bytes: usize,
+        applied: u64,
+        settle: impl FnOnce(bool) -> Option<Batch>,
+    ) -> Result<()> {
+        let mut ahead = self.ahead.lock();
+        for (stream, head) in heads {
+            match head {
+                Some(head) => ahead.heads.insert(stream.clone(), *head),
+                None => ahead.heads.remove(stream),
+            };
+        }
+        ahead.bytes += bytes;
+        ahead.applied = ahead.applied.max(applied);
+        let is_enough = ahead.heads.len() >= MAX_AHEAD_HEADS || ahead.bytes >= MAX_AHEAD_BYTES;
+        match settle(is_enough) {
+            Some(mut batch) => {
+                ahead.settle(&mut batch);
+                self.apply_batch(batch)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Begins a batch of commits.
     pub(super) fn begin(&self) -> Projection<'_> {
         Projection {
@@ -599,6 +678,8 @@ impl Index {
             markers: HashMap::new(),
             dropped: Vec::new(),
             tombstones: 0,
+            bytes: 0,
+            is_more: false,
             applied: 0,
         }
     }
@@ -658,6 +739,9 @@ pub(super) struct Projection<'a> {
     markers: HashMap<String, Marker>,
     dropped: Vec<(Stream, u64)>,
     tombstones: isize,
+    bytes: usize,
+    /// Whether more than heads has changed.
+    is_more: bool,
     applied: u64,
 }
 
@@ -688,17 +772,12 @@ impl Projection<'_> {
                 time: append.time,
             };
             let head = advance.apply(before);
-            self.batch.insert(
-                name_key(b"h/", append.stream.as_str()),
-                &head_bytes(&head)[..],
-            );
             self.heads.insert(append.stream.clone(), Some(head));
         }
         for op in &frame.ops {
             self.add_op(op, frame.lsn, payload, segment, at)?;
         }
         for trim in &frame.trims {
-            let key = name_key(b"h/", trim.stream.as_str());
             let head = match self.head(&trim.stream)? {
                 Some(head) if !trim.drop => Some(Head {
                     first_seq: head.first_seq.max(trim.first_seq),
@@ -706,16 +785,15 @@ impl Projection<'_> {
                 }),
                 _ => None,
             };
-            match &head {
-                Some(head) => self.batch.insert(key, &head_bytes(head)[..]),
-                None => {
-                    self.batch.remove(key);
-                    self.batch.remove(name_key(b"q/", trim.stream.as_str()));
-                    self.dropped.push((trim.stream.clone(), frame.lsn));
-                }
+            if head.is_none() {
+                self.batch.remove(name_key(b"h/", trim.stream.as_str()));
+                self.batch.remove(name_key(b"q/", trim.stream.as_str()));
+                self.dropped.push((trim.stream.clone(), frame.lsn));
             }
             self.heads.insert(trim.stream.clone(), head);
         }
+        self.is_more |= !frame.ops.is_empty() || !frame.trims.is_empty();
+        self.bytes += payload.len();
         self.applied = frame.lsn;
         Ok(())
     }
@@ -794,7 +872,7 @@ impl Projection<'_> {
         }
     }
 
-    /// Writes all of it at once.
+    /// Writes all of it at once; heads alone only when there are many.
     pub(super) fn finish(mut self) -> Result<Applied> {
         for (stream, lsn) in &self.dropped {
             // Logs of that name made by later commits have a higher epoch.
@@ -811,10 +889,10 @@ impl Projection<'_> {
                 self.batch.remove(key);
             }
         }
-        if self.applied > 0 {
-            self.batch.insert(APPLIED, &self.applied.to_be_bytes());
-        }
-        self.index.apply_batch(self.batch)?;
+        self.index
+            .advance(&self.heads, self.bytes, self.applied, |is_enough| {
+                (self.is_more || is_enough).then_some(self.batch)
+            })?;
         match usize::try_from(self.tombstones) {
             Ok(more) => self.index.tombstones.fetch_add(more, Ordering::Relaxed),
             Err(_) => self

@@ -127,7 +127,7 @@ impl Options {
             cache_bytes: 64 << 20,
             tail_bytes: 128 << 10,
             tails_bytes: 64 << 20,
-            gather: Duration::from_millis(5),
+            gather: Duration::from_millis(10),
             heads: 16 << 10,
             reserve_bytes: 64 << 20,
             content_grace: Duration::from_secs(60 * 60),
@@ -423,7 +423,7 @@ impl Journal for LocalStore {
         let entries: u64 = commit
             .appends
             .iter()
-            .map(|append| append.entries.len() as u64)
+            .map(|append| append.entries.count())
             .sum();
         async move {
             let asked = Instant::now();

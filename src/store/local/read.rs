@@ -38,9 +38,7 @@ impl Core {
             return Ok(Some(Vec::new()));
         };
         let from_seq = after_seq + 1;
-        let found = self
-            .tails
-            .read(stream, head.log_epoch, from_seq, head.last_seq, max_bytes);
+        let found = self.tails.read(stream, head.log_epoch, from_seq, max_bytes);
         let Some(mut chunks) = found else {
             return Ok(None);
         };

@@ -16,9 +16,9 @@ use crate::store::{Chunk, Stream};
 /// So many readers make waking them cost more than what they read.
 const MANY: usize = 16;
 /// A stream that grows again so soon after its readers were woken is busy.
-const SOON: Duration = Duration::from_millis(2);
+const SOON: Duration = Duration::from_millis(10);
 /// With so many bytes that nobody was told of, readers are woken at once.
-const ENOUGH_BYTES: usize = 16 << 10;
+const ENOUGH_BYTES: usize = 64 << 10;
 
 /// The watched streams.
 #[derive(Debug)]
@@ -247,19 +247,19 @@ impl Tails {
         let mut state = self.state.lock();
         if let Some(tail) = state.tails.get_mut(stream) {
             let freed = tail.clear();
-            tail.held = None;
+            (tail.held, tail.untold) = (None, 0);
             tail.wake.send_replace(0);
             state.bytes -= freed;
         }
     }
 
-    /// Chunks from `from_seq` on, up to `max_bytes` (at least one) and `last_seq`, if the tail reaches back that far.
+    /// Chunks from `from_seq` on, up to `max_bytes` (at least one), if the tail reaches back that far. It may be ahead of a
+    /// head that was looked up before: what is here is committed.
     pub(super) fn read(
         &self,
         stream: &Stream,
         log_epoch: u64,
         from_seq: u64,
-        last_seq: u64,
         max_bytes: usize,
     ) -> Option<Vec<Chunk>> {
         let state = self.state.lock();
@@ -274,7 +274,7 @@ impl Tails {
         let mut chunks = Vec::new();
         let mut bytes = 0;
         for chunk in tail.chunks.range(at..) {
-            if chunk.last_seq > last_seq || (bytes >= max_bytes && !chunks.is_empty()) {
+            if bytes >= max_bytes && !chunks.is_empty() {
                 break;
             }
             bytes += chunk.bytes.len();
@@ -357,9 +357,9 @@ mod tests {
         add(3, 10, at(1_000));
         assert_eq!((told(), tails.release(at(1_000))), (1, Some(at(5_500))));
         // It can be read before anybody is told, and is one chunk when they are.
-        assert_eq!(tails.read(&name, 1, 2, 3, 100).unwrap().len(), 2);
+        assert_eq!(tails.read(&name, 1, 2, 100).unwrap().len(), 2);
         assert_eq!((tails.release(at(5_500)), told()), (None, 3));
-        let chunks = tails.read(&name, 1, 2, 3, 100).unwrap();
+        let chunks = tails.read(&name, 1, 2, 100).unwrap();
         let place = |chunk: &Chunk| (chunk.first_seq, chunk.last_seq, chunk.bytes.len());
         assert_eq!(chunks.iter().map(place).collect::<Vec<_>>(), [(2, 3, 20)]);
 
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(told(), 3, "still busy");
         add(5, ENOUGH_BYTES, at(6_100));
         assert_eq!(told(), 5, "so much is not held");
-        add(6, 10, at(8_200));
+        add(6, 10, at(17_000));
         assert_eq!(told(), 6, "no longer busy");
     }
 
@@ -424,17 +424,9 @@ mod tests {
             }
         }
         // The stream written last still has its end.
-        let chunks = tails
-            .read(&stream(19), 1, 50, 50, 1)
-            .expect("the newest chunk");
+        let chunks = tails.read(&stream(19), 1, 50, 1).expect("the newest chunk");
         assert_eq!(chunks[0].first_seq, 50);
-        assert!(
-            tails.read(&stream(19), 2, 50, 50, 1).is_none(),
-            "another epoch"
-        );
-        assert!(
-            tails.read(&stream(19), 1, 1, 50, 1).is_none(),
-            "too far back"
-        );
+        assert!(tails.read(&stream(19), 2, 50, 1).is_none(), "another epoch");
+        assert!(tails.read(&stream(19), 1, 1, 1).is_none(), "too far back");
     }
 }

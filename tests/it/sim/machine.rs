@@ -496,6 +496,7 @@ impl Machine {
         let record = Record {
             output: None,
             origin_seq: position.origin_seq,
+            encoded: Vec::new(),
             events: spooled
                 .texts
                 .iter()

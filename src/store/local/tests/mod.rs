@@ -134,7 +134,7 @@ pub(super) fn size_of(dir: &Path) -> u64 {
 /// Appends one entry of `size` bytes at the end of a stream.
 pub(super) async fn add(store: &LocalStore, name: &str, last: u64, size: usize) -> Committed {
     let change = Append {
-        entries: vec![entry(name, last + 1, size)],
+        entries: vec![entry(name, last + 1, size)].into(),
         ..append(name, last, &[])
     };
     store

@@ -101,7 +101,7 @@ impl Upper {
             stream,
             expected_last: head.map_or(0, |head| head.last_seq),
             fence: epoch,
-            entries,
+            entries: entries.into(),
             origin: Some(origin),
             time: SimClock.now(),
         };

@@ -319,7 +319,7 @@ export type Session = Message<"baton.v1.Session"> & {
   endedAt?: Timestamp | undefined;
 
   /**
-   * When something happened last.
+   * When something happened last; while the session is busy, up to a second behind its log.
    *
    * @generated from field: google.protobuf.Timestamp last_event_at = 28;
    */
