@@ -393,6 +393,7 @@ impl LinkJob {
                 for command in commands {
                     self.link.command(command);
                 }
+                self.link.page_ends();
                 self.outbox_busy = false;
                 if after.is_some() {
                     self.read_outbox(after);
@@ -495,6 +496,7 @@ impl LinkJob {
             self.outbox_due = false;
             self.link.outbox_begins();
         }
+        self.link.page_begins();
         let (shared, daemon, nudge) = (self.shared.clone(), self.daemon, self.nudge.clone());
         self.jobs.push(Box::pin(async move {
             let page = shared

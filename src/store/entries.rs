@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-/// Tag of `EventBatch.events`: field 1, length-delimited.
-const KEY: u8 = 0x0a;
+use crate::wire::put_entry_head;
 
 /// Entries in order: an encoded `baton.v1.EventBatch`, which a commit carries from who makes it to the disk and to
 /// the readers without looking at any entry again.
@@ -21,13 +20,7 @@ impl Entries {
 
     /// Adds one entry that lies in pieces.
     pub fn push_parts<const N: usize>(&mut self, parts: [&[u8]; N]) {
-        let mut length: usize = parts.iter().map(|part| part.len()).sum();
-        self.encoded.push(KEY);
-        while length >= 0x80 {
-            self.encoded.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        self.encoded.push(length as u8);
+        put_entry_head(&mut self.encoded, parts.iter().map(|part| part.len()).sum());
         for part in parts {
             self.encoded.extend_from_slice(part);
         }

@@ -317,7 +317,7 @@ pub trait Journal: Send + Sync + 'static {
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<Vec<Chunk>>>;
 
-    /// Wakes when the stream grows: the value is its last seq. Only a wake-up; `read` has the entries.
+    /// Wakes when the stream grows, with its last seq: `read` has the entries. 0 when it was dropped, or before its first.
     fn watch(&self, stream: &Stream) -> watch::Receiver<u64>;
 
     /// The oldest seq of the newest runs of a stream that together have about `max_bytes` (at least the

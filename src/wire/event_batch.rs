@@ -17,6 +17,12 @@ const EVENTS_TAG: u32 = 1;
 /// The tag's encoding.
 const EVENTS_KEY: u8 = 0x0a;
 
+/// Writes what stands before an entry of `length` bytes in an encoded batch. Into a buffer that grows.
+pub fn put_entry_head(out: &mut impl BufMut, length: usize) {
+    out.put_u8(EVENTS_KEY);
+    encode_varint(length as u64, out);
+}
+
 /// Events, oldest first, in their encoded form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventBatch {
@@ -33,9 +39,7 @@ impl EventBatch {
     pub fn from_events<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut encoded = BytesMut::new();
         for event in events {
-            encoded.put_u8(EVENTS_KEY);
-            // Writing to a BytesMut cannot run out of space.
-            encode_varint(event.encoded_len() as u64, &mut encoded);
+            put_entry_head(&mut encoded, event.encoded_len());
             event.encode_raw(&mut encoded);
         }
         EventBatch {
@@ -92,8 +96,7 @@ impl Message for EventBatch {
             self.encoded.len() + 1 + encoded_len_varint(length) + length as usize,
         );
         encoded.put_slice(&self.encoded);
-        encoded.put_u8(EVENTS_KEY);
-        encode_varint(length, &mut encoded);
+        put_entry_head(&mut encoded, length as usize);
         encoded.put(buf.take(length as usize));
         self.encoded = encoded.freeze();
         Ok(())

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::daemon::{directory_from_pb, directory_to_pb, harness_from_pb, harness_to_pb};
-use super::event::{event_of, event_to_pb};
-
+use super::event::event_of;
 use super::field::{required, text};
 use super::terminal::{output_from_pb, output_to_pb, size_from_pb, size_to_pb};
 use super::time::{duration_from_pb, duration_to_pb, required_time, time_from_pb, time_to_pb};
@@ -18,7 +17,7 @@ use super::transient::{transient_from_pb, transient_to_pb};
 use super::worktree::{
     answer_from_pb, answer_to_pb, order_from_pb, order_to_pb, support_from_pb, support_to_pb,
 };
-use super::{LinkRecord, encoded, enums, link_command, link_v1 as pb, v1};
+use super::{LinkRecord, encode_event, enums, link_command, link_v1 as pb, v1};
 use crate::base::error::Effect;
 use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Code, Error, Result, Timestamp};
@@ -383,7 +382,7 @@ fn report_from_pb(report: pb::SessionReport) -> Result<SessionReport> {
 fn record_to_pb(record: &Record) -> LinkRecord {
     LinkRecord {
         origin_seq: record.origin_seq,
-        events: encoded(&record.events.iter().map(event_to_pb).collect::<Vec<_>>()),
+        events: record.events.iter().map(encode_event).collect(),
         gap: record.gap.as_ref().map(|gap| v1::Gap {
             from_origin_seq: gap.from_origin_seq,
             to_origin_seq: gap.to_origin_seq,
@@ -491,9 +490,11 @@ fn record_event(session_id: SessionId, name: &str, came: &Bytes) -> Result<(Even
 }
 
 /// The part of an event's encoding that may go into the log behind the server's own seq and time; empty if there is more
-/// in it than was read: fields that this version does not know, or that are there twice.
+/// in it than was read (fields that this version does not know, or that are there twice), or less: without a body, a notice is
+/// what was read.
 fn storable(event: &v1::Event, came: &Bytes) -> Bytes {
-    if event.seq != 0 || event.encoded_len() != came.len() {
+    let is_exact = event.body.is_some() && event.encoded_len() == came.len();
+    if event.seq != 0 || !is_exact {
         return Bytes::new();
     }
     match (&event.time, &came[..]) {
@@ -649,6 +650,7 @@ fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
 mod tests {
     use super::*;
     use crate::domain::{CommandOutcome, Transient, event::TransientBody};
+    use crate::wire::event::event_to_pb;
 
     fn session() -> SessionId {
         SessionId::from_bits(7)
@@ -787,7 +789,7 @@ mod tests {
     fn an_event_that_cannot_be_read_is_told_and_does_not_stop_the_session() {
         let mut broken = event_to_pb(&event());
         broken.origin = 99;
-        let mut events = encoded(&[broken]);
+        let mut events = vec![bytes_of(&broken)];
         events.push(Bytes::from_static(b"\x07"));
         let record = record_of(events);
         assert_eq!(record.events.len(), 2);
@@ -810,7 +812,15 @@ mod tests {
             time: Some(time_to_pb(Timestamp::from_millis(5))),
             ..plain.clone()
         };
-        let mut events = encoded(&[plain, timed, numbered]);
+        let bodiless = v1::Event {
+            body: None,
+            may_ignore: true,
+            ..plain.clone()
+        };
+        let mut events: Vec<Bytes> = [plain, timed, numbered, bodiless]
+            .iter()
+            .map(bytes_of)
+            .collect();
         let (plain, time) = (events[0].clone(), events[1].len() - events[0].len());
         let unknown = [&plain[..], &[0xfa, 0x07, 3, b'n', b'e', b'w']].concat();
         let twice = [&plain[..], &plain[..]].concat();
@@ -819,7 +829,11 @@ mod tests {
         let record = record_of(events);
         assert_eq!(record.encoded[..2], [plain.clone(), plain]);
         assert!(record.encoded[2..].iter().all(Bytes::is_empty));
-        assert_eq!(record.events[3], record.events[0]);
+        assert_eq!(record.events[4], record.events[0]);
+    }
+
+    fn bytes_of(event: &v1::Event) -> Bytes {
+        event.encode_to_vec().into()
     }
 
     fn record_of(events: Vec<Bytes>) -> Record {

@@ -5,7 +5,6 @@
 //! is, and a slice of what was received shares its memory.
 
 use bytes::Bytes;
-use prost::Message as _;
 
 use super::v1;
 
@@ -29,14 +28,9 @@ pub struct LinkRecord {
     pub terminal_output: Option<v1::TerminalOutput>,
 }
 
-/// The events of a record, encoded.
-pub fn encoded<'a>(events: impl IntoIterator<Item = &'a v1::Event>) -> Vec<Bytes> {
-    let encode = |event: &v1::Event| Bytes::from(event.encode_to_vec());
-    events.into_iter().map(encode).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
     use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage as _, Value};
 
     use super::*;
@@ -44,12 +38,13 @@ mod tests {
     /// The message by hand is the one that the proto file describes, field by field.
     #[test]
     fn a_record_is_what_the_proto_file_says() {
+        let event = v1::Event {
+            session_id: "ses".to_owned(),
+            ..Default::default()
+        };
         let record = LinkRecord {
             origin_seq: 7,
-            events: encoded(&[v1::Event {
-                session_id: "ses".to_owned(),
-                ..Default::default()
-            }]),
+            events: vec![event.encode_to_vec().into()],
             gap: Some(v1::Gap {
                 from_origin_seq: 5,
                 to_origin_seq: 6,

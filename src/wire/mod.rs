@@ -49,8 +49,8 @@ pub mod unreachable;
 mod fuzz;
 
 pub use encoded::{encode_event, encoded_len, kind_of, put_place};
-pub use event_batch::EventBatch;
-pub use link_record::{LinkRecord, encoded};
+pub use event_batch::{EventBatch, put_entry_head};
+pub use link_record::LinkRecord;
 
 /// The generated code, in modules as the packages are: `pb::v1` is the public API, the others are the
 /// link between daemon and server, the protocol between daemon and runner, and what the store writes.

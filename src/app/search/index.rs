@@ -234,7 +234,7 @@ impl Index {
         }
         if let Some(before) = before {
             values.push(Value::from(before));
-            sql.push_str(&format!(" AND docs.id < ?{}", values.len()));
+            sql.push_str(&format!(" AND texts.rowid < ?{}", values.len()));
         }
         if !kinds.is_empty() {
             let places: Vec<String> = kinds
@@ -246,7 +246,7 @@ impl Index {
                 .collect();
             sql.push_str(&format!(" AND docs.kind IN ({})", places.join(", ")));
         }
-        sql.push_str(&format!(" ORDER BY docs.id DESC LIMIT {limit}"));
+        sql.push_str(&format!(" ORDER BY texts.rowid DESC LIMIT {limit}"));
         let mut statement = self.connection.prepare(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
         let mut hits = Vec::new();

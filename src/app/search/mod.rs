@@ -89,6 +89,17 @@ impl Search {
 }
 
 impl App {
+    /// Waits until everything is indexed that was acknowledged before this was called.
+    async fn catch_up(&self) {
+        // The index knows by the records which logs have grown.
+        self.sessions().write_records().await;
+        let newest = *self.store().watch_revision().borrow();
+        let mut through = self.search().through.subscribe();
+        self.search().wanted.notify_one();
+        // Its sender lives in the app.
+        let _ = through.wait_for(|at| *at >= newest).await;
+    }
+
     /// Searches the text of transcripts that the caller sees, newest first.
     pub async fn search_events(
         &self,
@@ -116,13 +127,8 @@ impl App {
             }
             None => None,
         };
-        // What was acknowledged before is found: the index knows of it by the records.
-        self.sessions().write_records().await;
-        let newest = *self.store().watch_revision().borrow();
-        let mut through = self.search().through.subscribe();
-        self.search().wanted.notify_one();
         // An index that is further behind than that still answers, with what it has.
-        let _ = tokio::time::timeout(CATCH_UP, through.wait_for(|at| *at >= newest)).await;
+        let _ = tokio::time::timeout(CATCH_UP, self.catch_up()).await;
         let size = page.size;
         let kinds = kinds.to_vec();
         let among = match session {

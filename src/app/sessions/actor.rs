@@ -109,8 +109,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
                 if is_last {
                     return;
                 }
-                recorded = Recorded::default();
-                shared.behind(id, false);
+                // A record that is behind still is, and is tried again.
+                recorded.at = Some(Instant::now());
                 // The store's word decides: what this actor believed may be behind.
                 match Live::load(shared.store.as_ref(), id).await {
                     Ok(Some(mut fresh)) => {

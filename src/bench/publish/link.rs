@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,8 +23,7 @@ use crate::wire::link_v1::connect_request::Body as Up;
 use crate::wire::link_v1::connect_response::Body as Down;
 use crate::wire::link_v1::link_service_client::LinkServiceClient;
 use crate::wire::time::time_to_pb;
-use crate::wire::v1;
-use crate::wire::{LinkRecord, encoded};
+use crate::wire::{LinkRecord, v1};
 
 /// The harness that it offers.
 const HARNESS: &str = "bench";
@@ -280,10 +280,11 @@ impl Listener {
             ..Default::default()
         });
         if starts {
-            let session = watch::Sender::new(Standing::default());
+            // A command that comes again begins nothing anew.
             self.sessions
                 .lock()
-                .insert(command.session_id.clone(), session);
+                .entry(command.session_id.clone())
+                .or_default();
             let report = report(&command.session_id, 0);
             if self
                 .up
@@ -356,11 +357,11 @@ impl Session {
                 body: Some(body),
                 ..Default::default()
             };
-            let events = encoded(&[event]);
-            self.bytes += events.iter().map(|event| event.len() as u64).sum::<u64>();
+            let event = event.encode_to_vec();
+            self.bytes += event.len() as u64;
             LinkRecord {
                 origin_seq: self.sent,
-                events,
+                events: vec![event.into()],
                 time: Some(now),
                 ..Default::default()
             }

@@ -97,6 +97,9 @@ pub struct ServerLink {
     unsent: BTreeMap<CommandId, Command>,
     /// Sessions of which a command did not fit since the outbox was last read from its beginning.
     full: BTreeSet<SessionId>,
+    /// Commands whose results were stored since the owner asked for a page of the outbox, which may still have them.
+    /// `None`: no page is being read.
+    settled: Option<BTreeSet<CommandId>>,
     /// Results of unknown commands that the application looks at.
     strangers: BTreeSet<CommandId>,
     queries: BTreeSet<u64>,
@@ -130,6 +133,7 @@ impl ServerLink {
             commands: BTreeMap::new(),
             unsent: BTreeMap::new(),
             full: BTreeSet::new(),
+            settled: None,
             strangers: BTreeSet::new(),
             queries: BTreeSet::new(),
             next_query: 0,
@@ -478,6 +482,11 @@ impl ServerLink {
     pub fn result_stored(&mut self, session_id: SessionId, command_id: CommandId) {
         self.commands.remove(&command_id);
         self.strangers.remove(&command_id);
+        if let Some(settled) = &mut self.settled
+            && settled.len() < self.limits.max_waiting
+        {
+            settled.insert(command_id);
+        }
         if self.phase == Phase::Live {
             self.say(Down::ResultAck {
                 command_id,
@@ -491,12 +500,30 @@ impl ServerLink {
         self.full.clear();
     }
 
+    /// The owner is about to ask the store for a page of the outbox. What is settled by now is not in it; what is settled
+    /// until [`Self::page_ends`] may be, and is not sent again. Not needed where page and commands are one step.
+    pub fn page_begins(&mut self) {
+        self.settled = Some(BTreeSet::new());
+    }
+
+    /// The page's commands were given to [`Self::command`].
+    pub fn page_ends(&mut self) {
+        self.settled = None;
+    }
+
     /// A command of the outbox, which is read in the order of ids. It is sent once on this link, in the
     /// order of ids per session. `false`: too many of its session or of the link have no result yet; it
     /// stays in the outbox until results came and the outbox is read again.
     pub fn command(&mut self, command: Command) -> bool {
         let (id, session_id) = (command.id, command.session_id);
-        if self.commands.contains_key(&id) {
+        // One that is on its way, or has its result since the page was read, is not sent a second time.
+        if self.commands.contains_key(&id)
+            || self.strangers.contains(&id)
+            || self
+                .settled
+                .as_ref()
+                .is_some_and(|settled| settled.contains(&id))
+        {
             return true;
         }
         let of_session = || {
@@ -663,7 +690,11 @@ impl ServerLink {
 impl ServerLink {
     /// How many frames and notes it keeps for the daemon or about it, whatever the daemon did.
     pub(crate) fn kept(&self) -> usize {
-        self.small.len() + self.strangers.len() + self.told_foreign.len() + self.asked.len()
+        self.small.len()
+            + self.strangers.len()
+            + self.settled.as_ref().map_or(0, BTreeSet::len)
+            + self.told_foreign.len()
+            + self.asked.len()
     }
 }
 
@@ -936,6 +967,59 @@ mod tests {
     }
 
     #[test]
+    fn a_command_whose_result_came_while_a_page_was_read_is_not_sent_again() {
+        let mut link = live();
+        let command = |n: u128| Command {
+            id: CommandId::from_bits(n),
+            session_id: session(1),
+            deadline: None,
+            body: CommandBody::Interrupt,
+        };
+        let applied = |n: u128| {
+            Up::CommandResult(CommandResult {
+                command_id: CommandId::from_bits(n),
+                session_id: session(1),
+                outcome: CommandOutcome::Applied,
+                reason: String::new(),
+                code: String::new(),
+            })
+        };
+        let sent = |link: &mut ServerLink| {
+            let mut sent = Vec::new();
+            while let Some(down) = link.send(T) {
+                if let Down::Command(command) = down {
+                    sent.push(command.id.bits());
+                }
+            }
+            sent
+        };
+        link.outbox_begins();
+        assert!(link.command(command(1)));
+        assert_eq!(sent(&mut link), [1]);
+
+        // A page is read that has 1, and 2 whose result comes from before this link, and 3 which is new.
+        link.outbox_begins();
+        link.page_begins();
+        link.received(T, applied(1));
+        link.result_stored(session(1), CommandId::from_bits(1));
+        link.received(T, applied(2));
+        for n in 1..=3 {
+            assert!(link.command(command(n)));
+        }
+        assert_eq!(sent(&mut link), [3]);
+        link.result_stored(session(1), CommandId::from_bits(2));
+        assert!(link.command(command(2)));
+        assert_eq!(sent(&mut link), [0; 0]);
+
+        link.page_ends();
+
+        // Nothing is remembered for longer than a page is read.
+        link.received(T, applied(3));
+        link.result_stored(session(1), CommandId::from_bits(3));
+        assert_eq!(link.settled, None);
+    }
+
+    #[test]
     fn a_link_that_was_overtaken_takes_and_says_nothing() {
         let mut link = live();
         link.superseded();
@@ -961,6 +1045,25 @@ mod tests {
             link.received(Timestamp::EPOCH, Up::ContentChunk(chunk));
             assert!(link.kept() <= limit, "{} are kept", link.kept());
         }
+        assert_eq!(refusal(link), Code::LimitExceeded);
+    }
+
+    #[test]
+    fn a_question_that_ends_the_link_is_not_asked() {
+        let mut link = live();
+        let question = || {
+            QueryBody::ListDirectory(crate::domain::daemon::DirectoryQuery {
+                path: "/".to_owned(),
+                hidden: false,
+                brief: false,
+            })
+        };
+        assert!(link.query(question()).is_some());
+        for n in 1..=ServerLimits::default().max_waiting {
+            let known = CommandId::from_bits(n as u128);
+            link.result_stored(session(1), known);
+        }
+        assert_eq!(link.query(question()), None, "the daemon reads nothing");
         assert_eq!(refusal(link), Code::LimitExceeded);
     }
 

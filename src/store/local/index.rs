@@ -640,15 +640,15 @@ impl Index {
 
     // === commits ===
 
-    /// Moves heads on (`None`: the stream was dropped) by so many bytes of the journal. What is ahead is written with the
-    /// batch that `settle` gives; it is told whether that is due. A stream that was dropped and made again by the same
-    /// commits is there in the end.
+    /// Moves heads on (`None`: the stream was dropped) by so many bytes of the journal. What is ahead is written with
+    /// `batch`, what else the commits changed, or without one when it is much. A stream that was dropped and made again by the
+    /// same commits is there in the end.
     fn advance(
         &self,
         heads: &HashMap<Stream, Option<Head>>,
         bytes: usize,
         applied: u64,
-        settle: impl FnOnce(bool) -> Option<Batch>,
+        batch: Option<Batch>,
     ) -> Result<()> {
         let mut ahead = self.ahead.lock();
         for (stream, head) in heads {
@@ -659,14 +659,14 @@ impl Index {
         }
         ahead.bytes += bytes;
         ahead.applied = ahead.applied.max(applied);
-        let is_enough = ahead.heads.len() >= MAX_AHEAD_HEADS || ahead.bytes >= MAX_AHEAD_BYTES;
-        match settle(is_enough) {
-            Some(mut batch) => {
-                ahead.settle(&mut batch);
-                self.apply_batch(batch)
-            }
-            None => Ok(()),
+        let is_much = ahead.heads.len() >= MAX_AHEAD_HEADS || ahead.bytes >= MAX_AHEAD_BYTES;
+        if batch.is_none() && !is_much {
+            return Ok(());
         }
+        let mut batch = batch.unwrap_or_default();
+        ahead.settle(&mut batch);
+        // Under the lock, so that nobody writes older heads behind these.
+        self.apply_batch(batch)
     }
 
     /// Begins a batch of commits.
@@ -889,10 +889,12 @@ impl Projection<'_> {
                 self.batch.remove(key);
             }
         }
-        self.index
-            .advance(&self.heads, self.bytes, self.applied, |is_enough| {
-                (self.is_more || is_enough).then_some(self.batch)
-            })?;
+        self.index.advance(
+            &self.heads,
+            self.bytes,
+            self.applied,
+            self.is_more.then_some(self.batch),
+        )?;
         match usize::try_from(self.tombstones) {
             Ok(more) => self.index.tombstones.fetch_add(more, Ordering::Relaxed),
             Err(_) => self
