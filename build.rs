@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Without the convenience constructor `connect`, which would clash with the RPC of that name.
         .build_transport(false)
         .bytes(".")
+        .codec_path("crate::wire::ProtobufCodec")
         // Events on their way to a reader stay the bytes they were stored as.
         .extern_path(".baton.v1.EventBatch", "crate::wire::EventBatch")
         // And on their way into the log they stay the bytes that they came as.

@@ -36,13 +36,13 @@ const HANDOVER: Duration = Duration::from_secs(5);
 /// How long the last words to a daemon may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The transport's ends of a link.
+/// The transport's ends of a link. Frames are boxed: a channel keeps room for 32 of them, also on a link that is silent.
 pub struct Endpoint {
     /// Frames from the daemon. An error (a malformed frame) ends the link with it; dropping this without
     /// Goodbye loses the link.
-    pub frames: mpsc::Sender<Result<Up>>,
+    pub frames: mpsc::Sender<Result<Box<Up>>>,
     /// Frames for the daemon. An error is the stream's status; the end is the stream's end.
-    pub down: mpsc::Receiver<Result<Down>>,
+    pub down: mpsc::Receiver<Result<Box<Down>>>,
 }
 
 /// What a call into the handler or the store led to.
@@ -62,8 +62,8 @@ enum Wake {
     Ending,
     Done(Done),
     Nudge,
-    Ask(Ask),
-    Frame(Option<Result<Up>>),
+    Ask(Box<Ask>),
+    Frame(Option<Result<Box<Up>>>),
     Tick,
 }
 
@@ -72,8 +72,8 @@ pub(super) struct LinkJob {
     shared: Arc<Shared>,
     daemon: DaemonId,
     link: ServerLink,
-    frames: mpsc::Receiver<Result<Up>>,
-    down: mpsc::Sender<Result<Down>>,
+    frames: mpsc::Receiver<Result<Box<Up>>>,
+    down: mpsc::Sender<Result<Box<Down>>>,
     /// The frame that the transport takes next.
     next: Option<Down>,
     lanes: Lanes,
@@ -86,8 +86,8 @@ pub(super) struct LinkJob {
     nudge: Arc<Notify>,
     ending: watch::Receiver<Option<Ending>>,
     ending_tx: Option<watch::Sender<Option<Ending>>>,
-    asks: mpsc::Receiver<Ask>,
-    asks_tx: mpsc::Sender<Ask>,
+    asks: mpsc::Receiver<Box<Ask>>,
+    asks_tx: mpsc::Sender<Box<Ask>>,
     questions: HashMap<u64, oneshot::Sender<Result<Found>>>,
     /// Whether the outbox is to be read (again) from its beginning, and whether it is being read.
     outbox_due: bool,
@@ -101,7 +101,7 @@ pub(super) struct LinkJob {
 }
 
 impl LinkJob {
-    pub(super) fn new(shared: Arc<Shared>, daemon: DaemonId) -> (Self, Endpoint) {
+    pub(super) fn new(shared: Arc<Shared>, daemon: DaemonId) -> (Box<Self>, Endpoint) {
         let options = &shared.options;
         let (frames_tx, frames) = mpsc::channel(options.channel.max(1));
         let (down, down_rx) = mpsc::channel(options.channel.max(1));
@@ -144,10 +144,11 @@ impl LinkJob {
             frames: frames_tx,
             down: down_rx,
         };
-        (job, endpoint)
+        (Box::new(job), endpoint)
     }
 
-    pub(super) async fn run(mut self) {
+    /// Runs the link to its end. Boxed, so that the task of a silent link is small.
+    pub(super) async fn run(mut self: Box<Self>) {
         loop {
             self.settle();
             if self.link.is_over() {
@@ -188,7 +189,7 @@ impl LinkJob {
             Ok(permit) = self.down.reserve(), if self.next.is_some() => {
                 if let Some(frame) = self.next.take() {
                     let is_command = matches!(frame, Down::Command(_));
-                    permit.send(Ok(frame));
+                    permit.send(Ok(Box::new(frame)));
                     if is_command {
                         fault::point(fault::AFTER_COMMAND);
                     }
@@ -212,8 +213,8 @@ impl LinkJob {
             }
             Wake::Done(done) => self.finished(done),
             Wake::Nudge => self.outbox_due = true,
-            Wake::Ask(ask) => self.ask(ask),
-            Wake::Frame(Some(Ok(frame))) => self.link.received(self.shared.clock.now(), frame),
+            Wake::Ask(ask) => self.ask(*ask),
+            Wake::Frame(Some(Ok(frame))) => self.link.received(self.shared.clock.now(), *frame),
             Wake::Frame(Some(Err(error))) => self.link.close(error),
             Wake::Frame(None) => return false,
             Wake::Tick => {}
@@ -549,7 +550,7 @@ impl LinkJob {
     }
 
     /// The link is over: last words, what is under way, and the handler told.
-    async fn finish(mut self) {
+    async fn finish(mut self: Box<Self>) {
         self.over.cancel();
         self.frames.close();
         if let Some(error) = self.error.take() {

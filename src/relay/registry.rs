@@ -67,7 +67,7 @@ pub(super) struct Live {
     pub(super) attached: AtomicBool,
     pub(super) nudge: Arc<Notify>,
     pub(super) ending: watch::Sender<Option<Ending>>,
-    pub(super) asks: mpsc::Sender<Ask>,
+    pub(super) asks: mpsc::Sender<Box<Ask>>,
     /// Cancelled when the link's last call to the handler has returned.
     pub(super) done: CancellationToken,
 }
@@ -230,10 +230,12 @@ impl Relay {
             deadline,
             answer,
         };
-        live.asks.try_send(ask).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => at_capacity(),
-            mpsc::error::TrySendError::Closed(_) => disconnected(),
-        })?;
+        live.asks
+            .try_send(Box::new(ask))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => at_capacity(),
+                mpsc::error::TrySendError::Closed(_) => disconnected(),
+            })?;
         // It was sent, or was about to be.
         answered
             .await

@@ -112,7 +112,7 @@ impl LinkService for LinkRpc {
 
 /// Takes what comes as soon as it comes. Its end, however it looks, drops `frames`: without Goodbye that
 /// is a lost link.
-async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Result<Up>>) {
+async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Result<Box<Up>>>) {
     loop {
         let frame = match stream.message().await {
             Ok(Some(message)) => {
@@ -120,7 +120,7 @@ async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Re
                 match up_from_pb(message) {
                     // A transient is never owed: one that cannot be read is none.
                     Err(_) if transient => continue,
-                    frame => frame,
+                    frame => frame.map(Box::new),
                 }
             }
             Ok(None) => return,
@@ -146,7 +146,7 @@ async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Re
 
 /// Frames for the daemon. The reader is stopped with it: tonic drops it when the call ends.
 pub struct DownStream {
-    down: mpsc::Receiver<Result<Down>>,
+    down: mpsc::Receiver<Result<Box<Down>>>,
     _reader: AbortOnDropHandle<()>,
 }
 

@@ -150,7 +150,8 @@ pub(super) async fn serve(
         None => Carrier::Plain(stream),
         Some(tls) => {
             let accepted = tokio::select! {
-                accepted = tls.accept(stream) => accepted,
+                // Boxed: the handshake is over soon, and the connection's task would keep its room for good.
+                accepted = Box::pin(tls.accept(stream)) => accepted,
                 () = shared.drain.begun() => return,
             };
             match accepted {

@@ -3,6 +3,7 @@
 //! Absent by design: rules. A conversion checks what a type can express (an id is an id, an enum value
 //! is one of the known) and leaves all other judgement to `app` and `domain`.
 
+mod codec;
 mod event_batch;
 
 pub mod time;
@@ -48,6 +49,7 @@ pub mod unreachable;
 #[cfg(test)]
 mod fuzz;
 
+pub use codec::ProtobufCodec;
 pub use encoded::{encode_event, encoded_len, kind_of, put_place};
 pub use event_batch::{EventBatch, put_entry_head};
 pub use link_record::LinkRecord;

@@ -35,7 +35,7 @@ use crate::store::{self, Commit, Expect, SharedStore};
 
 /// How long a token's record may be used without reading it again.
 const CACHE_FOR: Duration = Duration::from_secs(15);
-/// How often an open stream looks at its token again, besides being woken by a revocation. Together with
+/// How often the tokens of open streams are looked at again, besides at a revocation. Together with
 /// [`CACHE_FOR`] it stays within the promised 30 s.
 const RECHECK_EVERY: Duration = Duration::from_secs(10);
 /// Most records in the cache; when it is full it is emptied.
@@ -63,6 +63,7 @@ struct Inner {
     recheck_every: Duration,
     cache: Mutex<Cache>,
     uses: uses::Uses,
+    watched: validity::Watched,
     /// Counts revocations; waking who watches.
     revocations: watch::Sender<u64>,
 }
@@ -89,7 +90,7 @@ impl Access {
         Self::with_recheck(store, clock, RECHECK_EVERY)
     }
 
-    /// The same with another interval at which open streams look at their token again; for tests.
+    /// The same with another interval at which the tokens of open streams are looked at again; for tests.
     pub fn with_recheck(store: SharedStore, clock: SharedClock, every: Duration) -> Self {
         Access {
             inner: Arc::new(Inner {
@@ -98,6 +99,7 @@ impl Access {
                 recheck_every: every,
                 cache: Mutex::default(),
                 uses: uses::Uses::default(),
+                watched: validity::Watched::default(),
                 revocations: watch::Sender::new(0),
             }),
         }
@@ -123,15 +125,18 @@ impl Access {
 
     /// Whether the caller's token is still valid; [`Code::Unauthenticated`] if not.
     pub async fn check(&self, caller: &Caller) -> Result<()> {
-        let own = match self.lookup(caller.token_id).await? {
+        self.check_pair(caller.token_id, caller.made_with).await
+    }
+
+    /// The same of a token and the one that it was made with.
+    async fn check_pair(&self, id: TokenId, made_with: Option<TokenId>) -> Result<()> {
+        let own = match self.lookup(id).await? {
             Some(token) => self.opens(&token),
             None => false,
         };
-        if own && self.maker_opens(caller.made_with).await? {
+        if own && self.maker_opens(made_with).await? {
             // An open stream is a use too, however long it lasts.
-            self.inner
-                .uses
-                .note(caller.token_id, self.inner.clock.now());
+            self.inner.uses.note(id, self.inner.clock.now());
             return Ok(());
         }
         Err(Error::new(

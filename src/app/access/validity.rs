@@ -1,39 +1,142 @@
 //! The end of a token, for what was opened with it.
+//!
+//! A token may have opened thousands of streams, and most of them are silent. So none looks after its token by itself: one
+//! job looks after all tokens that something was opened with, and a stream sleeps until it is told.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{Access, Caller};
-use crate::base::{Code, Error};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{Access, Caller, Inner};
+use crate::base::id::TokenId;
+use crate::base::{Code, Error, Timestamp};
 
 /// The shortest wait between two looks, so that clocks that disagree do not make a busy loop.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
+/// After so many tokens the job lets others go first.
+const AT_ONCE: usize = 64;
+
+/// A token, and the one that it was made with.
+type Pair = (TokenId, Option<TokenId>);
+
+/// The tokens that something was opened with.
+#[derive(Default)]
+pub(super) struct Watched {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where those wait that a pair has opened; who goes just goes.
+    ends: HashMap<Pair, watch::Sender<Option<Error>>>,
+    /// Whether there is a job.
+    has_job: bool,
+}
+
+impl Watched {
+    /// Those that somebody waits for. Empty: there is nobody, and the job is over.
+    fn pairs(&self) -> Vec<Pair> {
+        let mut state = self.state.lock();
+        state.ends.retain(|_, end| end.receiver_count() > 0);
+        state.has_job = !state.ends.is_empty();
+        state.ends.keys().copied().collect()
+    }
+
+    fn end(&self, pair: Pair, error: Error) {
+        if let Some(end) = self.state.lock().ends.remove(&pair) {
+            end.send_replace(Some(error));
+        }
+    }
+}
 
 impl Access {
     /// Completes with the error to end with when the caller's token is revoked or expires: at once when it
     /// was revoked here, otherwise within 30 s. While the store cannot be read, the token counts as valid.
     pub fn watch_validity(&self, caller: &Caller) -> impl Future<Output = Error> + Send + 'static {
         let access = self.clone();
-        let caller = caller.clone();
-        let mut revocations = self.inner.revocations.subscribe();
+        let pair = (caller.token_id, caller.made_with);
+        let expires_at = caller.expires_at;
         async move {
+            let mut end = access.end_of(pair);
             loop {
-                // Marked as seen before the look, so that a revocation during it causes another.
-                revocations.borrow_and_update();
-                match access.check(&caller).await {
+                // What was over before the job knew of it, or has expired. Boxed: it is done at once, and this waits for days.
+                match Box::pin(access.check_pair(pair.0, pair.1)).await {
                     Err(error) if error.code() == Code::Unauthenticated => return error,
                     Err(error) => tracing::warn!(%error, "cannot look at a token again"),
                     Ok(()) => {}
                 }
-                let mut wait = access.inner.recheck_every;
-                if let Some(at) = caller.expires_at {
-                    wait = wait.min(at.saturating_since(access.inner.clock.now()));
-                }
                 tokio::select! {
-                    // The sender lives in `access`.
-                    _ = revocations.changed() => {}
-                    () = tokio::time::sleep(wait.max(LEAST_WAIT)) => {}
+                    told = end.wait_for(Option::is_some) => {
+                        // Its sender lives in `access` until it has told.
+                        let told = told.ok().and_then(|error| error.clone());
+                        return told.unwrap_or_else(|| Error::internal("a token is watched by nobody"));
+                    }
+                    () = access.expiry(expires_at) => {}
                 }
             }
+        }
+    }
+
+    /// Waits until a token that expires has done so.
+    async fn expiry(&self, at: Option<Timestamp>) {
+        match at {
+            Some(at) => {
+                let wait = at.saturating_since(self.inner.clock.now()).max(LEAST_WAIT);
+                tokio::time::sleep(wait).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn end_of(&self, pair: Pair) -> watch::Receiver<Option<Error>> {
+        let mut state = self.inner.watched.state.lock();
+        let end = state.ends.entry(pair).or_default().subscribe();
+        if !std::mem::replace(&mut state.has_job, true) {
+            let revocations = self.inner.revocations.subscribe();
+            tokio::spawn(look_after(Arc::downgrade(&self.inner), revocations));
+        }
+        end
+    }
+
+    /// Looks at all tokens that something was opened with. False: there are none any more.
+    async fn look(&self) -> bool {
+        let pairs = self.inner.watched.pairs();
+        for (at, pair) in pairs.iter().enumerate() {
+            if at % AT_ONCE == AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            match self.check_pair(pair.0, pair.1).await {
+                Err(error) if error.code() == Code::Unauthenticated => {
+                    self.inner.watched.end(*pair, error);
+                }
+                Err(error) => tracing::warn!(%error, "cannot look at a token again"),
+                Ok(()) => {}
+            }
+        }
+        !pairs.is_empty()
+    }
+}
+
+/// The job: looks at once when a token was revoked, and now and then for what it was not told. It ends when nobody waits for
+/// anything; the next who waits begins another.
+async fn look_after(inner: Weak<Inner>, mut revocations: watch::Receiver<u64>) {
+    loop {
+        let Some(access) = inner.upgrade().map(|inner| Access { inner }) else {
+            return;
+        };
+        // Marked as seen before the look, so that a revocation during it causes another.
+        revocations.borrow_and_update();
+        if !access.look().await {
+            return;
+        }
+        let wait = access.inner.recheck_every;
+        drop(access);
+        tokio::select! {
+            changed = revocations.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(wait.max(LEAST_WAIT)) => {}
         }
     }
 }

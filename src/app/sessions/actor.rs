@@ -65,8 +65,9 @@ impl Recorded {
     }
 }
 
-/// Runs a session's steps until nothing needs it any more.
-pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Receiver<Job>) {
+/// Runs a session's steps until nothing needs it any more. Most sessions are silent most of the time, so what a commit needs
+/// lies in boxes beside the task, and only as long as it lasts.
+pub(super) async fn run(shared: Arc<Shared>, mut live: Box<Live>, mut jobs: mpsc::Receiver<Job>) {
     let id = live.session.id;
     let mut recorded = Recorded::default();
     let mut idle_since = Instant::now();
@@ -97,7 +98,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
             continue;
         }
         idle_since = Instant::now();
-        match commit_batch(&shared, &mut live, batch, &mut recorded, is_written).await {
+        let committed = commit_batch(&shared, &mut live, batch, &mut recorded, is_written);
+        match Box::pin(committed).await {
             Ok(()) if is_last => return,
             Ok(()) if live.deleted => {
                 shared.forget(id);
@@ -112,10 +114,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Live, mut jobs: mpsc::Rec
                 // A record that is behind still is, and is tried again.
                 recorded.at = Some(Instant::now());
                 // The store's word decides: what this actor believed may be behind.
-                match Live::load(shared.store.as_ref(), id).await {
+                match Box::pin(Live::load(shared.store.as_ref(), id)).await {
                     Ok(Some(mut fresh)) => {
                         fresh.prompt_expiry = shared.options.prompt_expiry;
-                        live = fresh;
+                        *live = fresh;
                     }
                     Ok(None) | Err(_) => {
                         shared.forget(id);

@@ -266,7 +266,7 @@ impl Sessions {
         self.shared.actors.lock().insert(id, actor.clone());
         self.shared
             .jobs
-            .spawn(actor::run(self.shared.clone(), live, jobs));
+            .spawn(actor::run(self.shared.clone(), Box::new(live), jobs));
         Ok(actor)
     }
 

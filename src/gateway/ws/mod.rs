@@ -34,7 +34,7 @@ pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// What is read at once; small, since there are many sockets and little is said to them.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// What is gathered before it is written.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// The largest frame that can be written: an event of the largest size, every byte of it escaped.
 const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -101,6 +101,9 @@ impl Sockets {
         } = self.clone();
         // Counted from now on, so that a shutdown between here and the first word is not missed.
         let counted = jobs.token();
+        // It is handed on from one future to the next, and each would keep room for it.
+        let talk = Box::new(talk);
+        let end = Box::pin(end);
         upgrade
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(WRITE_BUFFER_BYTES)
@@ -108,7 +111,8 @@ impl Sockets {
             .max_message_size(max_message_bytes)
             .max_frame_size(max_message_bytes)
             .on_upgrade(move |socket| async move {
-                socket::run(socket, talk, timing, end, closing).await;
+                let run = socket::run(socket, talk, timing, end, closing);
+                Box::pin(run).await;
                 drop((held.map(|Held(held)| held), counted));
             })
     }

@@ -580,3 +580,22 @@ fn answer_to(prompt: &Prompt, question: &str, answer: &Value) -> Result<Question
         text: texts.join("\n"),
     })
 }
+
+#[cfg(test)]
+mod sizes_tmp {
+    use super::*;
+    #[test]
+    fn sizes_tmp() {
+        fn of<A, B, F>(_: fn(A, B) -> F) -> usize {
+            size_of::<F>()
+        }
+        eprintln!(
+            "Talk {} Reader {} Session {} caller {}",
+            size_of::<Talk>(),
+            size_of::<Reader>(),
+            size_of::<Session>(),
+            size_of::<Caller>()
+        );
+        let _ = of::<u8, u8, u8>;
+    }
+}

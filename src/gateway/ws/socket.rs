@@ -79,7 +79,7 @@ enum Ending {
 
 pub(super) async fn run<S, T, E>(
     socket: S,
-    mut talk: T,
+    mut talk: Box<T>,
     timing: Timing,
     end: impl Future<Output = Error>,
     closing: CancellationToken,
@@ -128,7 +128,8 @@ pub(super) async fn run<S, T, E>(
                 heard = Instant::now();
                 match said {
                     Some(Ok(Message::Text(text))) => {
-                        for frame in talk.hear(text.as_str()).await {
+                        // Boxed: it is seldom, and what it does needs room.
+                        for frame in Box::pin(talk.hear(text.as_str())).await {
                             push(&mut outbox, frame);
                         }
                     }
@@ -298,7 +299,8 @@ mod tests {
         let talk = Counting(fetched.clone());
         let token = CancellationToken::new();
         // It returns by itself: the peer is silent and takes nothing.
-        run(peer, talk, timing(), std::future::pending(), token).await;
+        let end = std::future::pending();
+        run(peer, Box::new(talk), timing(), end, token).await;
         let fetched = fetched.load(Ordering::Relaxed);
         assert!(
             (30..=80).contains(&fetched),
@@ -317,7 +319,7 @@ mod tests {
         };
         let token = CancellationToken::new();
         let long = Timing::default();
-        let talk = Counting(Arc::default());
+        let talk = Box::new(Counting(Arc::default()));
         let job = tokio::spawn(run(peer, talk, long, std::future::pending(), token.clone()));
         tell.send(Message::text("hello")).await.unwrap();
         let (mut next, mut lows, mut answered) = (0, 0, false);

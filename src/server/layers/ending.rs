@@ -79,18 +79,20 @@ impl Cause {
         let validity = self
             .caller
             .as_ref()
-            .map(|caller| self.guards.access.watch_validity(caller));
+            .map(|caller| Box::pin(self.guards.access.watch_validity(caller)));
         let connection = self.connection.clone();
-        let deadline = self.deadline;
+        let deadline = self.deadline.map(|at| Box::pin(sleep_until(at)));
+        // Two for each stream, and most streams are silent: what they wait for lies in boxes, so that it is there once.
         Box::pin(async move {
+            let ending = connection.map(|it| Box::pin(async move { it.ending().await }));
             tokio::select! {
                 error = or_never(validity) => error,
-                () = or_never(connection.as_ref().map(ConnectionInfo::ending)) => Error::new(
+                () = or_never(ending) => Error::new(
                     Code::Unavailable,
                     "the server closes this connection; reconnect and go on from where you are",
                 )
                 .maybe_done(),
-                () = or_never(deadline.map(sleep_until)) => too_late(),
+                () = or_never(deadline) => too_late(),
             }
         })
     }

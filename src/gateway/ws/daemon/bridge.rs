@@ -389,7 +389,11 @@ impl Bridge {
 
     /// Does what the link says, and hands it what it wants. Says whether `frames` took all; an error ends the
     /// socket.
-    pub fn settle(&mut self, now: Timestamp, frames: &mpsc::Sender<Result<Up>>) -> Result<bool> {
+    pub fn settle(
+        &mut self,
+        now: Timestamp,
+        frames: &mpsc::Sender<Result<Box<Up>>>,
+    ) -> Result<bool> {
         loop {
             while let Some(event) = self.link.event() {
                 self.event(now, event)?;
@@ -399,7 +403,7 @@ impl Bridge {
                 return Ok(false);
             };
             match self.link.send(now) {
-                Some(frame) => room.send(Ok(frame)),
+                Some(frame) => room.send(Ok(Box::new(frame))),
                 None => return Ok(true),
             }
         }

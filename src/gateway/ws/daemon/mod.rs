@@ -153,7 +153,7 @@ impl Talk {
         let now = self.app.clock().now();
         let bridge = self.bridge()?;
         match frame {
-            Some(Some(Ok(frame))) => bridge.received(now, frame),
+            Some(Some(Ok(frame))) => bridge.received(now, *frame),
             Some(Some(Err(error))) => return Err(error),
             Some(None) => {
                 return Err(Error::new(
