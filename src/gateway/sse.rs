@@ -189,8 +189,8 @@ impl Source {
                     {
                         return Ok(Piece::Shared(shared));
                     }
-                    let events = batch.events().map_err(Error::internal)?;
-                    let events = events.into_iter().map(event_from_pb);
+                    let events = batch.each_event();
+                    let events = events.map(|event| event_from_pb(event.map_err(Error::internal)?));
                     Ok(Piece::Events(events.collect::<Result<_>>()?))
                 }
                 Item::Truncated { oldest, .. } => Ok(Piece::Truncated(oldest)),
@@ -319,8 +319,8 @@ fn write(source: &Source, events: &[Event], text: &mut String) -> bool {
 /// A batch as every stream of its session sends it while the session lives.
 fn lines_of(batch: &EventBatch) -> Result<Option<Bytes>> {
     let mut text = String::new();
-    for event in batch.events().map_err(Error::internal)? {
-        let event = event_from_pb(event)?;
+    for event in batch.each_event() {
+        let event = event_from_pb(event.map_err(Error::internal)?)?;
         if matches!(event.body, EventBody::Ended { .. }) {
             return Ok(None);
         }

@@ -54,23 +54,48 @@ impl EventBatch {
 
     /// Each event's own encoding, sharing the batch's memory.
     pub fn entries(&self) -> Result<Vec<Bytes>, DecodeError> {
-        let mut rest = self.encoded.clone();
-        let mut entries = Vec::new();
-        while rest.has_remaining() {
-            let key = decode_varint(&mut rest)?;
-            let length = decode_varint(&mut rest)?;
-            if key != u64::from(EVENTS_KEY) || length > rest.remaining() as u64 {
-                return Err(malformed());
-            }
-            entries.push(rest.split_to(length as usize));
-        }
-        Ok(entries)
+        self.slices()
+            .map(|entry| Ok(self.encoded.slice_ref(entry?)))
+            .collect()
     }
 
     /// The events.
     pub fn events(&self) -> Result<Vec<Event>, DecodeError> {
-        self.entries()?.into_iter().map(Event::decode).collect()
+        self.each_event().collect()
     }
+
+    /// The events, each decoded when it is asked for: who goes through them once never has them all.
+    pub fn each_event(&self) -> impl Iterator<Item = Result<Event, DecodeError>> {
+        self.slices().map(|entry| Event::decode(entry?))
+    }
+
+    /// Each event's own encoding. Nothing comes after an error.
+    fn slices(&self) -> impl Iterator<Item = Result<&[u8], DecodeError>> {
+        let mut rest: &[u8] = &self.encoded;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let entry = take_entry(&mut rest);
+            if entry.is_err() {
+                rest = &[];
+            }
+            Some(entry)
+        })
+    }
+}
+
+/// Takes the first entry of an encoded batch.
+fn take_entry<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let key = decode_varint(rest)?;
+    let length = decode_varint(rest)?;
+    if key != u64::from(EVENTS_KEY) {
+        return Err(malformed());
+    }
+    let length = usize::try_from(length).map_err(|_| malformed())?;
+    let (entry, after) = rest.split_at_checked(length).ok_or_else(malformed)?;
+    *rest = after;
+    Ok(entry)
 }
 
 impl Message for EventBatch {

@@ -22,10 +22,10 @@ use crate::domain::worktree::Support;
 use crate::domain::*;
 
 /// Makes values of every shape from a seed.
-pub(super) struct Gen(StdRng);
+pub(crate) struct Gen(StdRng);
 
 impl Gen {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Gen(StdRng::seed_from_u64(seed))
     }
     fn pick<T: Copy>(&mut self, items: &[T]) -> T {
@@ -395,7 +395,7 @@ impl Gen {
             K::Ended => EventBody::Ended { end: self.end() },
         }
     }
-    pub(super) fn event(&mut self, kind: EventKind) -> Event {
+    pub(crate) fn event(&mut self, kind: EventKind) -> Event {
         Event {
             seq: self.u64(),
             time: self.time(),

@@ -6,7 +6,7 @@ pub mod relay;
 
 pub mod stream_json;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::base::Timestamp;
 use crate::domain::ContentRef;
@@ -23,12 +23,25 @@ pub fn iso(time: Timestamp) -> String {
     }
 }
 
+/// A reference to large content as it is shown. Records have a form of their own, which may change without this one.
+#[derive(Serialize)]
+struct Large<'a> {
+    sha256: &'a str,
+    size_bytes: u64,
+    media_type: &'a str,
+    head: &'a str,
+    tail: &'a str,
+}
+
 /// Large content as a reference to it.
-fn content(content: &ContentRef) -> Value {
-    json!({
-        "sha256": content.sha256, "size_bytes": content.size_bytes, "media_type": content.media_type,
-        "head": content.head, "tail": content.tail,
-    })
+fn large(content: &ContentRef) -> Large<'_> {
+    Large {
+        sha256: &content.sha256,
+        size_bytes: content.size_bytes,
+        media_type: &content.media_type,
+        head: &content.head,
+        tail: &content.tail,
+    }
 }
 
 #[cfg(test)]

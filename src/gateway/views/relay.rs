@@ -193,7 +193,7 @@ pub fn diff_update(event: &Event) -> Value {
         "type": "diff_update", "diff": told["diff"], "modified_files": told["modified_files"],
     });
     if let Some(content) = &event.raw_content {
-        shown["content"] = super::content(content);
+        shown["content"] = json!(super::large(content));
     }
     shown
 }

@@ -124,7 +124,8 @@ impl Talk {
             .any(|word| Channel::named(word).contains(&channel))
     }
 
-    async fn obey(&mut self, message: &Map<String, Value>) -> Result<Vec<Frame>> {
+    async fn obey(&mut self, heard: &str) -> Result<Vec<Frame>> {
+        let message = &message::object(heard)?;
         self.pace.message(&self.caller)?;
         match message::text(message, "type")? {
             "ping" => Ok(vec![Frame::must(json!({ "type": "pong" }))]),
@@ -251,7 +252,7 @@ impl Talk {
             _ => "updated",
         };
         self.hears(channel).then(|| {
-            Frame::must(json!({
+            let mut said = json!({
                 "type": "event",
                 "event": {
                     "id": change.revision,
@@ -259,9 +260,11 @@ impl Talk {
                     "elementType": channel.element(),
                     "eventType": what,
                     "oldValue": null,
-                    "newValue": record,
                 },
-            }))
+            });
+            // The macro would copy the record.
+            said["event"]["newValue"] = record;
+            Frame::must(said)
         })
     }
 }
@@ -313,14 +316,7 @@ impl Talking for Talk {
     }
 
     async fn hear(&mut self, text: &str) -> Vec<Frame> {
-        let heard = match message::object(text) {
-            Ok(message) => self.obey(&message).await,
-            Err(error) => Err(error),
-        };
-        heard.unwrap_or_else(|error| {
-            message::note(&error);
-            vec![Frame::must(said(&error))]
-        })
+        message::answered(self.obey(text).await, said)
     }
 
     fn heartbeat(&self) -> Option<Value> {

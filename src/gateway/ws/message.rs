@@ -1,7 +1,8 @@
-//! What a peer says, read: a JSON object with texts in it.
+//! What a peer says, read: a JSON object with texts in it; and what it is told when it cannot be done.
 
 use serde_json::{Map, Value};
 
+use super::socket::Frame;
 use crate::base::{Code, Error, Result};
 
 /// Reads a message.
@@ -20,6 +21,14 @@ pub fn text<'a>(message: &'a Map<String, Value>, field: &str) -> Result<&'a str>
         Some(_) => Err(Error::invalid(field, "must be a text")),
         None => Err(Error::invalid(field, "is missing")),
     }
+}
+
+/// What is said to a message: what came of it, or the error that it was, as the dialect writes errors.
+pub fn answered(done: Result<Vec<Frame>>, said: impl FnOnce(&Error) -> Value) -> Vec<Frame> {
+    done.unwrap_or_else(|error| {
+        note(&error);
+        vec![Frame::must(said(&error))]
+    })
 }
 
 /// Keeps in the log what a peer is not told of an error.

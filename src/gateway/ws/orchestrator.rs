@@ -63,7 +63,8 @@ impl Talk {
         }
     }
 
-    async fn obey(&mut self, message: &Map<String, Value>) -> Result<Vec<Frame>> {
+    async fn obey(&mut self, heard: &str) -> Result<Vec<Frame>> {
+        let message = &message::object(heard)?;
         self.pace.message(&self.caller)?;
         match text(message, "type")? {
             "ping" => Ok(vec![Frame::must(json!({ "type": "pong" }))]),
@@ -270,7 +271,10 @@ impl Watched {
             _ => {
                 let (_, mut shown) = view::event(event)?;
                 shown["id"] = view::event_id(event.session_id, event.seq).into();
-                Some(Frame::must(json!({ "type": "event", "event": shown })))
+                // The macro would copy what is shown.
+                let mut said = json!({ "type": "event" });
+                said["event"] = shown;
+                Some(Frame::must(said))
             }
         }
     }
@@ -341,14 +345,7 @@ impl Talking for Talk {
     }
 
     async fn hear(&mut self, text: &str) -> Vec<Frame> {
-        let heard = match message::object(text) {
-            Ok(message) => self.obey(&message).await,
-            Err(error) => Err(error),
-        };
-        heard.unwrap_or_else(|error| {
-            message::note(&error);
-            vec![Frame::must(said(&error))]
-        })
+        message::answered(self.obey(text).await, said)
     }
 
     fn heartbeat(&self) -> Option<Value> {

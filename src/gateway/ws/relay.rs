@@ -26,14 +26,19 @@ use crate::gateway::views::{relay as view, stream_json};
 use crate::wire::EventBatch;
 use crate::wire::event::event_from_pb;
 
-/// How much of a transcript goes into one message at most, about, in bytes.
+/// How much of a transcript goes into one message at most, in bytes; an event that is longer has one for itself.
 const MESSAGE_BYTES: usize = HIGH_BYTES / 4;
 
 /// Batches as all sockets say them.
 pub type Transcripts = Renderings<Transcript>;
 
-/// A batch as messages; `None` where it has something that a socket says in its own way.
-pub type Transcript = Option<Arc<[Utf8Bytes]>>;
+/// A batch as messages, as it is told to all for whom it is past.
+#[derive(Clone)]
+pub struct Transcript {
+    messages: Arc<[Utf8Bytes]>,
+    /// The last event that a socket may announce while it is news, by its seq; 0 if there is none.
+    announced: u64,
+}
 
 /// What is said on the socket of one session.
 pub struct Talk {
@@ -154,27 +159,27 @@ impl Talk {
 
     /// A batch as frames. Without waiting for anything, so that no batch is lost half-way.
     fn frames(&mut self, batch: &EventBatch) -> Result<Vec<Frame>> {
-        match self.transcripts.of(batch, transcript)? {
-            Some(messages) => Ok(messages.iter().cloned().map(Frame::text).collect()),
-            None => self.own_frames(batch),
+        let shared = self.transcripts.of(batch, transcript)?;
+        if shared.announced > self.past {
+            return self.own_frames(batch);
         }
+        Ok(shared.messages.iter().cloned().map(Frame::text).collect())
     }
 
     /// The same, with what this socket alone has to say.
     fn own_frames(&mut self, batch: &EventBatch) -> Result<Vec<Frame>> {
         let mut frames = Vec::new();
         let mut messages = Messages::default();
-        for (bytes, event) in events(batch)? {
-            if let Some(message) = stream_json::message(&event) {
-                frames.extend(messages.add(message, bytes).map(Frame::text));
-            }
+        for event in events(batch) {
+            let event = event?;
+            frames.extend(messages.add(&event)?.map(Frame::text));
             let announced = self.announce(&event);
             if !announced.is_empty() {
-                frames.extend(messages.take().map(Frame::text));
+                frames.extend(messages.take()?.map(Frame::text));
                 frames.extend(announced);
             }
         }
-        frames.extend(messages.take().map(Frame::text));
+        frames.extend(messages.take()?.map(Frame::text));
         Ok(frames)
     }
 
@@ -379,57 +384,73 @@ impl Talk {
     }
 }
 
-/// Messages of the transcript on their way into one.
+/// Messages of the transcript on their way into one, as the text that it is.
 #[derive(Default)]
 struct Messages {
-    waiting: Vec<Value>,
-    bytes: usize,
+    /// [`Messages::HEAD`] and what was added; empty while nothing was.
+    text: Vec<u8>,
 }
 
 impl Messages {
-    /// Adds one that is about so long; what was full before it.
-    fn add(&mut self, message: Value, bytes: usize) -> Option<Utf8Bytes> {
-        let full = (self.bytes + bytes > MESSAGE_BYTES)
-            .then(|| self.take())
-            .flatten();
-        self.bytes += bytes;
-        self.waiting.push(message);
+    const HEAD: &[u8] = br#"{"type":"message","messages":["#;
+    const TAIL: &[u8] = b"]}";
+
+    /// Adds an event's message, if it has one; what was full before it.
+    fn add(&mut self, event: &Event) -> Result<Option<Utf8Bytes>> {
+        let Some(message) = stream_json::message(event) else {
+            return Ok(None);
+        };
+        let before = self.text.len();
+        let lead = if before == 0 { Self::HEAD } else { b"," };
+        self.text.extend_from_slice(lead);
+        let begin = self.text.len();
+        serde_json::to_writer(&mut self.text, &message).map_err(Error::internal)?;
+        if before == 0 || self.text.len() + Self::TAIL.len() <= MESSAGE_BYTES {
+            return Ok(None);
+        }
+        // How long it is was not known before it was written: the one that is too much is moved.
+        let mut next = Vec::with_capacity(MESSAGE_BYTES);
+        next.extend_from_slice(Self::HEAD);
+        next.extend(self.text.drain(begin..));
+        self.text.truncate(before);
+        let full = self.take();
+        self.text = next;
         full
     }
 
-    fn take(&mut self) -> Option<Utf8Bytes> {
-        self.bytes = 0;
-        let messages = std::mem::take(&mut self.waiting);
-        let said = || json!({ "type": "message", "messages": messages });
-        (!messages.is_empty()).then(|| said().to_string().into())
+    /// What was added since the last, as one message.
+    fn take(&mut self) -> Result<Option<Utf8Bytes>> {
+        let mut text = std::mem::take(&mut self.text);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.extend_from_slice(Self::TAIL);
+        Utf8Bytes::try_from(text).map(Some).map_err(Error::internal)
     }
 }
 
-/// The events of a batch, and how long each is.
-fn events(batch: &EventBatch) -> Result<Vec<(usize, Event)>> {
-    let entries = batch.entries().map_err(Error::internal)?;
-    let events = batch.events().map_err(Error::internal)?;
-    let lengths = entries.into_iter().map(|entry| entry.len());
-    let events = events.into_iter().map(event_from_pb);
-    lengths
-        .zip(events)
-        .map(|(length, event)| Ok((length, event?)))
-        .collect()
+/// The events of a batch, each made when it is asked for.
+fn events(batch: &EventBatch) -> impl Iterator<Item = Result<Event>> {
+    let events = batch.each_event();
+    events.map(|event| event_from_pb(event.map_err(Error::internal)?))
 }
 
 /// A batch as every socket says it.
 fn transcript(batch: &EventBatch) -> Result<Transcript> {
     let (mut said, mut messages) = (Vec::new(), Messages::default());
-    for (bytes, event) in events(batch)? {
+    let mut announced = 0;
+    for event in events(batch) {
+        let event = event?;
         if !is_transcript(&event.body) {
-            return Ok(None);
+            announced = event.seq;
         }
-        if let Some(message) = stream_json::message(&event) {
-            said.extend(messages.add(message, bytes));
-        }
+        said.extend(messages.add(&event)?);
     }
-    said.extend(messages.take());
-    Ok(Some(said.into()))
+    said.extend(messages.take()?);
+    Ok(Transcript {
+        messages: said.into(),
+        announced,
+    })
 }
 
 /// Whether an event is only a part of the transcript: nothing is announced because of it ([`Talk::announce`]), whatever
@@ -582,20 +603,115 @@ fn answer_to(prompt: &Prompt, question: &str, answer: &Value) -> Result<Question
 }
 
 #[cfg(test)]
-mod sizes_tmp {
+mod tests {
     use super::*;
-    #[test]
-    fn sizes_tmp() {
-        fn of<A, B, F>(_: fn(A, B) -> F) -> usize {
-            size_of::<F>()
+    use crate::base::Timestamp;
+    use crate::domain::event::Origin;
+    use crate::wire::event::event_to_pb;
+
+    fn batch(bodies: impl IntoIterator<Item = EventBody>) -> EventBatch {
+        let session = SessionId::from_bits(7);
+        let events: Vec<_> = (1..)
+            .zip(bodies)
+            .map(|(seq, body)| {
+                let mut event = Event::new(session, Origin::Harness, Timestamp::EPOCH, body);
+                event.seq = seq;
+                event_to_pb(&event)
+            })
+            .collect();
+        EventBatch::from_events(&events)
+    }
+
+    fn line(text: String) -> EventBody {
+        EventBody::Output {
+            text,
+            continues: false,
         }
-        eprintln!(
-            "Talk {} Reader {} Session {} caller {}",
-            size_of::<Talk>(),
-            size_of::<Reader>(),
-            size_of::<Session>(),
-            size_of::<Caller>()
-        );
-        let _ = of::<u8, u8, u8>;
+    }
+
+    /// What each message of a batch has: the index and the text of every part.
+    fn said(batch: &EventBatch) -> Vec<Vec<(u64, String)>> {
+        let messages = transcript(batch).unwrap().messages;
+        let read = |text: &Utf8Bytes| {
+            let message: Value = serde_json::from_str(text).unwrap();
+            let keys: Vec<&String> = message.as_object().unwrap().keys().collect();
+            assert_eq!(keys, ["type", "messages"]);
+            assert_eq!(message["type"], "message");
+            let parts = message["messages"].as_array().unwrap().iter();
+            let part = |part: &Value| {
+                let text = part["message"]["content"][0]["text"].as_str().unwrap();
+                (part["index"].as_u64().unwrap(), text.to_owned())
+            };
+            let parts: Vec<_> = parts.map(part).collect();
+            assert!(
+                text.len() <= MESSAGE_BYTES || parts.len() == 1,
+                "{}",
+                text.len()
+            );
+            parts
+        };
+        messages.iter().map(read).collect()
+    }
+
+    #[test]
+    fn a_long_batch_becomes_several_messages_with_every_event_once_and_in_order() {
+        // As text they are up to six times as long as they came.
+        let texts: Vec<String> = (0..1_000_usize)
+            .map(|n| format!("{n} \"\u{1}\u{1f980}\\").repeat(n % 40 + 1))
+            .collect();
+        let said = said(&batch(texts.iter().cloned().map(line)));
+        let whole: usize = texts.iter().map(String::len).sum();
+        assert!(said.len() > whole / MESSAGE_BYTES, "{}", said.len());
+        // None is begun while there is room in the one before.
+        assert!(said.iter().all(|parts| parts.len() > 1));
+        let parts: Vec<_> = said.into_iter().flatten().collect();
+        let expected: Vec<_> = (1..).zip(texts).collect();
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn an_event_that_is_longer_than_a_message_has_one_for_itself() {
+        let sizes = [10, 2 * MESSAGE_BYTES, 10, 10, 3 * MESSAGE_BYTES];
+        let said = said(&batch(sizes.map(|size| line("x".repeat(size)))));
+        let indices: Vec<Vec<u64>> = said
+            .iter()
+            .map(|parts| parts.iter().map(|(index, _)| *index).collect())
+            .collect();
+        assert_eq!(indices, [vec![1], vec![2], vec![3, 4], vec![5]]);
+        let lengths = said.iter().flatten().map(|(_, text)| text.len());
+        assert!(lengths.eq(sizes));
+    }
+
+    #[test]
+    fn what_has_no_message_is_left_out_and_what_may_be_announced_is_known() {
+        let silent = || EventBody::UsageUpdated {
+            total: Default::default(),
+        };
+        let texts = |it: Vec<Vec<(u64, String)>>| it.into_iter().flatten().collect::<Vec<_>>();
+        let mixed = batch([
+            silent(),
+            line("a".to_owned()),
+            silent(),
+            line("b".to_owned()),
+        ]);
+        let expected = [(2, "a".to_owned()), (4, "b".to_owned())];
+        assert_eq!(texts(said(&mixed)), expected);
+        assert!(said(&batch([silent()])).is_empty());
+        assert!(said(&batch([])).is_empty());
+        assert_eq!(transcript(&mixed).unwrap().announced, 0);
+        let linked = || EventBody::LinkChanged {
+            attached: true,
+            epoch: 1,
+        };
+        let news = batch([
+            linked(),
+            line("a".to_owned()),
+            linked(),
+            line("b".to_owned()),
+        ]);
+        assert_eq!(transcript(&news).unwrap().announced, 3);
+        assert_eq!(texts(said(&news)), expected);
+        let damaged = EventBatch::from_encoded(news.encoded().slice(..news.encoded().len() - 1));
+        assert!(transcript(&damaged).is_err());
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::content::Block;
 use crate::domain::event::Role;
 use crate::domain::session::{EndInfo, Lifecycle};
 use crate::domain::{Event, EventBody, Usage};
-use crate::gateway::views::{content, iso};
+use crate::gateway::views::{iso, large};
 
 /// An event with its type; `None` for what is not shown.
 pub fn event(event: &Event) -> Option<(&'static str, Value)> {
@@ -110,12 +110,12 @@ fn body(body: &EventBody) -> Option<(&'static str, Shown)> {
             call_id,
             tool,
             input,
-            content: large,
+            content,
             parent_call_id,
         } => {
-            let input = match (input, large) {
+            let input = match (input, content) {
                 (Some(input), _) => input.to_value(),
-                (None, Some(large)) => content(large),
+                (None, Some(content)) => json!(large(content)),
                 (None, None) => json!({}),
             };
             let mut it = typed("tool_use", "");
