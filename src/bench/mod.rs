@@ -6,7 +6,9 @@
 //! one that is not counted; reported are medians and spreads, and ratios of medians. Readers check every event for order,
 //! gaps and doubles, and one fault makes a figure void. `docs/performance.md` has the method and the last results.
 
+mod address;
 mod bare;
+mod certificate;
 mod disk;
 mod drain;
 mod machine;
@@ -21,6 +23,7 @@ mod stamp;
 mod subject;
 
 pub use bare::serve as serve_bare;
+pub use certificate::Files as TlsFiles;
 pub use plan::{Plan, Scenario};
 pub use report::Report;
 pub use run::run;

@@ -14,11 +14,15 @@ pub enum Scenario {
     Relay,
     /// One event to 1 … 1,000 readers over gRPC, gRPC-Web, server-sent events and WebSocket
     Fanout,
+    /// The same over TLS, daemon and readers, beside a bare server with TLS
+    Tls,
+    /// What must not grow with the length of a session, with sessions beside it, with readers
+    Flat,
     /// Durable ingest: sessions, batches, sync or interval
     Append,
     /// A long log from the start, over gRPC and as JSON
     Replay,
-    /// How much later an event arrives than over a bare hop
+    /// How much later an event, a piece of live text, an answer arrive than over a bare hop
     Latency,
     /// Memory and processor time of what is connected and silent
     Idle,
@@ -26,7 +30,7 @@ pub enum Scenario {
     Storm,
     /// Pages of many sessions, with filters, and search
     List,
-    /// Starting with much stored, after a clean stop and after a kill
+    /// Starting with much stored, after a clean stop and after a kill; how soon a reader has its first event
     Startup,
     /// Readers that do not read, beside others that do
     SlowReaders,

@@ -127,6 +127,15 @@ impl Point {
         });
     }
 
+    /// A figure that nobody demands anything of: a ratio, say.
+    pub fn say(&mut self, what: &str, value: Option<f64>) {
+        let known = value.filter(|value| value.is_finite());
+        self.notes.push(match known {
+            Some(value) => format!("{what}: {}", short(value)),
+            None => format!("{what}: not measured"),
+        });
+    }
+
     fn goal(
         &mut self,
         name: &str,

@@ -85,6 +85,8 @@ async fn one(bench: &Bench<'_>, scenario: Scenario) {
     match scenario {
         Scenario::Relay => scenario::relay(bench).await,
         Scenario::Fanout => scenario::fanout(bench).await,
+        Scenario::Tls => scenario::tls(bench).await,
+        Scenario::Flat => scenario::flat(bench).await,
         Scenario::Append => scenario::append(bench).await,
         Scenario::Replay => scenario::replay(bench).await,
         Scenario::Latency => scenario::latency(bench).await,

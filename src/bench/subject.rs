@@ -1,7 +1,5 @@
 //! The servers that are measured: Baton, and what it is held against.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,11 +7,14 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::address::Address;
+use super::certificate::Certificate;
 use super::machine::Machine;
 use super::plan::Plan;
 use super::process::{Process, Voice};
 use crate::base::Secret;
 use crate::client::{Client, ServerAddress};
+use crate::wire::v1;
 
 /// Whose figures they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -45,14 +46,12 @@ pub struct Subject {
     pub kind: Kind,
     /// The process.
     pub process: Process,
-    /// Its port on the loopback address.
-    pub port: u16,
+    /// Where it listens.
+    pub address: Address,
     /// What opens it; only Baton asks for it.
     pub token: Option<Secret>,
     /// Baton's data directory.
     dir: Option<TempDir>,
-    /// Where Baton counts what it does.
-    metrics: Option<SocketAddr>,
 }
 
 /// Options of a server under test that are not the product's defaults, each because the load comes from one caller.
@@ -76,15 +75,27 @@ struct Ready {
 impl Subject {
     /// Starts one.
     pub fn start(kind: Kind, plan: &Plan, machine: &Machine) -> anyhow::Result<Self> {
+        Subject::with_tls(kind, plan, machine, None)
+    }
+
+    /// The same with TLS, where there is a certificate. The older design has none.
+    pub fn with_tls(
+        kind: Kind,
+        plan: &Plan,
+        machine: &Machine,
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<Self> {
         match kind {
-            Kind::Baton => {
-                let dir = data_dir(plan)?;
-                Subject::baton(plan, machine, dir, &[])
-            }
+            Kind::Baton => Subject::serving(plan, machine, data_dir(plan)?, &[], certificate),
             Kind::Bare => {
                 let mut command = Command::new(&plan.program);
                 command.arg("bench-bare");
-                Subject::speaking(kind, machine, command)
+                if let Some(certificate) = certificate {
+                    certificate.give(&mut command);
+                }
+                let mut subject = Subject::speaking(kind, machine, command)?;
+                subject.address.trust = certificate.map(|it| it.trust.clone());
+                Ok(subject)
             }
             Kind::Node => {
                 let mut command = Command::new("node");
@@ -101,21 +112,35 @@ impl Subject {
         dir: TempDir,
         options: &[&str],
     ) -> anyhow::Result<Self> {
-        let metrics = free_address()?;
+        Subject::serving(plan, machine, dir, options, None)
+    }
+
+    fn serving(
+        plan: &Plan,
+        machine: &Machine,
+        dir: TempDir,
+        options: &[&str],
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(&plan.program);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen"])
-            .arg(metrics.to_string())
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            // What it counts is asked for by a call, so that no other port must be free.
+            .args(["--metrics-listen", "off"])
             .args(["--log-level", "warn", "--data-dir"])
             .arg(dir.path());
+        if let Some(certificate) = certificate {
+            certificate.give(&mut command);
+        }
         for option in OPEN.iter().chain(options) {
             command.args(["--set", option]);
         }
         // Whoever measures has a configuration of their own, which is not what is measured.
         command.env("BATON_CONFIG", "/dev/null");
         let (process, port) = Process::start(machine, command, Voice::Err, |line| {
-            let (_, address) = line.split_once("listening on http://127.0.0.1:")?;
-            address.trim().parse().ok()
+            let (_, url) = line.split_once("listening on ")?;
+            let (_, port) = url.trim().rsplit_once(':')?;
+            port.parse().ok()
         })?;
         let file = dir.path().join(plan.token_file);
         let token = std::fs::read_to_string(&file)
@@ -123,23 +148,18 @@ impl Subject {
         Ok(Subject {
             kind: Kind::Baton,
             process,
-            port,
+            address: Address {
+                port,
+                trust: certificate.map(|it| it.trust.clone()),
+            },
             token: Some(Secret::new(token.trim())),
             dir: Some(dir),
-            metrics: Some(metrics),
         })
     }
 
     /// What Baton has counted under a name without labels; 0 if nothing yet.
-    pub fn counted(&self, name: &str) -> anyhow::Result<f64> {
-        let address = self.metrics.context("only Baton counts")?;
-        let mut page = String::new();
-        let mut stream = TcpStream::connect(address).context("asking for metrics")?;
-        write!(
-            stream,
-            "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
-        )?;
-        stream.read_to_string(&mut page)?;
+    pub async fn counted(client: &Client, name: &str) -> anyhow::Result<f64> {
+        let page = client.get_metrics(v1::GetMetricsRequest {}).await?.text;
         let value = page.lines().find_map(|line| {
             let (found, value) = line.split_once(' ')?;
             (found == name).then(|| value.trim().parse())
@@ -170,16 +190,10 @@ impl Subject {
         Ok(Subject {
             kind,
             process,
-            port: ready.port,
+            address: Address::clear(ready.port),
             token: None,
             dir: None,
-            metrics: None,
         })
-    }
-
-    /// Its address.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// The value of the authorization header that opens it.
@@ -190,7 +204,8 @@ impl Subject {
 
     /// Baton's client, connected.
     pub async fn client(&self) -> anyhow::Result<Client> {
-        let mut address = ServerAddress::new(self.url());
+        let mut address = ServerAddress::new(self.address.url());
+        address.ca = self.address.trust.as_ref().map(|it| it.pem.clone().into());
         if let Some(token) = &self.token {
             address = address.with_token(token.clone());
         }
@@ -213,12 +228,6 @@ impl Subject {
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_ref().map(TempDir::path)
     }
-}
-
-/// An address that nobody listens on.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
-    Ok(listener.local_addr()?)
 }
 
 /// A directory on the disk that is measured.

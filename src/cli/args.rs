@@ -17,7 +17,7 @@ mod bench;
 mod budgets;
 
 pub use agents::{AgentChanges, AgentsAction, AgentsArgs};
-pub use bench::BenchArgs;
+pub use bench::{BareArgs, BenchArgs};
 pub use budgets::{BudgetOf, BudgetsAction, BudgetsArgs};
 
 /// The control plane for coding agents.
@@ -141,7 +141,7 @@ pub enum Command {
     DemoAgent(InnerArgs),
     /// A server without Baton for bench to measure
     #[command(hide = true)]
-    BenchBare,
+    BenchBare(BareArgs),
 }
 
 /// Arguments that another part of the program reads itself.

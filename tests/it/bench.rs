@@ -47,14 +47,30 @@ fn measured(report: &Value, points: usize, subjects: &[&str]) {
 fn events_fan_out_over_every_transport() {
     let report = bench(&["fanout", "--only", "10 readers, saturated"]);
     measured(&report, 4, &["baton", "bare"]);
+    let report = bench(&["fanout", "--only", "windows of 64 KiB"]);
+    measured(&report, 1, &["baton", "bare"]);
+}
+
+#[test]
+fn what_tls_costs_and_what_must_not_grow() {
+    let report = bench(&["tls"]);
+    measured(&report, 3, &["baton", "baton, TLS", "bare", "bare, TLS"]);
+    let report = bench(&["flat", "--only", "ingest"]);
+    measured(&report, 2, &[]);
+    let report = bench(&["flat", "--only", "readers"]);
+    measured(&report, 1, &["baton", "bare"]);
 }
 
 #[test]
 fn events_come_at_an_even_rate_and_arrive() {
     let report = bench(&["fanout", "--only", "SSE, 10 readers, 200 events"]);
     measured(&report, 1, &["baton", "bare"]);
-    let report = bench(&["latency"]);
-    measured(&report, 2, &["baton", "bare hop + fdatasync"]);
+    let report = bench(&["latency", "--only", "1000 events"]);
+    measured(&report, 1, &["baton", "bare hop + fdatasync"]);
+    let report = bench(&["latency", "--only", "live text"]);
+    measured(&report, 1, &["baton", "bare"]);
+    let report = bench(&["latency", "--only", "prompt"]);
+    measured(&report, 1, &["baton", "bare hop + fdatasync"]);
 }
 
 #[test]
@@ -74,13 +90,21 @@ fn logs_are_replayed_and_servers_started_with_them() {
     let report = bench(&["replay", "--only", "10000 events"]);
     measured(&report, 3, &["baton"]);
     let report = bench(&["startup", "--only", "1000 stored"]);
-    measured(&report, 1, &["baton, stopped, warm"]);
+    measured(
+        &report,
+        1,
+        &[
+            "baton, stopped, warm",
+            "baton, from the tail",
+            "bare, one message",
+        ],
+    );
 }
 
 #[test]
 fn what_is_idle_what_comes_back_and_what_is_listed() {
-    let report = bench(&["idle", "--only", "readers over gRPC"]);
-    measured(&report, 1, &["baton", "bare"]);
+    let report = bench(&["idle", "--only", "over gRPC"]);
+    measured(&report, 2, &["baton", "bare"]);
     let report = bench(&["storm"]);
     measured(&report, 1, &["baton"]);
     let report = bench(&["list"]);

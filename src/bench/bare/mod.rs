@@ -4,16 +4,22 @@
 //! careful engineer would write in an afternoon, with the settings that measured best.
 
 mod codec;
+mod encrypted;
 mod grpc;
 mod http;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
+use tokio_rustls::TlsAcceptor;
+
+use super::certificate::Files;
+use encrypted::Encrypted;
 
 pub use codec::BytesCodec;
 pub use grpc::{PUBLISH, REPLAY, WATCH};
@@ -47,16 +53,24 @@ impl Hub {
     }
 }
 
-/// Serves until the process is ended; says first on which port, as `{"port":N}` on a line of standard output.
-pub async fn serve() -> anyhow::Result<()> {
+/// Serves until the process is ended, with TLS where there are files for it; says first on which port, as `{"port":N}` on a
+/// line of standard output.
+pub async fn serve(tls: Option<Files>) -> anyhow::Result<()> {
+    let tls = tls.map(|files| files.server_config()).transpose()?;
     let hub = Hub::new();
+    let router: Router = grpc::routes(hub.clone()).merge(http::routes(hub));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("{{\"port\":{}}}", listener.local_addr()?.port());
     let listener = listener.tap_io(|stream| {
         // Small messages are not to wait for each other; where that cannot be set, they do.
         let _ = stream.set_nodelay(true);
     });
-    let router: Router = grpc::routes(hub.clone()).merge(http::routes(hub));
-    axum::serve(listener, router).await?;
+    match tls {
+        None => axum::serve(listener, router).await?,
+        Some(config) => {
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            axum::serve(Encrypted::new(listener, acceptor), router).await?;
+        }
+    }
     Ok(())
 }

@@ -5,7 +5,6 @@ use axum::body::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Sink, Target, Transport, http2};
@@ -13,8 +12,7 @@ use crate::bench::bare::EVENTS;
 use crate::bench::subject::Kind;
 
 pub(super) async fn read(target: &Target, to: &mut Sink) -> Result<()> {
-    let stream = TcpStream::connect(("127.0.0.1", target.port)).await?;
-    stream.set_nodelay(true)?;
+    let stream = target.address.connect("http/1.1").await?;
     let (mut send, connection) = hyper::client::conn::http1::Builder::new()
         .handshake(TokioIo::new(stream))
         .await?;
@@ -37,7 +35,6 @@ pub(super) async fn read(target: &Target, to: &mut Sink) -> Result<()> {
 }
 
 fn request(target: &Target) -> Result<Request<Full<Bytes>>> {
-    let host = format!("127.0.0.1:{}", target.port);
     let (request, body) = match (target.transport, target.kind) {
         (Transport::GrpcWeb, _) => {
             let request = Request::post(http2::path(target))
@@ -51,7 +48,7 @@ fn request(target: &Target) -> Result<Request<Full<Bytes>>> {
         }
         (_, Kind::Bare | Kind::Node) => (Request::get(EVENTS), Bytes::new()),
     };
-    let request = request.header("host", host);
+    let request = request.header("host", target.address.host());
     let request = match &target.bearer {
         Some(bearer) => request.header("authorization", bearer),
         None => request,

@@ -13,9 +13,11 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::address::Address;
 use super::stamp::{Scan, histogram};
 use super::subject::{Kind, Subject};
 
+pub use http2::Connection;
 pub use ws::{open as socket, open_silent};
 
 /// How events travel to a reader.
@@ -44,6 +46,9 @@ impl Transport {
     }
 }
 
+/// How much may be under way to a reader: more than a saturated round has in flight.
+const WINDOW: u32 = 1 << 20;
+
 /// What a reader is to read.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -51,8 +56,8 @@ pub struct Target {
     pub kind: Kind,
     /// How.
     pub transport: Transport,
-    /// Its port.
-    pub port: u16,
+    /// Where it listens.
+    pub address: Address,
     /// The authorization header.
     pub bearer: Option<String>,
     /// The session.
@@ -61,6 +66,10 @@ pub struct Target {
     pub tail: bool,
     /// What comes after this seq; over gRPC only.
     pub after: u64,
+    /// Whether live text is wanted too; over gRPC only.
+    pub live: bool,
+    /// How many bytes may be under way to it, on a stream and on its connection; over gRPC only.
+    pub window: u32,
     /// Whether latencies are wanted.
     pub with_latency: bool,
     /// A stored log of so many events of so many bytes instead of what comes, where the server is not Baton.
@@ -73,11 +82,13 @@ impl Target {
         Target {
             kind: subject.kind,
             transport,
-            port: subject.port,
+            address: subject.address.clone(),
             bearer: subject.bearer(),
             session: session.to_owned(),
             tail: false,
             after: 0,
+            live: false,
+            window: WINDOW,
             with_latency: false,
             replays: None,
         }
@@ -97,6 +108,7 @@ pub struct Sink {
     scan: Scan,
     seen: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
+    messages: Arc<AtomicU64>,
     open: Arc<AtomicU64>,
     is_open: bool,
     measuring: Arc<AtomicBool>,
@@ -109,6 +121,11 @@ impl Sink {
         if !std::mem::replace(&mut self.is_open, true) {
             self.open.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// So many messages have begun.
+    fn messages(&self, count: u64) {
+        self.messages.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Takes bytes.
@@ -132,6 +149,7 @@ impl Sink {
 pub struct Readers {
     seen: Vec<Arc<AtomicU64>>,
     bytes: Arc<AtomicU64>,
+    messages: Arc<AtomicU64>,
     open: Arc<AtomicU64>,
     measuring: Arc<AtomicBool>,
     over: tokio_util::sync::CancellationToken,
@@ -155,21 +173,11 @@ impl Readers {
         Ok(readers)
     }
 
-    /// One that begins anywhere in the log, so that the first number that it sees is right.
-    pub async fn open_at_any(target: &Target) -> Result<Self> {
-        let target = Target {
-            tail: false,
-            ..target.clone()
-        };
-        let mut readers = Readers::nobody(1);
-        readers.add(&target, None);
-        Ok(readers)
-    }
-
     fn nobody(count: usize) -> Self {
         Readers {
             seen: Vec::with_capacity(count),
             bytes: Arc::default(),
+            messages: Arc::default(),
             open: Arc::default(),
             measuring: Arc::default(),
             over: tokio_util::sync::CancellationToken::new(),
@@ -184,6 +192,7 @@ impl Readers {
             scan: Scan::new(first, target.with_latency),
             seen,
             bytes: self.bytes.clone(),
+            messages: self.messages.clone(),
             open: self.open.clone(),
             is_open: false,
             measuring: self.measuring.clone(),
@@ -240,6 +249,11 @@ impl Readers {
     /// Bytes that all readers together have read, without what the transport puts around them.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Messages in which they came; known of gRPC only.
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Acquire)
     }
 
     /// Events that the slowest has seen.

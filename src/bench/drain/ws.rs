@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::{Sink, Target};
+use crate::bench::address::Address;
 use crate::bench::bare::SOCKET;
 use crate::bench::subject::Kind;
 
@@ -45,18 +46,17 @@ pub async fn open_silent(target: &Target) -> Result<WebSocketStream<TcpStream>> 
         }
         Kind::Node => format!("/viewer?session={}", target.session),
     };
-    open(target.port, &path, target.bearer.as_deref()).await
+    open(&target.address, &path, target.bearer.as_deref()).await
 }
 
-/// Opens a socket to this machine.
+/// Opens a socket to this machine, in clear text.
 pub async fn open(
-    port: u16,
+    address: &Address,
     path: &str,
     bearer: Option<&str>,
 ) -> Result<WebSocketStream<TcpStream>> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.set_nodelay(true)?;
-    let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request()?;
+    let stream = address.dial().await?;
+    let mut request = format!("ws://{}{path}", address.host()).into_client_request()?;
     if let Some(bearer) = bearer {
         request
             .headers_mut()

@@ -5,8 +5,8 @@ use axum::body::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
-use tonic::transport::Endpoint;
 
+use crate::bench::address::Address;
 use crate::bench::bare::{BytesCodec, PUBLISH};
 
 /// Messages on their way.
@@ -19,11 +19,11 @@ pub struct BareStream {
 
 impl BareStream {
     /// Opens one.
-    pub async fn open(url: String) -> Result<Self> {
-        let channel = Endpoint::from_shared(url)?
+    pub async fn open(to: &Address) -> Result<Self> {
+        let channel = to
+            .endpoint()?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20)
-            .tcp_nodelay(true)
             .connect()
             .await?;
         let (messages, waiting) = mpsc::channel(ROOM);

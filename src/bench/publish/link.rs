@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::base::{Secret, SystemClock};
+use crate::bench::address::Address;
 use crate::client::Client;
 use crate::wire::link_v1 as pb;
 use crate::wire::link_v1::connect_request::Body as Up;
@@ -33,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ROOM: usize = 256;
 /// The spool that its records come from.
 const ORIGIN_EPOCH: u64 = 1;
+/// How long a part of a message is that is told live, before the next begins.
+const LIVE_BLOCK_BYTES: u64 = 16 * 1024;
 
 /// What is known of a session's records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,14 +73,14 @@ pub struct Enrolled {
 
 impl Machine {
     /// Makes a daemon known to the server.
-    pub async fn enroll(client: &Client, url: &str, name: &str) -> Result<Enrolled> {
+    pub async fn enroll(client: &Client, to: &Address, name: &str) -> Result<Enrolled> {
         let join = client
             .create_join_token(v1::CreateJoinTokenRequest {
                 name: name.to_owned(),
                 ..Default::default()
             })
             .await?;
-        let mut service = LinkServiceClient::new(channel(url).await?);
+        let mut service = LinkServiceClient::new(channel(to).await?);
         let mut request = tonic::Request::new(pb::EnrollRequest {
             name: name.to_owned(),
             hostname: "bench".to_owned(),
@@ -93,12 +96,12 @@ impl Machine {
 
     /// Links a daemon that the server knows; `reports` are the sessions that it has, with how many records of each.
     pub async fn link(
-        url: &str,
+        to: &Address,
         enrolled: &Enrolled,
         attempt: u64,
         reports: &[(String, u64)],
     ) -> Result<Self> {
-        Machine::link_over(channel(url).await?, enrolled, attempt, reports).await
+        Machine::link_over(channel(to).await?, enrolled, attempt, reports).await
     }
 
     /// The same over a connection that is there.
@@ -173,6 +176,7 @@ impl Machine {
             standing,
             sent: 0,
             bytes: 0,
+            live: Live::default(),
         };
         let started = v1::event::Body::Started(v1::Started {
             provider_session_id: session.id.clone(),
@@ -196,6 +200,7 @@ impl Machine {
             standing,
             sent,
             bytes: 0,
+            live: Live::default(),
         })
     }
 
@@ -308,6 +313,14 @@ pub struct Session {
     standing: watch::Receiver<Standing>,
     sent: u64,
     bytes: u64,
+    live: Live,
+}
+
+/// How far the text has come that the agent is writing right now.
+#[derive(Clone, Copy, Debug, Default)]
+struct Live {
+    block: u32,
+    offset: u64,
 }
 
 impl Session {
@@ -324,6 +337,36 @@ impl Session {
             });
             let bodies = bodies.collect();
             self.records(bodies).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends each text as a piece of what the agent is writing right now. It is never stored, and nobody acknowledges it.
+    pub async fn send_live(&mut self, texts: Vec<String>) -> Result<()> {
+        for text in texts {
+            if self.live.offset >= LIVE_BLOCK_BYTES {
+                self.live = Live {
+                    block: self.live.block + 1,
+                    offset: 0,
+                };
+            }
+            let offset = self.live.offset;
+            self.live.offset += text.len() as u64;
+            let delta = v1::MessageDelta {
+                message_id: "live".to_owned(),
+                block: self.live.block,
+                offset,
+                text,
+                thinking: false,
+            };
+            let piece = v1::Transient {
+                session_id: self.id.clone(),
+                body: Some(v1::transient::Body::MessageDelta(delta)),
+            };
+            self.up
+                .send(message(Up::Transient(piece)))
+                .await
+                .context("the link has ended")?;
         }
         Ok(())
     }
@@ -417,11 +460,11 @@ impl Session {
     }
 }
 
-async fn channel(url: &str) -> Result<Channel> {
-    Ok(Endpoint::from_shared(url.to_owned())?
+async fn channel(to: &Address) -> Result<Channel> {
+    Ok(to
+        .endpoint()?
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
-        .tcp_nodelay(true)
         .connect()
         .await?)
 }

@@ -30,6 +30,14 @@ impl Publisher {
         }
     }
 
+    /// Brings pieces of live text: over the bare server a message like any other.
+    pub async fn send_live(&mut self, texts: Vec<String>) -> Result<()> {
+        match self {
+            Publisher::Link(session) => session.send_live(texts).await,
+            Publisher::Bare(_) | Publisher::Older(_) => self.send(texts).await,
+        }
+    }
+
     /// Waits until everything that was brought is acknowledged. The bare server acknowledges nothing.
     pub async fn settle(&mut self) -> Result<()> {
         match self {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::bench::address::Address;
 use crate::bench::drain::socket;
 
 /// A daemon that sends events.
@@ -29,9 +30,9 @@ struct Ack {
 
 impl OlderDaemon {
     /// Connects for one session.
-    pub async fn connect(port: u16, session: &str) -> Result<Self> {
+    pub async fn connect(to: &Address, session: &str) -> Result<Self> {
         let path = format!("/daemon?session={session}");
-        let (to, mut from) = socket(port, &path, None).await?.split();
+        let (to, mut from) = socket(to, &path, None).await?.split();
         let (acked, moved) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
         let (seen, told) = (acked.clone(), moved.clone());
         tokio::spawn(async move {

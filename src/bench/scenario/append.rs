@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::figure::CPU_PER_EVENT;
 use crate::bench::disk::Disk;
 use crate::bench::publish::{Machine, OlderDaemon, Session};
 use crate::bench::report::Point;
@@ -14,7 +15,6 @@ use crate::bench::stamp;
 use crate::bench::subject::{Subject, data_dir};
 
 const RATE: &str = "acknowledged events a second";
-const CPU: &str = "server CPU per event, µs";
 const GROUP: &str = "events in a sync";
 const WRITTEN: &str = "bytes written per byte of events";
 const HELD: &str = "bytes held per byte of events";
@@ -88,8 +88,8 @@ async fn baton(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<u64>
     let client = subject.client().await?;
     let (mut machines, mut sessions) = (Vec::new(), Vec::new());
     for at in 0..load.daemons {
-        let enrolled = Machine::enroll(&client, &subject.url(), &format!("bench{at}")).await?;
-        let machine = Machine::link(&subject.url(), &enrolled, 1, &[]).await?;
+        let enrolled = Machine::enroll(&client, &subject.address, &format!("bench{at}")).await?;
+        let machine = Machine::link(&subject.address, &enrolled, 1, &[]).await?;
         for _ in (at..load.sessions).step_by(load.daemons) {
             sessions.push(machine.session(&client).await?);
         }
@@ -100,14 +100,15 @@ async fn baton(bench: &Bench<'_>, load: &Load, point: &mut Point) -> Result<u64>
     let (cpu, begun) = (subject.process.cpu()?, Instant::now());
     let disk = Disk::of(subject.dir().context("a data directory")?)?;
     let (written, held) = (disk.map(Disk::written).transpose()?, held(&subject)?);
-    let (syncs, bytes) = (subject.counted(SYNCS)?, bytes_of(&sessions));
+    let (syncs, bytes) = (Subject::counted(&client, SYNCS).await?, bytes_of(&sessions));
     let sessions = ingest(bench, load, sessions, bench.plan.duration).await?;
     let wall = begun.elapsed();
     let events = sessions.iter().map(Session::acked).sum::<u64>() - before;
     let cpu = subject.process.cpu()?.saturating_sub(cpu);
     point.add(RATE, "baton", events as f64 / wall.as_secs_f64());
-    point.add(CPU, "baton", cpu.as_secs_f64() * 1e6 / events as f64);
-    let syncs = subject.counted(SYNCS)? - syncs;
+    let each = cpu.as_secs_f64() * 1e6 / events as f64;
+    point.add(CPU_PER_EVENT, "baton", each);
+    let syncs = Subject::counted(&client, SYNCS).await? - syncs;
     let group = (load.durability == "fsync").then(|| events as f64 / syncs.max(1.0));
     if let Some(group) = group {
         point.add(GROUP, "baton", group);
@@ -218,7 +219,7 @@ fn raw(bench: &Bench<'_>, load: &Load, at_once: u64, point: &mut Point) -> Resul
 /// The older design under Bun, a commit for each event.
 async fn older(bench: &Bench<'_>, store: &str, point: &mut Point) -> Result<()> {
     let subject = Subject::older(bench.plan, bench.machine, store, false)?;
-    let mut daemon = OlderDaemon::connect(subject.port, "bench").await?;
+    let mut daemon = OlderDaemon::connect(&subject.address, "bench").await?;
     let bytes = bench.plan.event_bytes;
     let mut measured = (0, Instant::now());
     for duration in [bench.plan.warm_up(), bench.plan.duration] {

@@ -2,17 +2,44 @@
 
 use anyhow::Result;
 
+use super::figure::{ARRIVAL_P50, ARRIVAL_P99, BYTES, CPU_PER_DELIVERY, DELIVERIES};
 use super::load::{Padding, Rate, Round, Stage};
-use crate::bench::drain::Transport;
+use crate::bench::drain::{Readers, Transport};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
 use crate::bench::subject::{Kind, Subject, data_dir};
 
-const CPU: &str = "server CPU per delivery, µs";
-const RATE: &str = "deliveries a second";
-const BYTES: &str = "bytes read for a delivery";
-const P50: &str = "arrival p50, µs";
-const P99: &str = "arrival p99, µs";
+/// Windows as a client has them that leaves them as HTTP/2 begins.
+const SMALL_WINDOW: u32 = 65_535;
+
+/// A condition.
+#[derive(Clone, Copy)]
+struct Load {
+    transport: Transport,
+    readers: usize,
+    rate: Rate,
+    /// Whether the readers' windows are small.
+    is_narrow: bool,
+}
+
+impl Load {
+    fn name(self) -> String {
+        let readers = match self.readers {
+            1 => "1 reader".to_owned(),
+            readers => format!("{readers} readers"),
+        };
+        let how = match self.rate {
+            Rate::Saturated => "saturated".to_owned(),
+            Rate::Paced(rate) => format!("{rate} events a second"),
+        };
+        let narrow = if self.is_narrow {
+            ", windows of 64 KiB"
+        } else {
+            ""
+        };
+        format!("{}, {readers}, {how}{narrow}", self.transport.name())
+    }
+}
 
 /// All transports, numbers of readers and rates.
 pub async fn fanout(bench: &Bench<'_>) {
@@ -23,17 +50,28 @@ pub async fn fanout(bench: &Bench<'_>) {
         Transport::Ws,
     ];
     hot(bench).await;
+    let load = |transport, readers, rate| Load {
+        transport,
+        readers,
+        rate,
+        is_narrow: false,
+    };
     for transport in all {
         for readers in bench.plan.size([1, 10, 100, 1_000], [1, 10, 50, 100]) {
-            point(bench, transport, readers, Rate::Saturated).await;
+            point(bench, load(transport, readers, Rate::Saturated)).await;
         }
         for (readers, rate) in bench
             .plan
             .size([(100, 200), (1_000, 25)], [(10, 200), (100, 25)])
         {
-            point(bench, transport, readers, Rate::Paced(rate)).await;
+            point(bench, load(transport, readers, Rate::Paced(rate))).await;
         }
     }
+    let narrow = Load {
+        is_narrow: true,
+        ..load(Transport::Grpc, bench.plan.size(100, 50), Rate::Saturated)
+    };
+    point(bench, narrow).await;
 }
 
 /// A session in which much happens, with many readers: what gathering its news saves, and what it costs in time.
@@ -53,15 +91,15 @@ async fn hot(bench: &Bench<'_>) {
             match hot_round(bench, readers, rate, options).await {
                 Err(error) => return bench.failed(&format!("fanout · {name}"), &error),
                 Ok(measured) if round > 0 => {
-                    point.add(CPU, subject, measured.cpu_per_delivery());
-                    point.add(P50, subject, measured.latency_us(0.5));
-                    point.add(P99, subject, measured.latency_us(0.99));
+                    point.add(CPU_PER_DELIVERY, subject, measured.cpu_per_delivery());
+                    point.add(ARRIVAL_P50, subject, measured.latency_us(0.5));
+                    point.add(ARRIVAL_P99, subject, measured.latency_us(0.99));
                 }
                 Ok(_) => {}
             }
         }
     }
-    let ratio = point.ratio(CPU, "gathered", "each at once");
+    let ratio = point.ratio(CPU_PER_DELIVERY, "gathered", "each at once");
     point.at_most(
         "P5",
         "CPU per delivery, to telling each at once",
@@ -69,8 +107,8 @@ async fn hot(bench: &Bench<'_>) {
         0.35,
     );
     let (with, without) = (
-        point.median(P50, "gathered"),
-        point.median(P50, "each at once"),
+        point.median(ARRIVAL_P50, "gathered"),
+        point.median(ARRIVAL_P50, "each at once"),
     );
     let later = with
         .zip(without)
@@ -93,76 +131,69 @@ async fn hot_round(
         .await
 }
 
-async fn point(bench: &Bench<'_>, transport: Transport, readers: usize, rate: Rate) {
-    let how = match rate {
-        Rate::Saturated => "saturated".to_owned(),
-        Rate::Paced(rate) => format!("{rate} events a second"),
-    };
-    let readers_in_words = if readers == 1 {
-        "1 reader".to_owned()
-    } else {
-        format!("{readers} readers")
-    };
-    let name = format!("{}, {readers_in_words}, {how}", transport.name());
+async fn point(bench: &Bench<'_>, load: Load) {
+    let name = load.name();
     if !bench.wants(&name) {
         return;
     }
     bench.tell(&format!("fanout · {name} …"));
     let mut point = Point::new("fanout", &name);
     let mut kinds = vec![Kind::Baton, Kind::Bare];
-    if transport == Transport::Ws && bench.plan.baselines.is_some() {
+    if load.transport == Transport::Ws && bench.plan.baselines.is_some() {
         kinds.push(Kind::Node);
     }
     let mut padding = Padding::default();
     for round in bench.plan.rounds() {
         for kind in kinds.iter().copied() {
-            match one(bench, kind, transport, readers, rate, padding.of(kind)).await {
+            match one(bench, kind, load, padding.of(kind)).await {
                 Err(error) => {
                     return bench.failed(&format!("fanout · {name}, {}", kind.name()), &error);
                 }
                 // The round that only warms up is not counted.
                 Ok(measured) if round == 0 => padding.learn(kind, &measured),
-                Ok(measured) => add(&mut point, kind, rate, &measured),
+                Ok(measured) => add(&mut point, kind.name(), load.rate, &measured),
             }
         }
     }
-    goals(&mut point, transport, readers, rate);
+    goals(&mut point, load);
     bench.done(point);
 }
 
-async fn one(
-    bench: &Bench<'_>,
-    kind: Kind,
-    transport: Transport,
-    readers: usize,
-    rate: Rate,
-    padding: usize,
-) -> Result<Round> {
+async fn one(bench: &Bench<'_>, kind: Kind, load: Load, padding: usize) -> Result<Round> {
     let mut stage = Stage::set(bench, kind).await?;
     stage.padding = padding;
-    stage.round(bench, transport, readers, rate).await
+    let mut target = stage.target(load.transport, load.rate);
+    if load.is_narrow {
+        target.window = SMALL_WINDOW;
+    }
+    let readers = Readers::open(&target, load.readers).await?;
+    stage.watched(bench, readers, load.rate).await
 }
 
-fn add(point: &mut Point, kind: Kind, rate: Rate, round: &Round) {
-    point.add(CPU, kind.name(), round.cpu_per_delivery());
-    point.add(BYTES, kind.name(), round.bytes_per_delivery());
+/// What a round of deliveries brought.
+pub fn add(point: &mut Point, subject: &str, rate: Rate, round: &Round) {
+    point.add(CPU_PER_DELIVERY, subject, round.cpu_per_delivery());
+    point.add(BYTES, subject, round.bytes_per_delivery());
     match rate {
         Rate::Saturated => {
             let per_second = round.delivered as f64 / round.wall.as_secs_f64();
-            point.add(RATE, kind.name(), per_second);
+            point.add(DELIVERIES, subject, per_second);
         }
         Rate::Paced(_) => {
-            point.add(P50, kind.name(), round.latency_us(0.5));
-            point.add(P99, kind.name(), round.latency_us(0.99));
+            point.add(ARRIVAL_P50, subject, round.latency_us(0.5));
+            point.add(ARRIVAL_P99, subject, round.latency_us(0.99));
         }
     }
 }
 
-fn goals(point: &mut Point, transport: Transport, readers: usize, rate: Rate) {
-    let bare = point.ratio(CPU, "bare", "baton");
-    let node = point.ratio(CPU, "node ws", "baton");
-    match (rate, transport) {
-        (Rate::Saturated, _) if readers < 100 => {}
+fn goals(point: &mut Point, load: Load) {
+    let bare = point.ratio(CPU_PER_DELIVERY, "bare", "baton");
+    let node = point.ratio(CPU_PER_DELIVERY, "node ws", "baton");
+    match (load.rate, load.transport) {
+        (Rate::Saturated, _) if load.is_narrow => {
+            point.say("deliveries per CPU second, to bare tonic", bare);
+        }
+        (Rate::Saturated, _) if load.readers < 100 => {}
         (Rate::Saturated, Transport::Grpc | Transport::GrpcWeb) => {
             point.at_least("P1", "deliveries per CPU second, to bare tonic", bare, 0.8);
         }
@@ -184,10 +215,10 @@ fn goals(point: &mut Point, transport: Transport, readers: usize, rate: Rate) {
             point.at_least("P2", "deliveries per CPU second, to axum's Sse", bare, 3.0);
         }
         (Rate::Paced(_), _) => {
-            let most = point.ratio(CPU, "baton", "bare");
+            let most = point.ratio(CPU_PER_DELIVERY, "baton", "bare");
             point.at_most("P4", "CPU per delivery, to the bare transport", most, 1.15);
-            if transport == Transport::Ws {
-                let node = point.ratio(CPU, "baton", "node ws");
+            if load.transport == Transport::Ws {
+                let node = point.ratio(CPU_PER_DELIVERY, "baton", "node ws");
                 point.at_most("P4", "CPU per delivery, to the older design", node, 1.0);
             }
         }

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use hyper::body::Incoming;
 use tokio_tungstenite::WebSocketStream;
 
 use super::load::Stage;
-use crate::bench::drain::{Readers, Target, Transport, open_silent};
+use crate::bench::drain::{Connection, Readers, Target, Transport, open_silent};
 use crate::bench::publish::Machine;
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
@@ -16,17 +17,21 @@ use crate::bench::subject::{Kind, Subject};
 const EACH: &str = "memory of each, KB";
 const CPU: &str = "CPU of each, µs a second";
 
+/// Streams that share a connection.
+const STREAMS: usize = 100;
+
 /// How long nothing happens before memory is looked at.
 const QUIET: Duration = Duration::from_secs(2);
 /// How long processor time is counted: longer than all heart-beats are apart.
 const LONG: Duration = Duration::from_secs(35);
 
-/// Daemons, readers, browsers' sockets, living sessions, stored sessions.
+/// Daemons, readers, further streams of readers, browsers' sockets, living sessions, stored sessions.
 pub async fn idle(bench: &Bench<'_>) {
     let count = bench.plan.size(10_000, 300);
     let all = [
         ("daemons, a connection each", Of::Daemons),
         ("readers over gRPC, a connection each", Of::Readers),
+        ("further streams over gRPC, 100 a connection", Of::Streams),
         ("browsers' WebSockets", Of::Sockets),
         ("living sessions that nobody reads", Of::Living),
         ("stored sessions", Of::Stored),
@@ -51,6 +56,7 @@ pub async fn idle(bench: &Bench<'_>) {
 enum Of {
     Daemons,
     Readers,
+    Streams,
     Sockets,
     Living,
     Stored,
@@ -65,16 +71,21 @@ async fn measure(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> 
     };
     let mut kinds = vec![Kind::Baton];
     match of {
-        Of::Readers => kinds.push(Kind::Bare),
+        Of::Readers | Of::Streams => kinds.push(Kind::Bare),
         Of::Sockets if bench.plan.baselines.is_some() => kinds.extend([Kind::Bare, Kind::Node]),
         Of::Sockets => kinds.push(Kind::Bare),
         Of::Daemons | Of::Living | Of::Stored => {}
     }
     for kind in kinds {
         let stage = Stage::set(bench, kind).await?;
+        // A further stream has others on its connection: what those and the connection take is not its own.
+        let connections = match of {
+            Of::Streams => connections(&stage, count.div_ceil(STREAMS)).await?,
+            _ => Vec::new(),
+        };
         tokio::time::sleep(QUIET).await;
         let before = stage.subject.process.memory()?;
-        let held = hold(bench, &stage, of, count).await?;
+        let held = hold(bench, &stage, of, count, connections).await?;
         tokio::time::sleep(QUIET).await;
         let after = stage.subject.process.memory()?;
         let each = after.saturating_sub(before) as f64 / 1e3 / count as f64;
@@ -100,33 +111,60 @@ async fn measure(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> 
 struct Held {
     _machines: Vec<Machine>,
     _readers: Option<Readers>,
+    connections: Vec<Connection>,
+    streams: Vec<Incoming>,
     _sockets: Vec<WebSocketStream<tokio::net::TcpStream>>,
 }
 
-async fn hold(bench: &Bench<'_>, stage: &Stage, of: Of, count: usize) -> Result<Held> {
+/// A connection that has a stream already.
+struct Begun {
+    connection: Connection,
+    stream: Incoming,
+}
+
+async fn connections(stage: &Stage, count: usize) -> Result<Vec<Begun>> {
+    let target = &tail(stage);
+    many(count, |_| async move {
+        let mut connection = Connection::open(target).await?;
+        let stream = connection.follow(target).await?;
+        Ok(Begun { connection, stream })
+    })
+    .await
+}
+
+/// What comes from now on, over gRPC.
+fn tail(stage: &Stage) -> Target {
+    let mut target = Target::of(&stage.subject, Transport::Grpc, &stage.session);
+    target.tail = true;
+    target
+}
+
+async fn hold(
+    bench: &Bench<'_>,
+    stage: &Stage,
+    of: Of,
+    count: usize,
+    connections: Vec<Begun>,
+) -> Result<Held> {
     let subject = &stage.subject;
     Ok(match of {
         Of::Daemons => {
             let client = subject.client().await?;
-            let url = subject.url();
-            let (client, url) = (&client, &url);
+            let (client, address) = (&client, &subject.address);
             let machines = many(count, |at| async move {
-                let enrolled = Machine::enroll(client, url, &format!("idle{at}")).await?;
-                Machine::link(url, &enrolled, 1, &[]).await
+                let enrolled = Machine::enroll(client, address, &format!("idle{at}")).await?;
+                Machine::link(address, &enrolled, 1, &[]).await
             });
             Held {
                 _machines: machines.await?,
                 ..Held::default()
             }
         }
-        Of::Readers => {
-            let mut target = Target::of(subject, Transport::Grpc, &stage.session);
-            target.tail = true;
-            Held {
-                _readers: Some(Readers::open(&target, count).await?),
-                ..Held::default()
-            }
-        }
+        Of::Readers => Held {
+            _readers: Some(Readers::open(&tail(stage), count).await?),
+            ..Held::default()
+        },
+        Of::Streams => further(&tail(stage), count, connections).await?,
         Of::Sockets => {
             let target = Target::of(subject, Transport::Ws, &stage.session);
             let target = &target;
@@ -144,6 +182,25 @@ async fn hold(bench: &Bench<'_>, stage: &Stage, of: Of, count: usize) -> Result<
             Held::default()
         }
     })
+}
+
+/// Streams on connections that are there.
+async fn further(target: &Target, count: usize, connections: Vec<Begun>) -> Result<Held> {
+    let mut held = Held::default();
+    for Begun {
+        mut connection,
+        stream,
+    } in connections
+    {
+        held.streams.push(stream);
+        // The last connection may have fewer.
+        let begun = held.connections.len() * STREAMS;
+        for _ in begun..count.min(begun + STREAMS) {
+            held.streams.push(connection.follow(target).await?);
+        }
+        held.connections.push(connection);
+    }
+    Ok(held)
 }
 
 /// Living sessions, or such that have ended.
@@ -199,7 +256,7 @@ fn goals(of: Of, point: &mut Point) {
     let most = match of {
         Of::Daemons => 30.0,
         Of::Readers => 30.0,
-        Of::Sockets | Of::Living => 8.0,
+        Of::Streams | Of::Sockets | Of::Living => 8.0,
         Of::Stored => 0.3,
     };
     point.at_most("P15", "KB of memory each", each, most);

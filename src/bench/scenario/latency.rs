@@ -21,13 +21,14 @@ use crate::wire::v1;
 
 const P50: &str = "p50, µs";
 const P99: &str = "p99, µs";
+const TOGETHER: &str = "pieces in a message";
 const RAW: &str = "raw fdatasync";
 const FLOOR: &str = "bare hop + fdatasync";
 
 /// Events a second.
 const RATE: u64 = 1_000;
 
-/// Committed events at an even rate, and a prompt's way there and back.
+/// Committed events and live text at an even rate, and a prompt's way there and back.
 pub async fn latency(bench: &Bench<'_>) {
     let name = format!("gRPC, 1 reader, {RATE} events a second");
     if bench.wants(&name) {
@@ -39,6 +40,21 @@ pub async fn latency(bench: &Bench<'_>) {
                 point.at_most("P9", "arrival p50, to a bare hop and a raw sync", p50, 1.3);
                 let p99 = point.ratio(P99, "baton", FLOOR);
                 point.at_most("P9", "arrival p99, to a bare hop and a raw sync", p99, 1.5);
+                bench.done(point);
+            }
+            Err(error) => bench.failed(&format!("latency · {name}"), &error),
+        }
+    }
+    let name = format!("gRPC, 1 reader, {RATE} pieces of live text a second");
+    if bench.wants(&name) {
+        bench.tell(&format!("latency · {name} …"));
+        let mut point = Point::new("latency", &name);
+        match live(bench, &mut point).await {
+            Ok(()) => {
+                let p50 = point.ratio(P50, "baton", "bare");
+                point.at_most("P10", "arrival p50, to a bare hop", p50, 1.2);
+                let p99 = point.ratio(P99, "baton", "bare");
+                point.say("arrival p99, to a bare hop", p99);
                 bench.done(point);
             }
             Err(error) => bench.failed(&format!("latency · {name}"), &error),
@@ -84,6 +100,29 @@ async fn events(bench: &Bench<'_>, point: &mut Point) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Pieces of live text, which nobody stores.
+async fn live(bench: &Bench<'_>, point: &mut Point) -> Result<()> {
+    for round in bench.plan.rounds() {
+        for kind in [Kind::Bare, Kind::Baton] {
+            let mut stage = Stage::set(bench, kind).await?;
+            stage.is_live = true;
+            let measured = stage
+                .round(bench, Transport::Grpc, 1, Rate::Paced(RATE))
+                .await?;
+            if round > 0 {
+                point.add(P50, kind.name(), measured.latency_us(0.5));
+                point.add(P99, kind.name(), measured.latency_us(0.99));
+                point.add(TOGETHER, kind.name(), measured.per_message());
+            }
+        }
+    }
+    point.notes.push(
+        "pieces of a part that come before the reader is woken reach it as one message; each counts from when it was due"
+            .to_owned(),
+    );
     Ok(())
 }
 

@@ -53,10 +53,10 @@ async fn sessions(bench: &Bench<'_>, count: usize, point: &mut Point) -> Result<
     let client = stage.subject.client().await?;
     let mut daemon = String::new();
     for lot in 0..count.div_ceil(LOT) {
-        let url = stage.subject.url();
-        let enrolled = Machine::enroll(&client, &url, &format!("lot{lot}")).await?;
+        let address = &stage.subject.address;
+        let enrolled = Machine::enroll(&client, address, &format!("lot{lot}")).await?;
         // A link carries 4,096 sessions: each lot has a daemon of its own, which then goes away.
-        let machine = Machine::link(&url, &enrolled, 1, &[]).await?;
+        let machine = Machine::link(address, &enrolled, 1, &[]).await?;
         daemon = enrolled.id;
         let (to, machine) = (&client, &machine);
         many(LOT.min(count - lot * LOT), |_| async move {

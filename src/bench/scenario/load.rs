@@ -1,10 +1,12 @@
 //! Events on their way from one publisher to readers, as several scenarios need it.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 
+use crate::bench::certificate::Certificate;
 use crate::bench::drain::{Readers, Target, Transport};
 use crate::bench::pace;
 use crate::bench::publish::{BareStream, Machine, OlderDaemon, Publisher};
@@ -38,6 +40,8 @@ pub struct Round {
     pub delivered: u64,
     /// Bytes in which they came.
     pub bytes: u64,
+    /// Messages in which they came, over gRPC.
+    pub messages: u64,
     /// When they were read after they were due.
     pub latency: Histogram<u64>,
 }
@@ -56,6 +60,11 @@ impl Round {
     /// Bytes that a reader reads for an event.
     pub fn bytes_per_delivery(&self) -> f64 {
         self.bytes as f64 / self.delivered as f64
+    }
+
+    /// Events that came together in a message, over gRPC.
+    pub fn per_message(&self) -> f64 {
+        self.delivered as f64 / self.messages as f64
     }
 
     /// A quantile of the latency, in microseconds.
@@ -78,6 +87,8 @@ pub struct Stage {
     next: u64,
     /// Bytes that each text has beyond those that the plan says.
     pub padding: usize,
+    /// Whether what comes at an even rate is live text, which is never stored.
+    pub is_live: bool,
 }
 
 /// By how much the texts of a bare server are longer, so that its readers read as many bytes for an event as Baton's do:
@@ -115,25 +126,34 @@ impl Stage {
         Stage::on(subject).await
     }
 
+    /// The same over TLS, where there is a certificate.
+    pub async fn with_tls(
+        bench: &Bench<'_>,
+        kind: Kind,
+        certificate: Option<&Certificate>,
+    ) -> Result<Self> {
+        let subject = Subject::with_tls(kind, bench.plan, bench.machine, certificate)?;
+        Stage::on(subject).await
+    }
+
     /// The same on a server that is there.
     pub async fn on(subject: Subject) -> Result<Self> {
         let (publisher, session, machine) = match subject.kind {
             Kind::Baton => {
                 let client = subject.client().await?;
-                let url = subject.url();
-                let enrolled =
-                    Machine::enroll(&client, &url, &format!("bench-{}", stamp::now_ns())).await?;
-                let machine = Machine::link(&url, &enrolled, 1, &[]).await?;
+                let name = format!("bench-{}", stamp::now_ns());
+                let enrolled = Machine::enroll(&client, &subject.address, &name).await?;
+                let machine = Machine::link(&subject.address, &enrolled, 1, &[]).await?;
                 let session = machine.session(&client).await?;
                 let id = session.id.clone();
                 (Publisher::Link(session), id, Some(machine))
             }
             Kind::Bare => {
-                let stream = BareStream::open(subject.url()).await?;
+                let stream = BareStream::open(&subject.address).await?;
                 (Publisher::Bare(stream), String::new(), None)
             }
             Kind::Node => {
-                let daemon = OlderDaemon::connect(subject.port, "bench").await?;
+                let daemon = OlderDaemon::connect(&subject.address, "bench").await?;
                 (Publisher::Older(daemon), "bench".to_owned(), None)
             }
         };
@@ -144,6 +164,7 @@ impl Stage {
             machine,
             next: 0,
             padding: 0,
+            is_live: false,
         })
     }
 
@@ -159,15 +180,18 @@ impl Stage {
 
     /// Brings `events` events, and returns when all are acknowledged.
     pub async fn fill(&mut self, bytes: usize, events: u64) -> Result<()> {
-        let end = self.next + events;
-        while self.next < end {
-            let count = AT_ONCE.min(end - self.next);
-            let texts = (self.next..self.next + count).map(|n| stamp::text(0, n, bytes));
-            let texts = texts.collect();
-            self.next += count;
-            self.publisher.send(texts).await?;
-        }
-        self.publisher.settle().await
+        let numbers = self.next..self.next + events;
+        self.next = numbers.end;
+        bring(&mut self.publisher, numbers, bytes).await
+    }
+
+    /// What a reader of its session reads.
+    pub fn target(&self, transport: Transport, rate: Rate) -> Target {
+        let mut target = Target::of(&self.subject, transport, &self.session);
+        target.with_latency = rate != Rate::Saturated;
+        target.tail = self.next > 0;
+        target.live = self.is_live;
+        target
     }
 
     /// Readers over a transport, and events at a rate, for a while.
@@ -178,10 +202,7 @@ impl Stage {
         readers: usize,
         rate: Rate,
     ) -> Result<Round> {
-        let mut target = Target::of(&self.subject, transport, &self.session);
-        target.with_latency = rate != Rate::Saturated;
-        target.tail = self.next > 0;
-        let readers = Readers::open(&target, readers).await?;
+        let readers = Readers::open(&self.target(transport, rate), readers).await?;
         self.watched(bench, readers, rate).await
     }
 
@@ -219,6 +240,7 @@ impl Stage {
             events: ended.events - begun.events,
             delivered: ended.delivered - begun.delivered,
             bytes: ended.bytes - begun.bytes,
+            messages: ended.messages - begun.messages,
             latency,
         })
     }
@@ -240,6 +262,7 @@ impl Stage {
             events: self.next,
             delivered: readers.delivered(),
             bytes: readers.bytes(),
+            messages: readers.messages(),
         })
     }
 
@@ -270,10 +293,26 @@ impl Stage {
         while let Some((due, _)) = dues.recv().await {
             let text = stamp::text(due, self.next, bytes);
             self.next += 1;
-            self.publisher.send(vec![text]).await?;
+            let texts = vec![text];
+            match self.is_live {
+                true => self.publisher.send_live(texts).await?,
+                false => self.publisher.send(texts).await?,
+            }
         }
         Ok(())
     }
+}
+
+/// Brings events with these numbers, and returns when all are acknowledged.
+pub async fn bring(publisher: &mut Publisher, numbers: Range<u64>, bytes: usize) -> Result<()> {
+    let mut next = numbers.start;
+    while next < numbers.end {
+        let end = numbers.end.min(next + AT_ONCE);
+        let texts = (next..end).map(|n| stamp::text(0, n, bytes)).collect();
+        next = end;
+        publisher.send(texts).await?;
+    }
+    publisher.settle().await
 }
 
 struct Mark {
@@ -282,4 +321,5 @@ struct Mark {
     events: u64,
     delivered: u64,
     bytes: u64,
+    messages: u64,
 }

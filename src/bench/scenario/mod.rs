@@ -2,6 +2,8 @@
 
 mod append;
 mod fanout;
+mod figure;
+mod flat;
 mod idle;
 mod latency;
 mod list;
@@ -12,9 +14,11 @@ mod replay;
 mod slow;
 mod startup;
 mod storm;
+mod tls;
 
 pub use append::append;
 pub use fanout::fanout;
+pub use flat::flat;
 pub use idle::idle;
 pub use latency::latency;
 pub use list::list;
@@ -24,3 +28,4 @@ pub use replay::replay;
 pub use slow::slow_readers;
 pub use startup::startup;
 pub use storm::storm;
+pub use tls::tls;

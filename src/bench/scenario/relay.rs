@@ -2,14 +2,12 @@
 
 use anyhow::Result;
 
+use super::figure::{CPU_PER_EVENT, EVENTS};
 use super::load::{Padding, Rate, Stage};
 use crate::bench::drain::Transport;
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
 use crate::bench::subject::Kind;
-
-const CPU: &str = "server CPU per event, µs";
-const RATE: &str = "events a second";
 
 /// With 1, 10 and 100 readers over gRPC.
 ///
@@ -27,7 +25,7 @@ pub async fn relay(bench: &Bench<'_>) {
             bench.failed(&format!("relay · {name}"), &error);
             continue;
         }
-        let ratio = point.ratio(CPU, "baton", "bare");
+        let ratio = point.ratio(CPU_PER_EVENT, "baton", "bare");
         point.at_most(
             "P6",
             "CPU per event, to bare in and N deliveries",
@@ -50,9 +48,9 @@ async fn rounds(bench: &Bench<'_>, readers: usize, point: &mut Point) -> Result<
             if round == 0 {
                 padding.learn(kind, &measured);
             } else {
-                point.add(CPU, kind.name(), measured.cpu_per_event());
+                point.add(CPU_PER_EVENT, kind.name(), measured.cpu_per_event());
                 let per_second = measured.events as f64 / measured.wall.as_secs_f64();
-                point.add(RATE, kind.name(), per_second);
+                point.add(EVENTS, kind.name(), per_second);
             }
         }
     }

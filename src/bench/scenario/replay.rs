@@ -4,14 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::figure::{CPU_PER_EVENT, EVENTS};
 use super::load::Stage;
 use crate::bench::drain::{Readers, Target, Transport};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
 use crate::bench::subject::{Kind, Subject};
-
-const RATE: &str = "events a second";
-const CPU: &str = "server CPU per event, µs";
 
 /// Logs of two lengths over gRPC, server-sent events and WebSocket.
 pub async fn replay(bench: &Bench<'_>) {
@@ -59,16 +57,16 @@ async fn log(bench: &Bench<'_>, events: u64) -> Result<()> {
             }
             if round > 0 {
                 for (name, (rate, cpu)) in std::iter::once(("baton", ours)).chain(theirs) {
-                    point.add(RATE, name, rate);
-                    point.add(CPU, name, cpu);
+                    point.add(EVENTS, name, rate);
+                    point.add(CPU_PER_EVENT, name, cpu);
                 }
             }
         }
         if transport == Transport::Grpc {
-            let ratio = point.ratio(CPU, "stored frames, bare", "baton");
+            let ratio = point.ratio(CPU_PER_EVENT, "stored frames, bare", "baton");
             point.at_least("P12", "events per CPU second, to stored frames", ratio, 0.3);
         } else if older.is_some() {
-            let ratio = point.ratio(CPU, "older design", "baton");
+            let ratio = point.ratio(CPU_PER_EVENT, "older design", "baton");
             point.at_least(
                 "P13",
                 "events per CPU second, to the older design",

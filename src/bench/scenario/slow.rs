@@ -73,11 +73,12 @@ async fn rounds(bench: &Bench<'_>, good: usize, point: &mut Point) -> Result<()>
 
 /// A connection that asks for the events of a session as server-sent events, and never reads.
 async fn stall(target: &Target) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(("127.0.0.1", target.port)).await?;
+    let mut stream = target.address.dial().await?;
     let bearer = target.bearer.as_ref().context("a token")?;
     let request = format!(
-        "GET /api/sessions/{}/stream HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\n\r\n",
-        target.session
+        "GET /api/sessions/{}/stream HTTP/1.1\r\nhost: {}\r\nauthorization: {bearer}\r\n\r\n",
+        target.session,
+        target.address.host()
     );
     stream.write_all(request.as_bytes()).await?;
     Ok(stream)

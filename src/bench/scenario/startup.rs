@@ -6,15 +6,37 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use super::load::Stage;
-use crate::bench::drain::{Readers, Target, Transport};
+use crate::bench::drain::{Connection, Target, Transport};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
 use crate::bench::stamp::histogram;
 use crate::bench::subject::{Kind, Subject};
 
+const FROM_START: &str = "baton, from the start";
+const FROM_TAIL: &str = "baton, from the tail";
+const BARE: &str = "bare, one message";
+
 const START: &str = "from start to ready, s";
 const MEMORY: &str = "memory when started, MiB";
-const FIRST: &str = "a reader's first event p99, ms";
+/// How soon a reader has its first event, on a connection that is there.
+const FIRST: Figures = Figures {
+    p50: "first event p50, ms",
+    p99: "first event p99, ms",
+};
+/// The same with its connection.
+const CONNECTED: Figures = Figures {
+    p50: "with its connection p50, ms",
+    p99: "with its connection p99, ms",
+};
+
+/// Two quantiles of one thing.
+struct Figures {
+    p50: &'static str,
+    p99: &'static str,
+}
+
+/// How long it is quiet between two readers: what was under way to the last one is not to be in the way of the next.
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// After a clean stop and after a kill, with cold and with warm caches.
 pub async fn startup(bench: &Bench<'_>) {
@@ -47,6 +69,7 @@ async fn measure(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()
     // Its log's last event is the reader's, not a change of the link.
     let head = first_seq(&stage).await?;
     let mut dir = into_dir(stage.into_subject(), false)?;
+    let bare = Subject::start(Kind::Bare, bench.plan, bench.machine)?;
     for _ in 0..bench.plan.rounds.min(3) {
         for (name, kill, cold) in [
             ("baton, stopped, cold", false, true),
@@ -73,10 +96,13 @@ async fn measure(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()
             let memory = subject.process.memory()?;
             point.add(MEMORY, name, memory as f64 / f64::from(1 << 20));
             if !cold {
-                for (from, after) in [("the start", 0), ("the tail", head.saturating_sub(1))] {
-                    let p99 = first_events(bench, &subject, &session, after).await?;
-                    point.add(FIRST, &format!("baton, from {from}"), p99);
-                }
+                let mut target = Target::of(&subject, Transport::Grpc, &session);
+                first_events(bench, &target, FROM_START, point).await?;
+                target.after = head.saturating_sub(1);
+                first_events(bench, &target, FROM_TAIL, point).await?;
+                let mut target = Target::of(&bare, Transport::Grpc, "");
+                target.replays = Some((1, bench.plan.event_bytes));
+                first_events(bench, &target, BARE, point).await?;
             }
             dir = into_dir(subject, false)?;
         }
@@ -97,28 +123,38 @@ async fn first_seq(stage: &Stage) -> Result<u64> {
     Ok(listed.head_seq)
 }
 
-/// Readers that come one after the other, each on a connection of its own: p99 of the time until the first event.
+/// Readers that come one after the other: how long each waits for its first event, on one connection for all and on a
+/// connection of its own.
 async fn first_events(
     bench: &Bench<'_>,
-    subject: &Subject,
-    session: &str,
-    after: u64,
-) -> Result<f64> {
-    let mut taken = histogram();
-    let count = bench.plan.size(200, 20);
-    let mut target = Target::of(subject, Transport::Grpc, session);
-    target.after = after;
-    for _ in 0..count {
-        let begun = Instant::now();
-        let mut readers = Readers::open_at_any(&target).await?;
-        tokio::time::timeout(Duration::from_secs(20), readers.reach(1))
-            .await
-            .context("a reader had nothing for 20 s")??;
-        let spent = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        taken.saturating_record(spent);
-        readers.close().await?;
+    target: &Target,
+    name: &str,
+    point: &mut Point,
+) -> Result<()> {
+    let mut there = Connection::open(target).await?;
+    let (mut first, mut connected) = (histogram(), histogram());
+    for _ in 0..bench.plan.size(200, 20) {
+        tokio::time::sleep(BETWEEN).await;
+        first.saturating_record(took(there.first(target)).await?);
+        tokio::time::sleep(BETWEEN).await;
+        let with_connection = async { Connection::open(target).await?.first(target).await };
+        connected.saturating_record(took(with_connection).await?);
     }
-    Ok(taken.value_at_quantile(0.99) as f64 / 1e6)
+    for (figures, taken) in [(FIRST, first), (CONNECTED, connected)] {
+        for (figure, quantile) in [(figures.p50, 0.5), (figures.p99, 0.99)] {
+            point.add(figure, name, taken.value_at_quantile(quantile) as f64 / 1e6);
+        }
+    }
+    Ok(())
+}
+
+/// How long a reader waits for its first event, in nanoseconds.
+async fn took(first: impl Future<Output = Result<()>>) -> Result<u64> {
+    let begun = Instant::now();
+    tokio::time::timeout(Duration::from_secs(20), first)
+        .await
+        .context("a reader had nothing for 20 s")??;
+    Ok(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn into_dir(subject: Subject, kill: bool) -> Result<TempDir> {
@@ -148,8 +184,13 @@ fn goals(point: &mut Point, events: u64, before: Option<f64>) {
         let more = memory.map(|memory| memory - before);
         point.at_most("P16", "MiB more than with 10,000 events", more, 64.0);
     }
-    let start = point.median(FIRST, "baton, from the start");
+    let start = point.median(FIRST.p99, FROM_START);
     point.at_most("P14", "ms to a first event from the start, p99", start, 5.0);
-    let tail = point.median(FIRST, "baton, from the tail");
+    let tail = point.median(FIRST.p99, FROM_TAIL);
     point.at_most("P14", "ms to a first event from the tail, p99", tail, 2.0);
+    let bare = tail.zip(point.median(FIRST.p99, BARE));
+    point.say(
+        "a first event from the tail, p99, to the bare server's",
+        bare.map(|(tail, bare)| tail / bare),
+    );
 }

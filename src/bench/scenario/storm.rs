@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use rand::Rng as _;
 
 use super::idle::many;
+use crate::bench::address::Address;
 use crate::bench::publish::{Enrolled, Machine};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
@@ -48,8 +49,7 @@ struct Known {
 async fn round(bench: &Bench<'_>, count: usize, point: &mut Point) -> Result<()> {
     let subject = Subject::baton(bench.plan, bench.machine, data_dir(bench.plan)?, &[])?;
     let client = subject.client().await?;
-    let url = subject.url();
-    let (client, address) = (&client, &url);
+    let (client, address) = (&client, &subject.address);
     let known = many(count, |at| async move {
         let enrolled = Machine::enroll(client, address, &format!("storm{at}")).await?;
         let machine = Machine::link(address, &enrolled, 1, &[]).await?;
@@ -65,17 +65,16 @@ async fn round(bench: &Bench<'_>, count: usize, point: &mut Point) -> Result<()>
         Ok((known, machine))
     });
     let known = known.await?;
-    let port = subject.port;
+    let port = subject.address.port;
     let dir = subject.kill()?.context("a data directory")?;
     let known: Vec<Known> = known.into_iter().map(|(known, _)| known).collect();
     let listen = format!("listen=127.0.0.1:{port}");
     let subject = Subject::baton(bench.plan, bench.machine, dir, &[&listen])?;
-    let url = subject.url();
     let (cpu, begun) = (subject.process.cpu()?, Instant::now());
     let mut jobs = tokio::task::JoinSet::new();
     for known in known {
-        let url = url.clone();
-        jobs.spawn(async move { come_back(&url, known).await });
+        let address = subject.address.clone();
+        jobs.spawn(async move { come_back(&address, known).await });
     }
     let (mut machines, mut tries) = (Vec::new(), 0);
     while let Some(done) = jobs.join_next().await {
@@ -93,7 +92,7 @@ async fn round(bench: &Bench<'_>, count: usize, point: &mut Point) -> Result<()>
 }
 
 /// With full jitter, as daemons do; then nothing that was acknowledged may be missing, and the next record is taken.
-async fn come_back(url: &str, known: Known) -> Result<(Machine, u32)> {
+async fn come_back(address: &Address, known: Known) -> Result<(Machine, u32)> {
     let end = Instant::now() + PATIENCE;
     let mut tries = 0;
     loop {
@@ -101,7 +100,7 @@ async fn come_back(url: &str, known: Known) -> Result<(Machine, u32)> {
         let pause = rand::rng().random_range(Duration::ZERO..PAUSE);
         tokio::time::sleep(pause).await;
         let reports = [(known.session.clone(), known.acked)];
-        match Machine::link(url, &known.enrolled, u64::from(tries) + 1, &reports).await {
+        match Machine::link(address, &known.enrolled, u64::from(tries) + 1, &reports).await {
             Ok(machine) => {
                 let mut session = machine
                     .known(&known.session, known.acked)

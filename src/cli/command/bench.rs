@@ -5,8 +5,8 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 
-use crate::bench::{self, Plan, Scenario};
-use crate::cli::args::BenchArgs;
+use crate::bench::{self, Plan, Scenario, TlsFiles};
+use crate::cli::args::{BareArgs, BenchArgs};
 use crate::cli::exit::{DONE, FAILED};
 use crate::cli::output::Out;
 use crate::cli::wiring;
@@ -36,11 +36,13 @@ pub fn run(json: bool, args: BenchArgs) -> anyhow::Result<u8> {
 }
 
 /// The bare servers that `baton bench` holds its figures against.
-pub fn serve_bare() -> anyhow::Result<u8> {
+pub fn serve_bare(args: BareArgs) -> anyhow::Result<u8> {
+    let tls = args.tls_cert.zip(args.tls_key);
+    let tls = tls.map(|(cert, key)| TlsFiles { cert, key });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(bench::serve_bare())?;
+    runtime.block_on(bench::serve_bare(tls))?;
     Ok(DONE)
 }
 

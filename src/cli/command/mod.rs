@@ -51,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         Command::Runner(inner) => return wiring::runner(&inner.rest),
         Command::DemoAgent(inner) => return wiring::demo_agent(&inner.rest),
         Command::Bench(inner) => return bench::run(args.global.json, inner),
-        Command::BenchBare => return bench::serve_bare(),
+        Command::BenchBare(args) => return bench::serve_bare(args),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,7 +103,7 @@ async fn dispatch(args: Args) -> anyhow::Result<u8> {
         | Command::Runner(_)
         | Command::DemoAgent(_)
         | Command::Bench(_)
-        | Command::BenchBare => {
+        | Command::BenchBare(_) => {
             unreachable!("handled before the runtime was made")
         }
     }
