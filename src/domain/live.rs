@@ -72,8 +72,9 @@ pub struct Sent {
 }
 
 impl LiveText {
-    /// Takes a piece. One that is there already changes nothing.
-    pub fn add(&mut self, body: TransientBody) {
+    /// Takes a piece. One that is there already changes nothing. Says whether text was dropped: what was before the piece was
+    /// lost on its way, or too much waited.
+    pub fn add(&mut self, body: TransientBody) -> bool {
         match body {
             TransientBody::MessageDelta {
                 message_id,
@@ -85,14 +86,15 @@ impl LiveText {
             TransientBody::Progress { text } => {
                 self.born += 1;
                 self.progress = Some((self.born, text));
+                false
             }
         }
     }
 
-    fn piece(&mut self, key: Key, offset: u64, piece: String, thinking: bool) {
+    fn piece(&mut self, key: Key, offset: u64, piece: String, thinking: bool) -> bool {
         // No text is that long. Its end could not be told, and so not when all of it is sent.
         if offset.checked_add(piece.len() as u64).is_none() {
-            return;
+            return true;
         }
         let Some(block) = self.blocks.get_mut(&key) else {
             return self.begin(key, offset, piece, thinking);
@@ -104,10 +106,11 @@ impl LiveText {
         let Some(at) = within else {
             // It lies beyond the end, so something was lost before it; or it has more of the beginning.
             let piece_end = offset.saturating_add(piece.len() as u64);
-            if offset > block.end() || piece_end >= block.end() {
-                self.begin(key, offset, piece, thinking);
+            let is_lost = offset > block.end();
+            if is_lost || piece_end >= block.end() {
+                return self.begin(key, offset, piece, thinking) || is_lost;
             }
-            return;
+            return false;
         };
         let known = (block.text.len() - at).min(piece.len());
         if block.text.as_bytes()[at..at + known] == piece.as_bytes()[..known] {
@@ -120,10 +123,10 @@ impl LiveText {
             text.push_str(&piece);
             return self.begin(key, start, text, thinking);
         }
-        self.fit();
+        self.fit()
     }
 
-    fn begin(&mut self, key: Key, start: u64, text: String, thinking: bool) {
+    fn begin(&mut self, key: Key, start: u64, text: String, thinking: bool) -> bool {
         self.drop_block(&key);
         self.born += 1;
         self.bytes += text.len();
@@ -134,14 +137,16 @@ impl LiveText {
             thinking,
         };
         self.blocks.insert(key, block);
-        self.fit();
+        self.fit()
     }
 
-    fn fit(&mut self) {
+    /// Drops the oldest until the rest fits; whether there was something to drop.
+    fn fit(&mut self) -> bool {
+        let is_full = self.bytes > LIVE_BYTES;
         while self.bytes > LIVE_BYTES {
             let oldest = self.blocks.iter().min_by_key(|(_, block)| block.born);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else {
-                return;
+                break;
             };
             if self.blocks.len() > 1 {
                 self.drop_block(&key);
@@ -154,6 +159,7 @@ impl LiveText {
                 self.bytes -= cut;
             }
         }
+        is_full
     }
 
     fn drop_block(&mut self, key: &Key) {
@@ -305,7 +311,7 @@ mod tests {
         let mut live = live(&[(0, "one "), (4, "two ")]);
         let mut reader = Sent::default();
         sent(&live, &mut reader);
-        live.add(delta(0, 0, "one"));
+        assert!(!live.add(delta(0, 0, "one")));
         live.add(delta(0, 2, "e two th"));
         live.add(delta(0, 0, "one two three"));
         assert_eq!(sent(&live, &mut reader), [(8, "three".to_owned())]);
@@ -345,7 +351,7 @@ mod tests {
         live.add(delta(0, 0, "one two three"));
         assert_eq!(all(&live), [(0, "one two three".to_owned())]);
         // After a hole, what is there is marked with its place and nothing is joined across it.
-        live.add(delta(0, 20, "five"));
+        assert!(live.add(delta(0, 20, "five")), "what was there is dropped");
         assert_eq!(all(&live), [(20, "five".to_owned())]);
     }
 
@@ -354,10 +360,12 @@ mod tests {
         let mut live = LiveText::default();
         let mut reader = Sent::default();
         let (mut offset, mut got) = (0, 0);
+        let mut has_dropped = false;
         for _ in 0..1_000 {
             // Three bytes a character, so that a cut may fall into one.
             let piece = "\u{20ac}".repeat(333);
-            live.add(delta(0, offset, &piece));
+            let is_dropped = live.add(delta(0, offset, &piece));
+            has_dropped |= is_dropped;
             offset += piece.len() as u64;
             assert!(live.bytes() <= LIVE_BYTES);
             for (from, text) in sent(&live, &mut reader) {
@@ -366,6 +374,7 @@ mod tests {
             }
         }
         assert_eq!(got, offset);
+        assert!(has_dropped);
         let [(start, text)] = &all(&live)[..] else {
             panic!("one block");
         };

@@ -16,7 +16,7 @@ use crate::base::Result;
 use crate::wire::EventBatch;
 
 /// Bytes of batches that are kept; what is made of them is a few times as large.
-const MAX_BYTES: usize = 2 << 20;
+const MAX_BYTES: usize = 512 << 10;
 /// How long they are kept: readers that keep up come one after the other within milliseconds.
 const MAX_AGE: Duration = Duration::from_millis(250);
 

@@ -52,7 +52,7 @@ const METRICS: &[(Kind, &str, &str)] = &[
     (Kind::Histogram, "baton_journal_sync_seconds", "how long a sync of the journal took; many commits share one"),
     (Kind::Counter, "baton_transients_total", "pieces of live text that came from daemons"),
     (Kind::Counter, "baton_transients_sent_total", "pieces of live text that went to readers; pieces that came faster than a reader took them are one"),
-    (Kind::Counter, "baton_transients_dropped_total", "pieces of live text that were dropped because what was before them was lost, or too much waited"),
+    (Kind::Counter, "baton_transients_dropped_total", "pieces of live text for which text was dropped: what was before them was lost, or too much waited"),
 ];
 
 /// The metrics of this process, installed at the first call.

@@ -48,7 +48,12 @@ pub(super) struct Watching {
 impl Transients {
     /// Takes something live from a daemon.
     pub fn put(&self, transient: Transient) {
-        self.change(transient.session_id, true, |text| text.add(transient.body));
+        metrics::counter!("baton_transients_total").increment(1);
+        self.change(transient.session_id, true, |text| {
+            if text.add(transient.body) {
+                metrics::counter!("baton_transients_dropped_total").increment(1);
+            }
+        });
     }
 
     /// Events are in the log: what they say is no longer live.
@@ -126,12 +131,14 @@ impl Watching {
         let Some(board) = boards.get(&self.session_id) else {
             return Vec::new();
         };
-        std::iter::from_fn(|| board.text.next(&mut self.sent))
+        let news: Vec<_> = std::iter::from_fn(|| board.text.next(&mut self.sent))
             .map(|body| Transient {
                 session_id: self.session_id,
                 body,
             })
-            .collect()
+            .collect();
+        metrics::counter!("baton_transients_sent_total").increment(news.len() as u64);
+        news
     }
 
     /// Waits until there may be news. Cancelling the wait loses nothing.

@@ -27,6 +27,8 @@ const FLOOR: &str = "bare hop + fdatasync";
 
 /// Events a second.
 const RATE: u64 = 1_000;
+/// Prompts a second.
+const PROMPTS: u32 = 100;
 
 /// Committed events and live text at an even rate, and a prompt's way there and back.
 pub async fn latency(bench: &Bench<'_>) {
@@ -168,7 +170,7 @@ async fn prompts(bench: &Bench<'_>, point: &mut Point) -> Result<()> {
         drop(stage);
         let mut bare = Stage::set(bench, Kind::Bare).await?;
         let hop = bare
-            .round(bench, Transport::Grpc, 1, Rate::Paced(200))
+            .round(bench, Transport::Grpc, 1, Rate::Paced(PROMPTS.into()))
             .await?;
         let synced = sync(bench)?;
         if round == 0 {
@@ -237,7 +239,11 @@ async fn ask(stage: &mut Stage, count: u64) -> Result<Histogram<u64>> {
     });
     let mut answers = stage.machine().context("a daemon")?.answers();
     let mut taken = histogram();
+    // At an even rate, as the floor is: the result of one answer is being stored when the next prompt would come at once.
+    let mut due = tokio::time::interval(Duration::from_secs(1) / PROMPTS);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for number in 0..count {
+        due.tick().await;
         answers.mark_unchanged();
         let begun = now_ns();
         let Publisher::Link(session) = &mut stage.publisher else {

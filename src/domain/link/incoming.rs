@@ -6,6 +6,7 @@ use super::credit::Credit;
 use super::frame::{ContentChunk, Position, Record, Records};
 use super::outgoing::follows;
 use crate::base::Timestamp;
+use crate::domain::EventBody;
 
 /// What became of a message of records.
 #[derive(Debug, Default)]
@@ -52,6 +53,8 @@ pub(super) struct Incoming {
     reset_at: Option<Timestamp>,
     overrun: bool,
     content: Option<Content>,
+    /// The last record that was accepted tells the session's end.
+    ended: bool,
     pub(super) ack_due: bool,
 }
 
@@ -67,12 +70,18 @@ impl Incoming {
             reset_at: None,
             overrun: false,
             content: None,
+            ended: false,
             ack_due: false,
         }
     }
 
     pub(super) fn stored(&self) -> Position {
         self.stored
+    }
+
+    /// Whether the session's end is stored and acknowledged: nothing of it is on its way any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.stored == self.accepted && !self.ack_due && self.reset_at.is_none()
     }
 
     pub(super) fn reset_at(&self) -> Option<Timestamp> {
@@ -135,6 +144,10 @@ impl Incoming {
             }
             self.resetting = false;
             self.accepted = position;
+            self.ended = record
+                .events
+                .iter()
+                .any(|event| matches!(event.body, EventBody::Ended { .. }));
             self.used = self.used.plus(cost);
             self.waiting.push_back((position, cost));
             taken.records.push(record);
@@ -230,6 +243,7 @@ impl Incoming {
             self.used = self.used.minus(cost);
         }
         self.accepted = self.stored;
+        self.ended = false;
         self.drop_content();
         self.resetting = true;
         self.overrun = false;

@@ -408,6 +408,10 @@ impl ServerLink {
         if !self.sessions.contains_key(&id) {
             self.asked.insert(id);
             if self.asked.len() + self.sessions.len() > self.limits.max_sessions {
+                // Those that are over make room; a link that lasts for weeks has seen many.
+                self.sessions.retain(|_, session| !session.is_over());
+            }
+            if self.asked.len() + self.sessions.len() > self.limits.max_sessions {
                 return self.close(self.too_many_sessions());
             }
         }
@@ -702,7 +706,9 @@ impl ServerLink {
 mod tests {
     use super::*;
     use crate::domain::command::{CommandBody, CommandOutcome};
+    use crate::domain::event::Origin;
     use crate::domain::link::frame::{Gap, Record};
+    use crate::domain::{EndInfo, EndReason, Event, EventBody};
 
     const T: Timestamp = Timestamp::EPOCH;
 
@@ -1017,6 +1023,57 @@ mod tests {
         link.received(T, applied(3));
         link.result_stored(session(1), CommandId::from_bits(3));
         assert_eq!(link.settled, None);
+    }
+
+    #[test]
+    fn sessions_that_are_over_make_room_on_a_link_and_those_that_live_do_not() {
+        let end = |id: SessionId| {
+            let end = EndInfo {
+                reason: EndReason::Completed,
+                exit_code: Some(0),
+                signal: 0,
+                message: String::new(),
+                stderr_tail: String::new(),
+            };
+            let mut last = record(1, None);
+            last.events = vec![Event::new(id, Origin::Harness, T, EventBody::Ended { end })];
+            records(id, 5, vec![last])
+        };
+        let report = |id: SessionId| {
+            Up::SessionReport(SessionReport {
+                session_id: id,
+                origin_epoch: 5,
+                last_origin_seq: 0,
+                acked_origin_seq: 0,
+                alive: true,
+            })
+        };
+        let limit = ServerLimits::default().max_sessions as u128;
+        let mut link = live();
+        // Far more than a link carries, each over before the next; session 1 lives all the time.
+        for n in 2..3 * limit {
+            link.received(T, report(session(n)));
+            assert!(matches!(link.event(), Some(ServerEvent::Report(_))), "{n}");
+            link.own(session(n), Position::default());
+            link.received(T, end(session(n)));
+            assert_eq!(taken(&mut link), [1]);
+            link.stored(session(n), Position::new(5, 1));
+            while link.send(T).is_some() {}
+        }
+        link.received(T, records(session(1), 5, vec![record(4, None)]));
+        assert_eq!(taken(&mut link), [4]);
+        // What is not stored, or not acknowledged, is not over.
+        let mut link = live();
+        for n in 2..=limit {
+            link.received(T, report(session(n)));
+            link.own(session(n), Position::default());
+            link.received(T, end(session(n)));
+            while link.event().is_some() {}
+            while link.send(T).is_some() {}
+        }
+        link.stored(session(2), Position::new(5, 1));
+        link.received(T, report(session(limit + 1)));
+        assert_eq!(refusal(link), Code::LimitExceeded);
     }
 
     #[test]
