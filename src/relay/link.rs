@@ -197,7 +197,8 @@ impl LinkJob {
                 Wake::Tick
             }
             () = self.nudge.notified() => Wake::Nudge,
-            Some(ask) = self.asks.recv() => Wake::Ask(ask),
+            // Whoever asks before the welcome is patient.
+            Some(ask) = self.asks.recv(), if self.attached.is_some() => Wake::Ask(ask),
             frame = self.frames.recv() => Wake::Frame(frame),
             () = tokio::time::sleep(pause) => Wake::Tick,
         };
@@ -279,7 +280,7 @@ impl LinkJob {
                     // Calls of the old link are over before those of the new one begin, unless they hang.
                     let _ = tokio::time::timeout(HANDOVER, old.done.cancelled()).await;
                 }
-                let _ = told.send(live);
+                let _ = told.send(live.clone());
                 let introduction = Introduction {
                     daemon_id: daemon,
                     epoch,
@@ -293,6 +294,8 @@ impl LinkJob {
                     .await?
                     .into_iter()
                     .collect();
+                // Before anybody can read that the daemon is linked: who acts on it is not told that it is not.
+                live.attached.store(true, Ordering::Release);
                 shared.handler.attached(daemon, epoch).await;
                 // In the order of the reports, each once.
                 Ok(hello
@@ -425,9 +428,6 @@ impl LinkJob {
         match result {
             Ok(claims) => {
                 self.attached = Some(epoch);
-                if let Some(live) = &self.live {
-                    live.attached.store(true, Ordering::Release);
-                }
                 let claims = claims.into_iter().map(|(session, claim)| match claim {
                     Claim::Own(origin) => (session, Some(position(origin))),
                     Claim::Foreign => (session, None),
@@ -563,6 +563,9 @@ impl LinkJob {
         }
         self.questions.clear();
         self.asks.close();
+        while let Ok(ask) = self.asks.try_recv() {
+            let _ = ask.answer.send(Err(disconnected()));
+        }
         // The transport sees the end now; the rest is between us and the store.
         let (closed, _) = mpsc::channel(1);
         self.down = closed;

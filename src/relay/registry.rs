@@ -64,6 +64,7 @@ pub(super) struct Live {
     pub(super) epoch: u64,
     /// The daemon's start and its connection: what is newer at the other end.
     pub(super) attempt: (u64, u64),
+    /// Whether its sessions are known to be this daemon's; set before [`Handler::attached`] is called.
     pub(super) attached: AtomicBool,
     pub(super) nudge: Arc<Notify>,
     pub(super) ending: watch::Sender<Option<Ending>>,

@@ -46,6 +46,7 @@ mod routes;
 mod runner;
 mod serving;
 mod sim;
+mod slow_commits;
 mod steering;
 mod store_crash;
 mod tasks;

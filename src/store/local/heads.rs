@@ -1,9 +1,13 @@
 //! Heads of the streams that were written lately. Only the writer puts heads in, so a reader that found
 //! an older one in the index can never undo a newer one here.
+//!
+//! A commit changes records, in the index, and heads, here. Whoever has seen the one must see the other, in
+//! whichever order it asks: so the heads of such a commit are held while the index takes its records, and who
+//! asks for one of them waits until the commit is there whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::store::{Head, Stream};
 
@@ -12,12 +16,27 @@ use crate::store::{Head, Stream};
 pub(super) struct Heads {
     capacity: usize,
     generations: Mutex<Generations>,
+    let_go: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Generations {
     young: HashMap<Stream, Option<Head>>,
     old: HashMap<Stream, Option<Head>>,
+    /// Streams whose heads are about to change.
+    held: HashSet<Stream>,
+}
+
+/// The heads of a group of commits, which nobody reads until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Held<'a>(&'a Heads);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.generations.lock().held.clear();
+        self.0.let_go.notify_all();
+    }
 }
 
 impl Heads {
@@ -26,12 +45,23 @@ impl Heads {
         Heads {
             capacity: capacity.max(1),
             generations: Mutex::default(),
+            let_go: Condvar::new(),
         }
     }
 
-    /// What is known: `None` nothing, `Some(None)` there is no such stream.
+    /// Has everybody wait who asks for the head of one of these. For the writer, which holds one group at a time, and
+    /// no longer than the index takes for a batch.
+    pub(super) fn hold(&self, streams: impl IntoIterator<Item = Stream>) -> Held<'_> {
+        self.generations.lock().held.extend(streams);
+        Held(self)
+    }
+
+    /// What is known: `None` nothing, `Some(None)` there is no such stream. Waits while the head is held.
     pub(super) fn get(&self, stream: &Stream) -> Option<Option<Head>> {
-        let generations = self.generations.lock();
+        let mut generations = self.generations.lock();
+        while generations.held.contains(stream) {
+            self.let_go.wait(&mut generations);
+        }
         generations
             .young
             .get(stream)

@@ -872,6 +872,12 @@ impl Projection<'_> {
         }
     }
 
+    /// Streams whose heads change together with records; none, where only heads change.
+    pub(super) fn beside_records(&self) -> impl Iterator<Item = Stream> + '_ {
+        let streams = self.is_more.then(|| self.heads.keys().cloned());
+        streams.into_iter().flatten()
+    }
+
     /// Writes all of it at once; heads alone only when there are many.
     pub(super) fn finish(mut self) -> Result<Applied> {
         for (stream, lsn) in &self.dropped {

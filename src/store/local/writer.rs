@@ -313,11 +313,13 @@ impl Writer {
         for (frame, payload, at) in &decoded {
             projection.add(frame, payload, segment, *at)?;
         }
+        let held = self.core.heads.hold(projection.beside_records());
         let applied = projection.finish()?;
         fault::point(fault::MID_PROJECTION);
         for (stream, head) in &applied.heads {
             self.core.heads.put(stream, *head);
         }
+        drop(held);
         for (frame, payload, _) in &decoded {
             for append in frame.appends.iter().filter(|append| append.count > 0) {
                 let last_seq = append.first_seq + append.count - 1;

@@ -206,6 +206,10 @@ impl Baton {
             .env("HOME", self.dir.path())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
+        // So that a whole run of the tests can be made with a slow place in the server.
+        if let Some(fault) = std::env::var_os("BATON_FAULT") {
+            command.env("BATON_FAULT", fault);
+        }
         if let Some(tls) = &self.tls {
             command.env("BATON_CA_FILE", &tls.file);
         }

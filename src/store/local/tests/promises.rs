@@ -5,10 +5,11 @@ use std::time::Duration;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use tokio::runtime::Handle;
 
 use super::Local;
-use crate::store::Durability;
-use crate::store::conformance::{self, Provider, Step};
+use crate::store::conformance::{self, Provider, Step, append, op, stream};
+use crate::store::{Commit, Durability, Expect};
 
 #[tokio::test]
 async fn the_local_store_keeps_every_promise() {
@@ -62,4 +63,42 @@ fn a_random_walk_agrees_with_the_model() {
             walked.map_err(|_| TestCaseError::fail(format!("{steps:#?}")))
         })
         .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A reader that is as quick as it can be, beside a writer that makes many streams and a record at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sees_a_record_of_a_commit_sees_its_heads() {
+    const COMMITS: usize = 50;
+    const STREAMS: usize = 100;
+    let local = Local::new(|_| {});
+    let name = |commit: usize, at: usize| format!("s{commit}-{at}");
+    let reader = {
+        let (store, runtime) = (local.store(), Handle::current());
+        tokio::task::spawn_blocking(move || {
+            for commit in 0..COMMITS {
+                let key = format!("t/{commit}");
+                while runtime
+                    .block_on(store.get(&key))
+                    .expect("readable")
+                    .is_none()
+                {}
+                for at in 0..STREAMS {
+                    let head = runtime.block_on(store.head(&stream(&name(commit, at))));
+                    let last_seq = head.expect("readable").map(|head| head.last_seq);
+                    assert_eq!(last_seq, Some(1), "stream {at} of commit {commit}");
+                }
+            }
+        })
+    };
+    for commit in 0..COMMITS {
+        let made = Commit {
+            appends: (0..STREAMS)
+                .map(|at| append(&name(commit, at), 0, &["x"]))
+                .collect(),
+            ops: vec![op(&format!("t/{commit}"), Expect::Absent, Some("x"))],
+            trims: Vec::new(),
+        };
+        local.store().commit(made).await.expect("committed");
+    }
+    reader.await.expect("every head was there");
 }
