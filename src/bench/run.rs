@@ -24,6 +24,24 @@ impl Bench<'_> {
         (self.tell)(text);
     }
 
+    /// Measures a point if it is wanted, and keeps what was measured, or why it could not be: the others go on.
+    pub async fn point(
+        &self,
+        scenario: &str,
+        name: &str,
+        measure: impl AsyncFnOnce(&mut Point) -> Result<()>,
+    ) {
+        if !self.wants(name) {
+            return;
+        }
+        self.tell(&format!("{scenario} · {name} …"));
+        let mut point = Point::new(scenario, name);
+        match measure(&mut point).await {
+            Ok(()) => self.done(point),
+            Err(error) => self.failed(&format!("{scenario} · {name}"), &error),
+        }
+    }
+
     /// Whether a point is wanted.
     pub fn wants(&self, name: &str) -> bool {
         self.plan

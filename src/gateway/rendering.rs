@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::base::Result;
@@ -58,7 +57,7 @@ impl<T> Default for Renderings<T> {
 
 impl<T: Clone + Send + Sync + 'static> Renderings<T> {
     /// What `make` makes of a batch, or made of it a moment ago. Who wants the same batch meanwhile waits for it; nobody
-    /// else does.
+    /// else does. Within a runtime: what is old goes by itself.
     pub fn of(&self, batch: &EventBatch, make: impl FnOnce(&EventBatch) -> Result<T>) -> Result<T> {
         let made = self.entry(batch);
         made.value.get_or_init(|| make(batch)).clone()
@@ -80,11 +79,8 @@ impl<T: Clone + Send + Sync + 'static> Renderings<T> {
         while state.bytes > MAX_BYTES && state.order.len() > 1 {
             state.pop();
         }
-        if !state.has_job
-            && let Ok(runtime) = Handle::try_current()
-        {
-            state.has_job = true;
-            runtime.spawn(let_go(Arc::downgrade(&self.state)));
+        if !std::mem::replace(&mut state.has_job, true) {
+            tokio::spawn(let_go(Arc::downgrade(&self.state)));
         }
         made
     }
@@ -125,8 +121,8 @@ mod tests {
     use super::*;
     use crate::base::Error;
 
-    #[test]
-    fn a_batch_is_rendered_once_for_all_who_have_it() {
+    #[tokio::test]
+    async fn a_batch_is_rendered_once_for_all_who_have_it() {
         let renderings = Renderings::default();
         let times = Cell::new(0);
         let make = |batch: &EventBatch| {
@@ -165,8 +161,8 @@ mod tests {
         assert_eq!(renderings.state.lock().bytes, 0);
     }
 
-    #[test]
-    fn it_stays_bounded_and_never_gives_what_was_made_of_another() {
+    #[tokio::test]
+    async fn it_stays_bounded_and_never_gives_what_was_made_of_another() {
         let renderings = Renderings::default();
         for n in 0..2_000_u32 {
             let batch = EventBatch::from_encoded(Bytes::from(vec![n as u8; 10_000]));

@@ -89,9 +89,8 @@ pub(super) struct LinkJob {
     asks: mpsc::Receiver<Box<Ask>>,
     asks_tx: mpsc::Sender<Box<Ask>>,
     questions: HashMap<u64, oneshot::Sender<Result<Found>>>,
-    /// Whether the outbox is to be read (again) from its beginning, and whether it is being read.
+    /// Whether the outbox is to be read (again) from its beginning.
     outbox_due: bool,
-    outbox_busy: bool,
     offer_busy: bool,
     offer_next: Option<Offer>,
     done: CancellationToken,
@@ -131,7 +130,6 @@ impl LinkJob {
             asks_tx,
             questions: HashMap::new(),
             outbox_due: false,
-            outbox_busy: false,
             offer_busy: false,
             offer_next: None,
             done: CancellationToken::new(),
@@ -398,7 +396,6 @@ impl LinkJob {
                     self.link.command(command);
                 }
                 self.link.page_ends();
-                self.outbox_busy = false;
                 if after.is_some() {
                     self.read_outbox(after);
                 }
@@ -489,10 +486,9 @@ impl LinkJob {
 
     /// Reads the outbox, from its beginning if that is due, or goes on after an entry.
     fn read_outbox(&mut self, after: Option<String>) {
-        if self.outbox_busy || !self.link.is_live() || (after.is_none() && !self.outbox_due) {
+        if self.link.reads_page() || !self.link.is_live() || (after.is_none() && !self.outbox_due) {
             return;
         }
-        self.outbox_busy = true;
         if after.is_none() {
             self.outbox_due = false;
             self.link.outbox_begins();

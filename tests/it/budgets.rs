@@ -195,7 +195,10 @@ async fn the_question_at_the_soft_limit_is_answered_like_any_other() {
     .await;
     assert_eq!(prompt.budget_id, made.id);
     assert_eq!(prompt.kind(), v1::PromptKind::Question);
-    assert_eq!(budget(&baton, &made.id).await.prompt_id, prompt.id);
+    eventually("the budget names its question", || async {
+        (budget(&baton, &made.id).await.prompt_id == prompt.id).then_some(())
+    })
+    .await;
     // It runs meanwhile.
     baton.say(&session, "say: b").await;
     baton.turns(&session, 2).await;

@@ -101,9 +101,23 @@ impl Reader {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_slow_reader_and_one_who_reads_nothing_cost_fifty_others_nothing() {
+    beside_slow_readers(Baton::start_with(History::on_disk("slow-readers")).await).await;
+}
+
+/// What comes during a slow commit goes into the next, and no more than a reader may take at once.
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_cost_no_more_where_commits_are_slow() {
+    let mut baton = Baton::new().with_history(History::on_disk("slow-commits"));
+    baton.spawn_server_with(&[("BATON_FAULT", "store::mid_projection=sleep(10)")]);
+    baton.server_answers().await;
+    baton.start_daemon().await;
+    beside_slow_readers(baton).await;
+}
+
+async fn beside_slow_readers(baton: Baton) {
     const OTHERS: usize = 50;
     const LINES: usize = 600;
-    let baton = Baton::start_with(History::on_disk("slow-readers")).await;
     let history = baton.history();
     let script = format!(
         r#"s=$(head -c 8000 /dev/zero | tr '\0' x); read word; i=0

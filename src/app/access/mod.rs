@@ -123,13 +123,8 @@ impl Access {
         Ok(Caller::of(&token))
     }
 
-    /// Whether the caller's token is still valid; [`Code::Unauthenticated`] if not.
-    pub async fn check(&self, caller: &Caller) -> Result<()> {
-        self.check_pair(caller.token_id, caller.made_with).await
-    }
-
-    /// The same of a token and the one that it was made with.
-    async fn check_pair(&self, id: TokenId, made_with: Option<TokenId>) -> Result<()> {
+    /// Whether a token is still valid, and the one that it was made with; [`Code::Unauthenticated`] if not.
+    async fn check(&self, id: TokenId, made_with: Option<TokenId>) -> Result<()> {
         let own = match self.lookup(id).await? {
             Some(token) => self.opens(&token),
             None => false,

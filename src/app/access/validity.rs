@@ -63,7 +63,7 @@ impl Access {
             let mut end = access.end_of(pair);
             loop {
                 // What was over before the job knew of it, or has expired. Boxed: it is done at once, and this waits for days.
-                match Box::pin(access.check_pair(pair.0, pair.1)).await {
+                match Box::pin(access.check(pair.0, pair.1)).await {
                     Err(error) if error.code() == Code::Unauthenticated => return error,
                     Err(error) => tracing::warn!(%error, "cannot look at a token again"),
                     Ok(()) => {}
@@ -108,7 +108,7 @@ impl Access {
             if at % AT_ONCE == AT_ONCE - 1 {
                 tokio::task::yield_now().await;
             }
-            match self.check_pair(pair.0, pair.1).await {
+            match self.check(pair.0, pair.1).await {
                 Err(error) if error.code() == Code::Unauthenticated => {
                     self.inner.watched.end(*pair, error);
                 }
@@ -138,5 +138,68 @@ async fn look_after(inner: Weak<Inner>, mut revocations: watch::Receiver<u64>) {
             changed = revocations.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait.max(LEAST_WAIT)) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::base::{Secret, SystemClock};
+    use crate::domain::Scope;
+    use crate::store::memory;
+
+    async fn first_admin() -> (Access, Caller) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = SystemClock::shared();
+        let access = Access::new(memory::shared(clock.clone()), clock);
+        let file = access.bootstrap(dir.path()).await.expect("stored");
+        let secret = std::fs::read_to_string(file.expect("a file")).expect("readable");
+        let secret = Secret::new(secret.trim());
+        let caller = access.authenticate(&secret).await.expect("the admin");
+        (access, caller)
+    }
+
+    async fn viewer(access: &Access, admin: &Caller) -> Caller {
+        let minted = access.create_token(admin, "viewer", Scope::Viewer, None, None);
+        let minted = minted.await.expect("made");
+        let caller = access.authenticate(&minted.secret).await;
+        caller.expect("the viewer")
+    }
+
+    fn wait(access: &Access, caller: &Caller) -> BoxFuture<'static, Error> {
+        let mut end = access.watch_validity(caller).boxed();
+        assert!((&mut end).now_or_never().is_none(), "the token is valid");
+        end
+    }
+
+    fn watched(access: &Access) -> (usize, bool) {
+        let state = access.inner.watched.state.lock();
+        (state.ends.len(), state.has_job)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_job_tells_all_who_wait_for_the_end_of_a_token() {
+        let (access, admin) = first_admin().await;
+        let (revoked, other) = (viewer(&access, &admin).await, viewer(&access, &admin).await);
+        let ends: Vec<_> = (0..100).map(|_| wait(&access, &revoked)).collect();
+        let mut others = wait(&access, &other);
+        assert_eq!(watched(&access), (2, true));
+        access.revoke(revoked.token_id).await.expect("revoked");
+        for end in ends {
+            assert_eq!(end.await.code(), Code::Unauthenticated);
+        }
+        assert!((&mut others).now_or_never().is_none());
+        assert_eq!(watched(&access), (1, true));
+        // Who goes is missed at the next look; then the job ends, and begins anew with the next who waits.
+        drop(others);
+        tokio::time::sleep(2 * access.inner.recheck_every).await;
+        assert_eq!(watched(&access), (0, false));
+        let end = wait(&access, &other);
+        assert_eq!(watched(&access), (1, true));
+        access.revoke(other.token_id).await.expect("revoked");
+        assert_eq!(end.await.code(), Code::Unauthenticated);
     }
 }

@@ -48,12 +48,14 @@ pub(super) struct Watching {
 impl Transients {
     /// Takes something live from a daemon.
     pub fn put(&self, transient: Transient) {
-        metrics::counter!("baton_transients_total").increment(1);
+        let mut is_dropped = false;
         self.change(transient.session_id, true, |text| {
-            if text.add(transient.body) {
-                metrics::counter!("baton_transients_dropped_total").increment(1);
-            }
+            is_dropped = text.add(transient.body);
         });
+        metrics::counter!("baton_transients_total").increment(1);
+        if is_dropped {
+            metrics::counter!("baton_transients_dropped_total").increment(1);
+        }
     }
 
     /// Events are in the log: what they say is no longer live.
@@ -127,16 +129,18 @@ impl Watching {
         if let Some(wake) = &mut self.wake {
             wake.mark_unchanged();
         }
-        let boards = self.transients.boards.lock();
-        let Some(board) = boards.get(&self.session_id) else {
-            return Vec::new();
+        let news: Vec<_> = {
+            let boards = self.transients.boards.lock();
+            let Some(board) = boards.get(&self.session_id) else {
+                return Vec::new();
+            };
+            std::iter::from_fn(|| board.text.next(&mut self.sent))
+                .map(|body| Transient {
+                    session_id: self.session_id,
+                    body,
+                })
+                .collect()
         };
-        let news: Vec<_> = std::iter::from_fn(|| board.text.next(&mut self.sent))
-            .map(|body| Transient {
-                session_id: self.session_id,
-                body,
-            })
-            .collect();
         metrics::counter!("baton_transients_sent_total").increment(news.len() as u64);
         news
     }

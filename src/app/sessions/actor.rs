@@ -4,6 +4,7 @@
 //! fails undoes all its steps and tells each caller. An actor whose session is over, and that has had
 //! nothing to do for a while, goes away; the next call brings it back from the store.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::wire;
 pub(super) const QUEUE: usize = 256;
 /// How many steps go into one commit.
 const BATCH: usize = 64;
+/// With so many bytes of events no further step goes into a commit. A reader who is behind takes what one commit has added
+/// to a log as a whole, each for itself.
+const BATCH_BYTES: usize = 128 << 10;
 /// How long an actor whose session is over stays.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long a session's record may be behind its log in what every event moves.
@@ -71,21 +75,24 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Box<Live>, mut jobs: mpsc
     let id = live.session.id;
     let mut recorded = Recorded::default();
     let mut idle_since = Instant::now();
+    // What a commit has left to the next.
+    let mut batch = VecDeque::new();
     loop {
-        let mut batch = Vec::new();
         let sleep = next_wake(&shared, &live, &recorded, idle_since);
         let mut is_last = false;
-        tokio::select! {
-            job = jobs.recv() => match job {
-                Some(job) => batch.push(job),
-                None if recorded.is_behind => is_last = true,
-                None => return,
-            },
-            () = tokio::time::sleep(sleep) => {}
+        if batch.is_empty() {
+            tokio::select! {
+                job = jobs.recv() => match job {
+                    Some(job) => batch.push_back(job),
+                    None if recorded.is_behind => is_last = true,
+                    None => return,
+                },
+                () = tokio::time::sleep(sleep) => {}
+            }
         }
         while batch.len() < BATCH {
             match jobs.try_recv() {
-                Ok(job) => batch.push(job),
+                Ok(job) => batch.push_back(job),
                 Err(_) => break,
             }
         }
@@ -98,8 +105,13 @@ pub(super) async fn run(shared: Arc<Shared>, mut live: Box<Live>, mut jobs: mpsc
             continue;
         }
         idle_since = Instant::now();
-        let committed = commit_batch(&shared, &mut live, batch, &mut recorded, is_written);
-        match Box::pin(committed).await {
+        let committed = commit_batch(&shared, &mut live, &mut batch, &mut recorded, is_written);
+        let committed = Box::pin(committed).await;
+        if batch.is_empty() {
+            // Most sessions are silent for long after they said something.
+            batch = VecDeque::new();
+        }
+        match committed {
             Ok(()) if is_last => return,
             Ok(()) if live.deleted => {
                 shared.forget(id);
@@ -156,7 +168,7 @@ fn is_due(shared: &Shared, live: &Live) -> bool {
 async fn commit_batch(
     shared: &Shared,
     live: &mut Live,
-    batch: Vec<Job>,
+    batch: &mut VecDeque<Job>,
     recorded: &mut Recorded,
     write_record: bool,
 ) -> Result<()> {
@@ -186,7 +198,9 @@ async fn commit_batch(
             Err(error) => tracing::warn!(session = %live.session.id, ?error, "a timer failed"),
         }
     }
-    for job in batch {
+    while changes.bytes < BATCH_BYTES
+        && let Some(job) = batch.pop_front()
+    {
         let mut next = working.as_ref().unwrap_or(live).clone();
         let mut own = Changes::default();
         let mut step = shared.begin(&mut next, &mut own, now);

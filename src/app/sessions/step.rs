@@ -67,11 +67,15 @@ pub struct Changes {
     pub terminal_trim: Option<Trim>,
     /// What is appended to another, new session's log in the same commit.
     pub also: Vec<Append>,
+    /// Bytes of what daemons said, as far as it came encoded; what the server says itself is little.
+    pub bytes: usize,
 }
 
 impl Changes {
     /// Adds the changes of a step that came after these.
     pub(super) fn absorb(&mut self, later: Changes) {
+        let came = later.events.iter().filter_map(|event| event.came.as_ref());
+        self.bytes += came.chain(&later.shown).map(Bytes::len).sum::<usize>();
         match self.events.is_empty() {
             true => self.events = later.events,
             false => self.events.extend(later.events),

@@ -51,18 +51,12 @@ pub async fn append(bench: &Bench<'_>) {
             "{} daemon(s), {} session(s), batches of {}, sync {}",
             load.daemons, load.sessions, load.batch, load.durability
         );
-        if !bench.wants(&name) {
-            continue;
-        }
-        bench.tell(&format!("append · {name} …"));
-        let mut point = Point::new("append", &name);
-        match rounds(bench, &load, &mut point).await {
-            Ok(()) => {
-                goals(&load, &mut point);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("append · {name}"), &error),
-        }
+        let measure = async |point: &mut Point| {
+            rounds(bench, &load, point).await?;
+            goals(&load, point);
+            Ok(())
+        };
+        bench.point("append", &name, measure).await;
     }
 }
 

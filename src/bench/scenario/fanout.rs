@@ -1,6 +1,6 @@
 //! One event to many readers.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::figure::{ARRIVAL_P50, ARRIVAL_P99, BYTES, CPU_PER_DELIVERY, DELIVERIES};
 use super::load::{Padding, Rate, Round, Stage};
@@ -78,27 +78,27 @@ pub async fn fanout(bench: &Bench<'_>) {
 async fn hot(bench: &Bench<'_>) {
     let (readers, rate) = bench.plan.size((100, 2_000), (20, 500));
     let name = format!("gRPC, {readers} readers, {rate} events a second, gathered or not");
-    if !bench.wants(&name) {
-        return;
-    }
-    bench.tell(&format!("fanout · {name} …"));
-    let mut point = Point::new("fanout", &name);
-    for round in bench.plan.rounds() {
-        for (subject, options) in [
-            ("gathered", &[][..]),
-            ("each at once", &["readers.gather=0"]),
-        ] {
-            match hot_round(bench, readers, rate, options).await {
-                Err(error) => return bench.failed(&format!("fanout · {name}"), &error),
-                Ok(measured) if round > 0 => {
+    let measure = async |point: &mut Point| {
+        for round in bench.plan.rounds() {
+            for (subject, options) in [
+                ("gathered", &[][..]),
+                ("each at once", &["readers.gather=0"]),
+            ] {
+                let measured = hot_round(bench, readers, rate, options).await?;
+                if round > 0 {
                     point.add(CPU_PER_DELIVERY, subject, measured.cpu_per_delivery());
                     point.add(ARRIVAL_P50, subject, measured.latency_us(0.5));
                     point.add(ARRIVAL_P99, subject, measured.latency_us(0.99));
                 }
-                Ok(_) => {}
             }
         }
-    }
+        hot_goals(point);
+        Ok(())
+    };
+    bench.point("fanout", &name, measure).await;
+}
+
+fn hot_goals(point: &mut Point) {
     let ratio = point.ratio(CPU_PER_DELIVERY, "gathered", "each at once");
     point.at_most(
         "P5",
@@ -114,7 +114,6 @@ async fn hot(bench: &Bench<'_>) {
         .zip(without)
         .map(|(with, without)| (with - without) / 1e3);
     point.at_most("P5", "ms later at p50", later, 10.0);
-    bench.done(point);
 }
 
 async fn hot_round(
@@ -132,31 +131,28 @@ async fn hot_round(
 }
 
 async fn point(bench: &Bench<'_>, load: Load) {
-    let name = load.name();
-    if !bench.wants(&name) {
-        return;
-    }
-    bench.tell(&format!("fanout · {name} …"));
-    let mut point = Point::new("fanout", &name);
     let mut kinds = vec![Kind::Baton, Kind::Bare];
     if load.transport == Transport::Ws && bench.plan.baselines.is_some() {
         kinds.push(Kind::Node);
     }
-    let mut padding = Padding::default();
-    for round in bench.plan.rounds() {
-        for kind in kinds.iter().copied() {
-            match one(bench, kind, load, padding.of(kind)).await {
-                Err(error) => {
-                    return bench.failed(&format!("fanout · {name}, {}", kind.name()), &error);
-                }
+    let measure = async |point: &mut Point| {
+        let mut padding = Padding::default();
+        for round in bench.plan.rounds() {
+            for kind in kinds.iter().copied() {
+                let measured = one(bench, kind, load, padding.of(kind))
+                    .await
+                    .with_context(|| kind.name())?;
                 // The round that only warms up is not counted.
-                Ok(measured) if round == 0 => padding.learn(kind, &measured),
-                Ok(measured) => add(&mut point, kind.name(), load.rate, &measured),
+                match round {
+                    0 => padding.learn(kind, &measured),
+                    _ => add(point, kind.name(), load.rate, &measured),
+                }
             }
         }
-    }
-    goals(&mut point, load);
-    bench.done(point);
+        goals(point, load);
+        Ok(())
+    };
+    bench.point("fanout", &load.name(), measure).await;
 }
 
 async fn one(bench: &Bench<'_>, kind: Kind, load: Load, padding: usize) -> Result<Round> {

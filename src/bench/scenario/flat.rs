@@ -20,46 +20,31 @@ const SHORT: u64 = 1_000;
 pub async fn flat(bench: &Bench<'_>) {
     let events = bench.plan.size(1_000_000, 10_000);
     let name = format!("ingest into a session of {events} events");
-    if bench.wants(&name) {
-        bench.tell(&format!("flat · {name} …"));
-        let mut point = Point::new("flat", &name);
-        match lengths(bench, events, &mut point).await {
-            Ok((long, short)) => {
-                let ratio = point.ratio(CPU_PER_EVENT, &long, &short);
-                point.at_most("P18", "CPU per event, to a short session", ratio, 1.1);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("flat · {name}"), &error),
-        }
-    }
+    let measure = async |point: &mut Point| {
+        let (long, short) = lengths(bench, events, point).await?;
+        let ratio = point.ratio(CPU_PER_EVENT, &long, &short);
+        point.at_most("P18", "CPU per event, to a short session", ratio, 1.1);
+        Ok(())
+    };
+    bench.point("flat", &name, measure).await;
     let sessions = bench.plan.size(1_000, 50);
     let name = format!("ingest beside {sessions} living sessions");
-    if bench.wants(&name) {
-        bench.tell(&format!("flat · {name} …"));
-        let mut point = Point::new("flat", &name);
-        match crowds(bench, sessions, &mut point).await {
-            Ok((many, one)) => {
-                let ratio = point.ratio(CPU_PER_EVENT, &many, one);
-                point.at_most("P18", "CPU per event, to a session alone", ratio, 1.3);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("flat · {name}"), &error),
-        }
-    }
+    let measure = async |point: &mut Point| {
+        let (many, one) = crowds(bench, sessions, point).await?;
+        let ratio = point.ratio(CPU_PER_EVENT, &many, one);
+        point.at_most("P18", "CPU per event, to a session alone", ratio, 1.3);
+        Ok(())
+    };
+    bench.point("flat", &name, measure).await;
     let (few, many) = bench.plan.size((100, 1_000), (10, 50));
     let name = format!("gRPC, {few} and {many} readers, saturated");
-    if bench.wants(&name) {
-        bench.tell(&format!("flat · {name} …"));
-        let mut point = Point::new("flat", &name);
-        match readers(bench, few, many, &mut point).await {
-            Ok(()) => {
-                let ratio = point.ratio(GROWTH, "baton", "bare");
-                point.at_most("P18", "growth, to that of the bare server", ratio, 1.1);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("flat · {name}"), &error),
-        }
-    }
+    let measure = async |point: &mut Point| {
+        readers(bench, few, many, point).await?;
+        let ratio = point.ratio(GROWTH, "baton", "bare");
+        point.at_most("P18", "growth, to that of the bare server", ratio, 1.1);
+        Ok(())
+    };
+    bench.point("flat", &name, measure).await;
 }
 
 /// Brings events to a session; processor time of the server for each in microseconds.

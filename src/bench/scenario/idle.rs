@@ -37,18 +37,14 @@ pub async fn idle(bench: &Bench<'_>) {
         ("stored sessions", Of::Stored),
     ];
     for (name, of) in all {
-        if !bench.wants(name) {
-            continue;
-        }
-        bench.tell(&format!("idle · {count} {name} …"));
-        let mut point = Point::new("idle", format!("{count} {name}"));
-        match measure(bench, of, count, &mut point).await {
-            Ok(()) => {
-                goals(of, &mut point);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("idle · {name}"), &error),
-        }
+        let measure = async |point: &mut Point| {
+            rounds(bench, of, count, point).await?;
+            goals(of, point);
+            Ok(())
+        };
+        bench
+            .point("idle", &format!("{count} {name}"), measure)
+            .await;
     }
 }
 
@@ -62,7 +58,7 @@ enum Of {
     Stored,
 }
 
-async fn measure(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> Result<()> {
+async fn rounds(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> Result<()> {
     // A link carries 4,096 living sessions; of those that end, any number one after the other.
     let count = if of == Of::Living {
         count.min(4_000)

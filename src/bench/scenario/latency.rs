@@ -33,48 +33,34 @@ const PROMPTS: u32 = 100;
 /// Committed events and live text at an even rate, and a prompt's way there and back.
 pub async fn latency(bench: &Bench<'_>) {
     let name = format!("gRPC, 1 reader, {RATE} events a second");
-    if bench.wants(&name) {
-        bench.tell(&format!("latency · {name} …"));
-        let mut point = Point::new("latency", &name);
-        match events(bench, &mut point).await {
-            Ok(()) => {
-                let p50 = point.ratio(P50, "baton", FLOOR);
-                point.at_most("P9", "arrival p50, to a bare hop and a raw sync", p50, 1.3);
-                let p99 = point.ratio(P99, "baton", FLOOR);
-                point.at_most("P9", "arrival p99, to a bare hop and a raw sync", p99, 1.5);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("latency · {name}"), &error),
-        }
-    }
+    let measure = async |point: &mut Point| {
+        events(bench, point).await?;
+        let p50 = point.ratio(P50, "baton", FLOOR);
+        point.at_most("P9", "arrival p50, to a bare hop and a raw sync", p50, 1.3);
+        let p99 = point.ratio(P99, "baton", FLOOR);
+        point.at_most("P9", "arrival p99, to a bare hop and a raw sync", p99, 1.5);
+        Ok(())
+    };
+    bench.point("latency", &name, measure).await;
     let name = format!("gRPC, 1 reader, {RATE} pieces of live text a second");
-    if bench.wants(&name) {
-        bench.tell(&format!("latency · {name} …"));
-        let mut point = Point::new("latency", &name);
-        match live(bench, &mut point).await {
-            Ok(()) => {
-                let p50 = point.ratio(P50, "baton", "bare");
-                point.at_most("P10", "arrival p50, to a bare hop", p50, 1.2);
-                let p99 = point.ratio(P99, "baton", "bare");
-                point.say("arrival p99, to a bare hop", p99);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("latency · {name}"), &error),
-        }
-    }
-    let name = "prompt, answer, daemon";
-    if bench.wants(name) {
-        bench.tell(&format!("latency · {name} …"));
-        let mut point = Point::new("latency", name);
-        match prompts(bench, &mut point).await {
-            Ok(()) => {
-                let p50 = point.ratio(P50, "baton", FLOOR);
-                point.at_most("P11", "p50, to two bare hops and two raw syncs", p50, 1.5);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("latency · {name}"), &error),
-        }
-    }
+    let measure = async |point: &mut Point| {
+        live(bench, point).await?;
+        let p50 = point.ratio(P50, "baton", "bare");
+        point.at_most("P10", "arrival p50, to a bare hop", p50, 1.2);
+        let p99 = point.ratio(P99, "baton", "bare");
+        point.say("arrival p99, to a bare hop", p99);
+        Ok(())
+    };
+    bench.point("latency", &name, measure).await;
+    let measure = async |point: &mut Point| {
+        prompts(bench, point).await?;
+        let p50 = point.ratio(P50, "baton", FLOOR);
+        point.at_most("P11", "p50, to two bare hops and two raw syncs", p50, 1.5);
+        Ok(())
+    };
+    bench
+        .point("latency", "prompt, answer, daemon", measure)
+        .await;
 }
 
 async fn events(bench: &Bench<'_>, point: &mut Point) -> Result<()> {

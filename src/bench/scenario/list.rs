@@ -24,28 +24,17 @@ const CPU: &str = "server CPU of a page, ms";
 pub async fn list(bench: &Bench<'_>) {
     let count = bench.plan.size(100_000, 500);
     let name = format!("{count} sessions");
-    if bench.wants(&name) {
-        bench.tell(&format!("list · {name} …"));
-        let mut point = Point::new("list", &name);
-        match sessions(bench, count, &mut point).await {
-            Ok(()) => bench.done(point),
-            Err(error) => bench.failed(&format!("list · {name}"), &error),
-        }
-    }
+    let measure = async |point: &mut Point| sessions(bench, count, point).await;
+    bench.point("list", &name, measure).await;
     let events = bench.plan.size(1_000_000, 10_000);
     let name = format!("search in {events} events");
-    if bench.wants(&name) {
-        bench.tell(&format!("list · {name} …"));
-        let mut point = Point::new("list", &name);
-        match search(bench, events, &mut point).await {
-            Ok(()) => {
-                let p95 = point.median(P95, "baton");
-                point.at_most("P24", "ms, p95", p95, 50.0);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("list · {name}"), &error),
-        }
-    }
+    let measure = async |point: &mut Point| {
+        search(bench, events, point).await?;
+        let p95 = point.median(P95, "baton");
+        point.at_most("P24", "ms, p95", p95, 50.0);
+        Ok(())
+    };
+    bench.point("list", &name, measure).await;
 }
 
 async fn sessions(bench: &Bench<'_>, count: usize, point: &mut Point) -> Result<()> {

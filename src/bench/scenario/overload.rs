@@ -29,19 +29,15 @@ const OPEN: usize = 20_000;
 /// At the capacity, and at twice of it.
 pub async fn overload(bench: &Bench<'_>) {
     let name = "ListSessions, open loop";
-    if !bench.wants(name) {
-        return;
-    }
-    bench.tell(&format!("overload · {name} …"));
-    let mut point = Point::new("overload", name);
-    for round in bench.plan.rounds().take(4) {
-        let mut aside = Point::new("", "");
-        let to = if round > 0 { &mut point } else { &mut aside };
-        if let Err(error) = self::round(bench, to).await {
-            return bench.failed(&format!("overload · {name}"), &error);
+    let measure = async |point: &mut Point| {
+        for round in bench.plan.rounds().take(4) {
+            let mut aside = Point::new("", "");
+            let to = if round > 0 { &mut *point } else { &mut aside };
+            self::round(bench, to).await?;
         }
-    }
-    bench.done(point);
+        Ok(())
+    };
+    bench.point("overload", name, measure).await;
 }
 
 #[derive(Default)]

@@ -15,24 +15,18 @@ use crate::bench::subject::Kind;
 pub async fn relay(bench: &Bench<'_>) {
     for readers in [1, 10, 100] {
         let name = format!("gRPC, {readers} readers, durable");
-        if !bench.wants(&name) {
-            continue;
-        }
-        bench.tell(&format!("relay · {name} …"));
-        let mut point = Point::new("relay", &name);
-        let measured = rounds(bench, readers, &mut point).await;
-        if let Err(error) = measured {
-            bench.failed(&format!("relay · {name}"), &error);
-            continue;
-        }
-        let ratio = point.ratio(CPU_PER_EVENT, "baton", "bare");
-        point.at_most(
-            "P6",
-            "CPU per event, to bare in and N deliveries",
-            ratio,
-            1.3,
-        );
-        bench.done(point);
+        let measure = async |point: &mut Point| {
+            rounds(bench, readers, point).await?;
+            let ratio = point.ratio(CPU_PER_EVENT, "baton", "bare");
+            point.at_most(
+                "P6",
+                "CPU per event, to bare in and N deliveries",
+                ratio,
+                1.3,
+            );
+            Ok(())
+        };
+        bench.point("relay", &name, measure).await;
     }
 }
 

@@ -23,28 +23,22 @@ const GOOD: usize = 99;
 pub async fn slow_readers(bench: &Bench<'_>) {
     let good = bench.plan.size(GOOD, 20);
     let name = format!("1 stalled beside {good}, {RATE} events a second");
-    if !bench.wants(&name) {
-        return;
-    }
-    bench.tell(&format!("slow-readers · {name} …"));
-    let mut point = Point::new("slow-readers", &name);
-    match rounds(bench, good, &mut point).await {
-        Ok(()) => {
-            let ratio = point.ratio(P99, "with a stalled one", "without");
-            point.at_most(
-                "P17",
-                "arrival p99 of the others, to without it",
-                ratio,
-                1.2,
-            );
-            let with = point.median(MEMORY, "with a stalled one");
-            let without = point.median(MEMORY, "without");
-            let more = with.zip(without).map(|(with, without)| with - without);
-            point.at_most("P17", "MiB that the stalled one costs", more, 1.0);
-            bench.done(point);
-        }
-        Err(error) => bench.failed(&format!("slow-readers · {name}"), &error),
-    }
+    let measure = async |point: &mut Point| {
+        rounds(bench, good, point).await?;
+        let ratio = point.ratio(P99, "with a stalled one", "without");
+        point.at_most(
+            "P17",
+            "arrival p99 of the others, to without it",
+            ratio,
+            1.2,
+        );
+        let with = point.median(MEMORY, "with a stalled one");
+        let without = point.median(MEMORY, "without");
+        let more = with.zip(without).map(|(with, without)| with - without);
+        point.at_most("P17", "MiB that the stalled one costs", more, 1.0);
+        Ok(())
+    };
+    bench.point("slow-readers", &name, measure).await;
 }
 
 async fn rounds(bench: &Bench<'_>, good: usize, point: &mut Point) -> Result<()> {

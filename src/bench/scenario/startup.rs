@@ -46,23 +46,17 @@ pub async fn startup(bench: &Bench<'_>) {
         .size(vec![10_000, 1_000_000, 10_000_000], vec![1_000, 20_000])
     {
         let name = format!("{events} stored events");
-        if !bench.wants(&name) {
-            continue;
-        }
-        bench.tell(&format!("startup · {name} …"));
-        let mut point = Point::new("startup", &name);
-        match measure(bench, events, &mut point).await {
-            Ok(()) => {
-                goals(&mut point, events, before);
-                before = before.or(point.median(MEMORY, "baton, stopped, cold"));
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("startup · {name}"), &error),
-        }
+        let measure = async |point: &mut Point| {
+            rounds(bench, events, point).await?;
+            goals(point, events, before);
+            before = before.or(point.median(MEMORY, "baton, stopped, cold"));
+            Ok(())
+        };
+        bench.point("startup", &name, measure).await;
     }
 }
 
-async fn measure(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()> {
+async fn rounds(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()> {
     let mut stage = Stage::set(bench, Kind::Baton).await?;
     stage.fill(bench.plan.event_bytes, events).await?;
     let session = stage.session.clone();

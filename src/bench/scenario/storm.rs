@@ -26,17 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn storm(bench: &Bench<'_>) {
     let count = bench.plan.size(2_000, 100);
     let name = format!("{count} daemons come back");
-    if !bench.wants(&name) {
-        return;
-    }
-    bench.tell(&format!("storm · {name} …"));
-    let mut point = Point::new("storm", &name);
-    for _ in 0..bench.plan.rounds.min(3) {
-        if let Err(error) = round(bench, count, &mut point).await {
-            return bench.failed(&format!("storm · {name}"), &error);
+    let measure = async |point: &mut Point| {
+        for _ in 0..bench.plan.rounds.min(3) {
+            round(bench, count, point).await?;
         }
-    }
-    bench.done(point);
+        Ok(())
+    };
+    bench.point("storm", &name, measure).await;
 }
 
 /// A daemon, and how far its session's records were acknowledged.

@@ -27,18 +27,12 @@ pub async fn tls(bench: &Bench<'_>) {
             Rate::Paced(rate) => format!("{rate} events a second"),
         };
         let name = format!("gRPC with TLS, {readers} reader(s), {how}");
-        if !bench.wants(&name) {
-            continue;
-        }
-        bench.tell(&format!("tls · {name} …"));
-        let mut point = Point::new("tls", &name);
-        match rounds(bench, readers, rate, &mut point).await {
-            Ok(()) => {
-                said(&mut point);
-                bench.done(point);
-            }
-            Err(error) => bench.failed(&format!("tls · {name}"), &error),
-        }
+        let measure = async |point: &mut Point| {
+            rounds(bench, readers, rate, point).await?;
+            said(point);
+            Ok(())
+        };
+        bench.point("tls", &name, measure).await;
     }
 }
 

@@ -504,6 +504,11 @@ impl ServerLink {
         self.full.clear();
     }
 
+    /// Whether a page of the outbox is on its way from the store.
+    pub fn reads_page(&self) -> bool {
+        self.settled.is_some()
+    }
+
     /// The owner is about to ask the store for a page of the outbox. What is settled by now is not in it; what is settled
     /// until [`Self::page_ends`] may be, and is not sent again. Not needed where page and commands are one step.
     pub fn page_begins(&mut self) {
@@ -930,15 +935,28 @@ mod tests {
         assert_eq!(staged(&mut link), Some(10));
     }
 
-    #[test]
-    fn commands_go_once_in_order_and_wait_when_too_many_are_open() {
-        let mut link = live();
-        let command = |n: u128| Command {
+    fn command(n: u128) -> Command {
+        Command {
             id: CommandId::from_bits(n),
             session_id: session(1),
             deadline: None,
             body: CommandBody::Interrupt,
-        };
+        }
+    }
+
+    fn result(n: u128, outcome: CommandOutcome) -> Up {
+        Up::CommandResult(CommandResult {
+            command_id: CommandId::from_bits(n),
+            session_id: session(1),
+            outcome,
+            reason: String::new(),
+            code: String::new(),
+        })
+    }
+
+    #[test]
+    fn commands_go_once_in_order_and_wait_when_too_many_are_open() {
+        let mut link = live();
         link.outbox_begins();
         for n in 1..=70 {
             assert_eq!(link.command(command(n)), n <= 64, "{n}");
@@ -948,17 +966,8 @@ mod tests {
             sent.push(command.id);
         }
         assert!(sent.len() == 64 && sent.is_sorted());
-        let result = |outcome| {
-            Up::CommandResult(CommandResult {
-                command_id: CommandId::from_bits(1),
-                session_id: session(1),
-                outcome,
-                reason: String::new(),
-                code: String::new(),
-            })
-        };
-        link.received(T, result(CommandOutcome::Applied));
-        link.received(T, result(CommandOutcome::Rejected));
+        link.received(T, result(1, CommandOutcome::Applied));
+        link.received(T, result(1, CommandOutcome::Rejected));
         assert!(
             matches!(link.event(), Some(ServerEvent::Result(r)) if r.outcome == CommandOutcome::Applied)
         );
@@ -975,21 +984,7 @@ mod tests {
     #[test]
     fn a_command_whose_result_came_while_a_page_was_read_is_not_sent_again() {
         let mut link = live();
-        let command = |n: u128| Command {
-            id: CommandId::from_bits(n),
-            session_id: session(1),
-            deadline: None,
-            body: CommandBody::Interrupt,
-        };
-        let applied = |n: u128| {
-            Up::CommandResult(CommandResult {
-                command_id: CommandId::from_bits(n),
-                session_id: session(1),
-                outcome: CommandOutcome::Applied,
-                reason: String::new(),
-                code: String::new(),
-            })
-        };
+        let applied = |n: u128| result(n, CommandOutcome::Applied);
         let sent = |link: &mut ServerLink| {
             let mut sent = Vec::new();
             while let Some(down) = link.send(T) {
