@@ -94,6 +94,15 @@ impl Point {
         }
     }
 
+    /// Adds all values of a round.
+    pub fn add_round(&mut self, round: &Point) {
+        for series in &round.series {
+            for value in &series.values {
+                self.add(&series.figure, &series.subject, *value);
+            }
+        }
+    }
+
     /// The median of a figure.
     pub fn median(&self, figure: &str, subject: &str) -> Option<f64> {
         let mut found = self.series.iter();

@@ -1,11 +1,20 @@
 //! A run: the scenarios one after the other.
 
-use anyhow::Result;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
 
 use super::machine::{Machine, stolen};
 use super::plan::{Plan, Scenario};
 use super::report::{Point, Report, render};
 use super::scenario;
+
+/// A round of which the host took no more than this share of the processors' time is calm.
+const CALM: f64 = 0.03;
+/// How often a round is measured at the most until one is calm.
+const TRIES: usize = 4;
+/// What the host took of a round, in the tables.
+const TAKEN: &str = "processor time that the host took, %";
 
 /// What every scenario needs.
 pub struct Bench<'a> {
@@ -40,6 +49,43 @@ impl Bench<'_> {
             Ok(()) => self.done(point),
             Err(error) => self.failed(&format!("{scenario} · {name}"), &error),
         }
+    }
+
+    /// Rounds of what a host that takes processors away makes slow, such as when something arrives: each is measured again
+    /// until the host took little, a few times at most; the calmest counts, with what was taken of it. The first round
+    /// warms up.
+    pub async fn calm_rounds(
+        &self,
+        point: &mut Point,
+        round: impl AsyncFn(&mut Point) -> Result<()>,
+    ) -> Result<()> {
+        for number in self.plan.rounds() {
+            let measured = self.calmest(&round).await?;
+            if number > 0 {
+                point.add_round(&measured);
+            }
+        }
+        Ok(())
+    }
+
+    async fn calmest(&self, measure: &impl AsyncFn(&mut Point) -> Result<()>) -> Result<Point> {
+        let mut calmest: Option<(f64, Point)> = None;
+        for _ in 0..self.plan.size(TRIES, 1) {
+            let mut round = Point::new("", "");
+            let (before, begun) = (stolen(), Instant::now());
+            measure(&mut round).await?;
+            let all = begun.elapsed().as_secs_f64() * 100.0 * self.machine.processors as f64;
+            let taken = stolen().saturating_sub(before) as f64 / all;
+            if calmest.as_ref().is_none_or(|(least, _)| taken < *least) {
+                calmest = Some((taken, round));
+            }
+            if taken <= CALM {
+                break;
+            }
+        }
+        let (taken, mut round) = calmest.context("a round")?;
+        round.add(TAKEN, "the host", taken * 100.0);
+        Ok(round)
     }
 
     /// Whether a point is wanted.

@@ -64,49 +64,47 @@ pub async fn latency(bench: &Bench<'_>) {
 }
 
 async fn events(bench: &Bench<'_>, point: &mut Point) -> Result<()> {
-    for round in bench.plan.rounds() {
-        let mut floor = [0.0, 0.0];
+    let round = async |point: &mut Point| {
         for kind in [Kind::Bare, Kind::Baton] {
             let mut stage = Stage::set(bench, kind).await?;
             let measured = stage
                 .round(bench, Transport::Grpc, 1, Rate::Paced(RATE))
                 .await?;
-            if kind == Kind::Bare {
-                let synced = sync(bench)?;
-                for (at, quantile) in [0.5, 0.99].into_iter().enumerate() {
+            let synced = match kind {
+                Kind::Bare => Some(sync(bench)?),
+                _ => None,
+            };
+            for (figure, quantile) in [(P50, 0.5), (P99, 0.99)] {
+                let arrival = measured.latency_us(quantile);
+                point.add(figure, kind.name(), arrival);
+                if let Some(synced) = &synced {
                     let raw = synced.value_at_quantile(quantile) as f64 / 1e3;
-                    floor[at] = measured.latency_us(quantile) + raw;
-                    if round > 0 {
-                        point.add([P50, P99][at], RAW, raw);
-                        point.add([P50, P99][at], FLOOR, floor[at]);
-                    }
+                    point.add(figure, RAW, raw);
+                    point.add(figure, FLOOR, arrival + raw);
                 }
             }
-            if round > 0 {
-                point.add(P50, kind.name(), measured.latency_us(0.5));
-                point.add(P99, kind.name(), measured.latency_us(0.99));
-            }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    bench.calm_rounds(point, round).await
 }
 
 /// Pieces of live text, which nobody stores.
 async fn live(bench: &Bench<'_>, point: &mut Point) -> Result<()> {
-    for round in bench.plan.rounds() {
+    let round = async |point: &mut Point| {
         for kind in [Kind::Bare, Kind::Baton] {
             let mut stage = Stage::set(bench, kind).await?;
             stage.is_live = true;
             let measured = stage
                 .round(bench, Transport::Grpc, 1, Rate::Paced(RATE))
                 .await?;
-            if round > 0 {
-                point.add(P50, kind.name(), measured.latency_us(0.5));
-                point.add(P99, kind.name(), measured.latency_us(0.99));
-                point.add(TOGETHER, kind.name(), measured.per_message());
-            }
+            point.add(P50, kind.name(), measured.latency_us(0.5));
+            point.add(P99, kind.name(), measured.latency_us(0.99));
+            point.add(TOGETHER, kind.name(), measured.per_message());
         }
-    }
+        Ok(())
+    };
+    bench.calm_rounds(point, round).await?;
     point.notes.push(
         "pieces of a part that come before the reader is woken reach it as one message; each counts from when it was due"
             .to_owned(),
@@ -150,7 +148,7 @@ fn sync(bench: &Bench<'_>) -> Result<Histogram<u64>> {
 /// From a prompt's record on the daemon, over a person's program that answers at once, to the command on the daemon.
 async fn prompts(bench: &Bench<'_>, point: &mut Point) -> Result<()> {
     let asked = bench.plan.size(500, 50);
-    for round in bench.plan.rounds() {
+    let round = async |point: &mut Point| {
         let mut stage = Stage::set(bench, Kind::Baton).await?;
         let taken = ask(&mut stage, asked).await?;
         drop(stage);
@@ -159,19 +157,15 @@ async fn prompts(bench: &Bench<'_>, point: &mut Point) -> Result<()> {
             .round(bench, Transport::Grpc, 1, Rate::Paced(PROMPTS.into()))
             .await?;
         let synced = sync(bench)?;
-        if round == 0 {
-            continue;
-        }
-        for (name, quantile) in [(P50, 0.5), (P99, 0.99)] {
+        for (figure, quantile) in [(P50, 0.5), (P99, 0.99)] {
             let raw = synced.value_at_quantile(quantile) as f64 / 1e3;
-            point.add(
-                name,
-                "baton",
-                taken.value_at_quantile(quantile) as f64 / 1e3,
-            );
-            point.add(name, FLOOR, 2.0 * (hop.latency_us(quantile) + raw));
+            let ours = taken.value_at_quantile(quantile) as f64 / 1e3;
+            point.add(figure, "baton", ours);
+            point.add(figure, FLOOR, 2.0 * (hop.latency_us(quantile) + raw));
         }
-    }
+        Ok(())
+    };
+    bench.calm_rounds(point, round).await?;
     point.notes.push(
         "the floor is two hops and two syncs; a call that answers has a way back of its own"
             .to_owned(),

@@ -42,7 +42,7 @@ pub async fn slow_readers(bench: &Bench<'_>) {
 }
 
 async fn rounds(bench: &Bench<'_>, good: usize, point: &mut Point) -> Result<()> {
-    for round in bench.plan.rounds() {
+    let round = async |point: &mut Point| {
         for (subject, stalls) in [("without", false), ("with a stalled one", true)] {
             let mut stage = Stage::set(bench, Kind::Baton).await?;
             let mut target = Target::of(&stage.subject, Transport::Grpc, &stage.session);
@@ -54,15 +54,13 @@ async fn rounds(bench: &Bench<'_>, good: usize, point: &mut Point) -> Result<()>
             };
             let measured = stage.watched(bench, readers, Rate::Paced(RATE)).await?;
             let memory = stage.subject.process.memory()?;
-            if round > 0 {
-                point.add(P99, subject, measured.latency_us(0.99));
-                point.add(MEMORY, subject, memory as f64 / f64::from(1 << 20));
-                let behind = stage.publisher.behind();
-                point.add(ACKS, subject, behind as f64);
-            }
+            point.add(P99, subject, measured.latency_us(0.99));
+            point.add(MEMORY, subject, memory as f64 / f64::from(1 << 20));
+            point.add(ACKS, subject, stage.publisher.behind() as f64);
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    bench.calm_rounds(point, round).await
 }
 
 /// A connection that asks for the events of a session as server-sent events, and never reads.
