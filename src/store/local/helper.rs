@@ -1,5 +1,5 @@
 //! The writer's helper: a thread that does what need not hold up a commit: filling the active segment
-//! with zeros ahead, and sealing full ones.
+//! with zeros ahead, sealing full ones, and writing the index to its file.
 
 use std::fs::File;
 use std::io;
@@ -19,6 +19,8 @@ pub(super) enum Job {
     Fill(Arc<Fresh>),
     /// Seal a segment that nothing is added to any more.
     Seal { fresh: Arc<Fresh>, data_end: u64 },
+    /// Write to the index what it only has in memory.
+    Settle,
     /// Answer when all before is done.
     Answer(SyncSender<Result<u64>>, Result<u64>),
 }
@@ -36,6 +38,13 @@ pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
             Job::Seal { fresh, data_end } => {
                 unsealed.push((fresh, data_end));
                 seal_all(core, &mut unsealed);
+            }
+            Job::Settle => {
+                if let Ok(index) = core.index()
+                    && let Err(error) = index.settle()
+                {
+                    core.fail_index(&error);
+                }
             }
             Job::Answer(answer, result) => {
                 seal_all(core, &mut unsealed);

@@ -1,9 +1,9 @@
-//! The index: what the journal says, in a form to look things up in. One sled tree with prefixed keys.
+//! The index: what the journal says, in a form to look things up in. One [`Table`] with prefixed keys.
 //!
 //! It is a cache and never the truth: it is written after the journal's sync and without one of its own,
-//! it can be thrown away, and `m/applied` says how far it has come. Every batch holds its `applied`, so
-//! it is never between two commits. Commits that only add to streams move heads in memory, and sled hears of many of them
-//! at once.
+//! it can be thrown away, and `m/applied` says how far it has come. Commits change it in memory, and sled hears of many of
+//! them at once ([`Index::settle`]). What they change together holds its `applied`, so that what is in sled is never between
+//! two commits. Commits that only add to streams move heads, and not even the table hears of each.
 //!
 //! Keys (numbers big-endian; a stream's name holds no NUL):
 //! `m/…` what it is · `h/<stream>` head · `q/<stream>` why it is set apart ·
@@ -13,18 +13,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use parking_lot::Mutex;
 use prost::Message as _;
-use sled::{Batch, IVec};
+use sled::IVec;
 
 use super::frame::{Frame, OpPart};
 use super::runs::{MAX_INDEXED_VALUE, Place, Run, block_runs};
 use super::segment::SegmentId;
+use super::table::{Changes, Direction, Range, Table};
 use crate::base::Timestamp;
 use crate::store::rules::{Advance, MAX_TOMBSTONES};
 use crate::store::{Error, Head, Origin, Result, Stream, keys};
@@ -35,27 +35,37 @@ const FORGOTTEN: &[u8] = b"m/forgotten";
 /// Most keys changed in one batch of maintenance, so that commits get their turn.
 const BATCH_KEYS: usize = 512;
 
-/// With so many heads what is ahead of sled is written there: it is held in memory.
+/// Keys of changes that are looked at together.
+const KEYS_AT_ONCE: usize = 256;
+
+/// Blocks of runs that are looked at together.
+const BLOCKS_AT_ONCE: usize = 4;
+
+/// With so many heads what is ahead of sled goes there: it is held in memory.
 const MAX_AHEAD_HEADS: usize = 1_000;
+/// So much of the table in memory is the same.
+const MAX_AHEAD_COST: usize = if cfg!(test) { 8 << 10 } else { 2 << 20 };
 /// And after so many bytes of the journal: they are read again after a crash.
 const MAX_AHEAD_BYTES: usize = 8 << 20;
 
 /// The index.
 pub(super) struct Index {
-    db: sled::Db,
+    table: Table,
     ahead: Mutex<Ahead>,
+    /// Whether somebody was asked to settle it.
+    is_asked: AtomicBool,
     tombstones: AtomicUsize,
     /// Deletions up to this revision may be forgotten.
     forgotten: AtomicU64,
-    /// Dropped after `db`: tells that the directory is free.
+    /// Dropped after `table`: tells that the directory is free.
     gone: Option<SyncSender<()>>,
 }
 
-/// What commits that changed nothing but heads have said since sled was written last. Most commits are such, and many
-/// times faster than sled.
+/// What commits have said since sled was written last.
 #[derive(Default)]
 struct Ahead {
-    heads: HashMap<Stream, Head>,
+    /// Heads that they moved; `None`: the stream was dropped.
+    heads: HashMap<Stream, Option<Head>>,
     /// How many bytes of the journal they have.
     bytes: usize,
     /// The last of them; 0 if there is none.
@@ -63,15 +73,22 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Moves all of it into a batch.
-    fn settle(&mut self, batch: &mut Batch) {
+    /// Moves all of it to where it goes to sled: the heads before all that the same commits changed, for it is no harm if
+    /// sled has one of a commit that it does not say is applied; and behind it how far that is.
+    fn depart(&mut self) -> (Changes, Changes) {
+        let (mut first, mut last) = (Changes::default(), Changes::default());
         for (stream, head) in self.heads.drain() {
-            batch.insert(name_key(b"h/", stream.as_str()), &head_bytes(&head)[..]);
+            let key = name_key(b"h/", stream.as_str());
+            match head {
+                Some(head) => first.insert(key, &head_bytes(&head)[..]),
+                None => first.remove(key),
+            }
         }
         if self.applied > 0 {
-            batch.insert(APPLIED, &self.applied.to_be_bytes());
+            last.insert(APPLIED, &self.applied.to_be_bytes()[..]);
         }
         (self.bytes, self.applied) = (0, 0);
+        (first, last)
     }
 }
 
@@ -124,26 +141,17 @@ enum Marker {
 impl Index {
     /// Opens or makes the index. Damage is an error, also where sled would panic.
     pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
-        let db = guard(|| {
-            sled::Config::new()
-                .path(path)
-                .cache_capacity(cache_bytes)
-                .open()
-        })?;
-        let tombstones = guard(|| {
-            let mut count = 0;
-            for item in db.scan_prefix(b"t/").keys() {
-                item?;
-                count += 1;
-            }
-            Ok(count)
-        })?;
-        let forgotten = guard(|| db.get(FORGOTTEN))?
+        let table = Table::open(path, cache_bytes)?;
+        let all = Range::until(b"t/".to_vec(), prefix_end(b"t/"));
+        let tombstones = table.read(&all, Direction::Up, usize::MAX)?.len();
+        let forgotten = table
+            .get(FORGOTTEN)?
             .and_then(|bytes| be(&bytes))
             .unwrap_or(0);
         Ok(Index {
-            db,
+            table,
             ahead: Mutex::default(),
+            is_asked: AtomicBool::new(false),
             tombstones: AtomicUsize::new(tombstones),
             forgotten: AtomicU64::new(forgotten),
             gone: None,
@@ -160,13 +168,13 @@ impl Index {
     /// The last commit that is in the index; 0 if there is none.
     pub(super) fn applied(&self) -> Result<u64> {
         self.settle()?;
-        let value = self.get(APPLIED)?;
+        let value = self.table.get(APPLIED)?;
         Ok(value.and_then(|bytes| be(&bytes)).unwrap_or(0))
     }
 
     /// Notes how far the index has come, when it was filled from a snapshot.
     pub(super) fn set_applied(&self, lsn: u64) -> Result<()> {
-        guard(|| self.db.insert(APPLIED, &lsn.to_be_bytes())).map(drop)
+        self.put(APPLIED.to_vec(), &lsn.to_be_bytes()[..])
     }
 
     /// Deletions up to this revision may be forgotten; 0 if none is.
@@ -177,32 +185,52 @@ impl Index {
     /// Notes which deletions are forgotten, when the index was filled from a snapshot.
     pub(super) fn set_forgotten(&self, revision: u64) -> Result<()> {
         self.forgotten.fetch_max(revision, Ordering::AcqRel);
-        guard(|| self.db.insert(FORGOTTEN, &revision.to_be_bytes())).map(drop)
+        self.put(FORGOTTEN.to_vec(), &revision.to_be_bytes()[..])
     }
 
-    /// Writes to sled what is ahead of it.
-    fn settle(&self) -> Result<()> {
-        let mut ahead = self.ahead.lock();
-        if ahead.applied == 0 {
-            return Ok(());
-        }
-        let mut batch = Batch::default();
-        ahead.settle(&mut batch);
-        self.apply_batch(batch)
+    /// Whether sled is behind by so much that it should be settled, or by so many times as much.
+    pub(super) fn is_behind(&self, times: usize) -> bool {
+        let ahead = self.ahead.lock();
+        ahead.heads.len() >= times * MAX_AHEAD_HEADS
+            || ahead.bytes >= times * MAX_AHEAD_BYTES
+            || self.table.cost() >= times * MAX_AHEAD_COST
+    }
+
+    /// Whether somebody is to be asked now to settle it; once until it is done.
+    pub(super) fn is_to_ask(&self) -> bool {
+        self.is_behind(1) && !self.is_asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// Writes to sled what is ahead of it. Commits go on meanwhile.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.is_asked.store(false, Ordering::Release);
+        self.table.settle(|departure| {
+            // Within the lock: what is said to be applied from here on is not in what goes.
+            let mut ahead = self.ahead.lock();
+            let (first, last) = ahead.depart();
+            departure.with(first, last);
+        })
     }
 
     /// Hands what is ahead of sled, and in its buffers, to the operating system, so that it survives the process.
     pub(super) fn flush(&self) -> Result<()> {
         self.settle()?;
-        guard(|| self.db.flush()).map(drop)
+        self.table.flush()
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<IVec>> {
-        guard(|| self.db.get(key))
+    /// Applies changes that are no commit's.
+    fn apply(&self, changes: Changes) -> Result<()> {
+        self.table.apply(changes);
+        match self.is_behind(1) {
+            true => self.settle(),
+            false => Ok(()),
+        }
     }
 
-    fn apply_batch(&self, batch: Batch) -> Result<()> {
-        guard(|| self.db.apply_batch(batch))
+    fn put(&self, key: Vec<u8>, value: &[u8]) -> Result<()> {
+        let mut changes = Changes::default();
+        changes.insert(key, value);
+        self.apply(changes)
     }
 
     // === streams ===
@@ -210,9 +238,9 @@ impl Index {
     /// The head of a stream.
     pub(super) fn head(&self, stream: &Stream) -> Result<Option<Head>> {
         if let Some(head) = self.ahead.lock().heads.get(stream) {
-            return Ok(Some(*head));
+            return Ok(*head);
         }
-        match self.get(&name_key(b"h/", stream.as_str()))? {
+        match self.table.get(&name_key(b"h/", stream.as_str()))? {
             Some(bytes) => Ok(Some(parse_head(&bytes)?)),
             None => Ok(None),
         }
@@ -241,11 +269,8 @@ impl Index {
 
     /// Puts a head, when filling the index from a snapshot.
     pub(super) fn put_head(&self, stream: &Stream, head: &Head) -> Result<()> {
-        guard(|| {
-            self.db
-                .insert(name_key(b"h/", stream.as_str()), &head_bytes(head)[..])
-        })
-        .map(drop)
+        self.ahead.lock().heads.insert(stream.clone(), Some(*head));
+        self.apply(Changes::default())
     }
 
     /// Streams that are set apart, and why.
@@ -261,11 +286,9 @@ impl Index {
 
     /// Notes that a stream is set apart.
     pub(super) fn set_apart(&self, stream: &Stream, problem: &str) -> Result<()> {
-        guard(|| {
-            self.db
-                .insert(name_key(b"q/", stream.as_str()), problem.as_bytes())
-        })
-        .map(drop)
+        self.put(name_key(b"q/", stream.as_str()), problem.as_bytes())?;
+        // It is in no commit, from which it could be had again.
+        self.settle()
     }
 
     /// Keys of the records by which a stream refers to content.
@@ -286,19 +309,24 @@ impl Index {
         from_seq: u64,
         max_bytes: u64,
     ) -> Result<Vec<Place>> {
-        guard(|| {
-            let first = block_key(stream.as_str(), log_epoch, 0);
-            let wanted = block_key(stream.as_str(), log_epoch, from_seq);
-            let last = block_key(stream.as_str(), log_epoch, u64::MAX);
-            // The block that `from_seq` lies in begins at or before it.
-            let start = match self.db.range(first..=wanted.clone()).next_back() {
-                Some(item) => item?.0,
-                None => IVec::from(wanted),
+        let first = block_key(stream.as_str(), log_epoch, 0);
+        let wanted = block_key(stream.as_str(), log_epoch, from_seq);
+        let last = block_key(stream.as_str(), log_epoch, u64::MAX);
+        // The block that `from_seq` lies in begins at or before it.
+        let before = Range::through(first, wanted.clone());
+        let before = self.table.read(&before, Direction::Down, 1)?;
+        let start = before.first().map_or(wanted, |(key, _)| key.to_vec());
+        let mut places = Vec::new();
+        let mut bytes = 0;
+        let mut rest = Range::through(start, last);
+        loop {
+            let blocks = self.table.read(&rest, Direction::Up, BLOCKS_AT_ONCE)?;
+            let Some((last, _)) = blocks.last() else {
+                return Ok(places);
             };
-            let mut places = Vec::new();
-            let mut bytes = 0;
-            for item in self.db.range(start..=IVec::from(last)) {
-                let block = parse_block(&item?.1)?;
+            rest.from = Bound::Excluded(last.to_vec());
+            for (_, block) in &blocks {
+                let block = parse_block(block)?;
                 let segment = block_segment(&block);
                 for run in block_runs(&block).filter(|run| run.last_seq >= from_seq) {
                     places.push(Place { segment, run });
@@ -308,8 +336,7 @@ impl Index {
                     }
                 }
             }
-            Ok(places)
-        })
+        }
     }
 
     /// The newest runs of a stream that lie in sealed segments, newest first, until `visit` returns `false`.
@@ -319,26 +346,31 @@ impl Index {
         log_epoch: u64,
         mut visit: impl FnMut(Run) -> bool,
     ) -> Result<()> {
-        guard(|| {
-            let first = block_key(stream.as_str(), log_epoch, 0);
-            let last = block_key(stream.as_str(), log_epoch, u64::MAX);
-            for item in self.db.range(first..=last).rev() {
-                let block = parse_block(&item?.1)?;
+        let first = block_key(stream.as_str(), log_epoch, 0);
+        let last = block_key(stream.as_str(), log_epoch, u64::MAX);
+        let mut rest = Range::through(first, last);
+        loop {
+            let blocks = self.table.read(&rest, Direction::Down, BLOCKS_AT_ONCE)?;
+            let Some((first, _)) = blocks.last() else {
+                return Ok(());
+            };
+            rest.to = Bound::Excluded(first.to_vec());
+            for (_, block) in &blocks {
+                let block = parse_block(block)?;
                 for run in block_runs(&block).rev() {
                     if !visit(run) {
                         return Ok(());
                     }
                 }
             }
-            Ok(())
-        })
+        }
     }
 
     // === records ===
 
     /// A record; `None` if there is none.
     pub(super) fn record(&self, key: &str) -> Result<Option<Stored>> {
-        match self.get(&name_key(b"r/", key))? {
+        match self.table.get(&name_key(b"r/", key))? {
             Some(bytes) => Ok(Some(parse_record(key.to_owned(), &bytes)?)),
             None => Ok(None),
         }
@@ -353,11 +385,11 @@ impl Index {
     }
 
     fn marker(&self, key: &str) -> Result<Marker> {
-        if let Some(bytes) = self.get(&name_key(b"r/", key))? {
+        if let Some(bytes) = self.table.get(&name_key(b"r/", key))? {
             let revision = be(&bytes).ok_or_else(|| broken("a record cannot be read"))?;
             return Ok(Marker::Live(revision));
         }
-        let dead = self.get(&name_key(b"d/", key))?;
+        let dead = self.table.get(&name_key(b"d/", key))?;
         Ok(dead
             .and_then(|bytes| be(&bytes))
             .map_or(Marker::Absent, Marker::Dead))
@@ -394,13 +426,8 @@ impl Index {
             Some(before) if before < end => before,
             _ => end,
         };
-        let items = guard(|| {
-            self.db
-                .range(prefix..to)
-                .rev()
-                .take(limit)
-                .collect::<sled::Result<Vec<_>>>()
-        })?;
+        let range = Range::until(prefix, to);
+        let items = self.table.read(&range, Direction::Down, limit)?;
         items.into_iter().map(scanned).collect()
     }
 
@@ -422,27 +449,7 @@ impl Index {
         revision: u64,
         limit: usize,
     ) -> Result<(usize, Vec<Stored>)> {
-        let keys = guard(|| {
-            let mut keys: Vec<(u64, String, bool)> = Vec::new();
-            let Some(from) = revision.checked_add(1) else {
-                return Ok(keys);
-            };
-            let start = revision_key(b"v/", from, "");
-            for item in self.db.range(start..prefix_end(b"v/")) {
-                let (key, is_live) = item?;
-                let Some((at, name)) = parse_revision_key(&key) else {
-                    continue;
-                };
-                if !name.starts_with(prefix) {
-                    continue;
-                }
-                if keys.len() >= limit && keys.last().is_none_or(|(last, _, _)| *last != at) {
-                    break;
-                }
-                keys.push((at, name.to_owned(), is_live.first() == Some(&1)));
-            }
-            Ok(keys)
-        })?;
+        let keys = self.changed_keys(prefix, revision, limit)?;
         let found = keys.len();
         let mut changes = Vec::with_capacity(found);
         for (revision, key, is_live) in keys {
@@ -462,9 +469,42 @@ impl Index {
         Ok((found, changes))
     }
 
+    /// Keys that start with `prefix` and changed after `revision`, with when, and whether there is a record.
+    fn changed_keys(
+        &self,
+        prefix: &str,
+        revision: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, String, bool)>> {
+        let mut keys: Vec<(u64, String, bool)> = Vec::new();
+        let Some(from) = revision.checked_add(1) else {
+            return Ok(keys);
+        };
+        let mut rest = Range::until(revision_key(b"v/", from, ""), prefix_end(b"v/"));
+        loop {
+            let items = self.table.read(&rest, Direction::Up, KEYS_AT_ONCE)?;
+            let Some((last, _)) = items.last() else {
+                return Ok(keys);
+            };
+            rest.from = Bound::Excluded(last.to_vec());
+            for (key, is_live) in &items {
+                let Some((at, name)) = parse_revision_key(key) else {
+                    continue;
+                };
+                if !name.starts_with(prefix) {
+                    continue;
+                }
+                if keys.len() >= limit && keys.last().is_none_or(|(last, _, _)| *last != at) {
+                    return Ok(keys);
+                }
+                keys.push((at, name.to_owned(), is_live.first() == Some(&1)));
+            }
+        }
+    }
+
     /// Puts a record, when filling the index from a snapshot.
     pub(super) fn put_record(&self, entry: &pb::RecordEntry) -> Result<()> {
-        let mut batch = Batch::default();
+        let mut batch = Changes::default();
         let mut value = entry.revision.to_be_bytes().to_vec();
         if entry.in_journal {
             value.push(KIND_LOST);
@@ -473,11 +513,11 @@ impl Index {
             value.extend_from_slice(&entry.value);
         }
         batch.insert(name_key(b"r/", &entry.key), value);
-        batch.insert(revision_key(b"v/", entry.revision, &entry.key), &[1]);
+        batch.insert(revision_key(b"v/", entry.revision, &entry.key), &[1][..]);
         if let Some(stream) = keys::content_stream(&entry.key) {
-            batch.insert(reference_key(stream, &entry.key), &[]);
+            batch.insert(reference_key(stream, &entry.key), &[][..]);
         }
-        self.apply_batch(batch)
+        self.apply(batch)
     }
 
     /// Puts a deleted record, when filling the index from a snapshot.
@@ -487,11 +527,14 @@ impl Index {
         if self.marker(&entry.key)? != Marker::Absent {
             return Ok(());
         }
-        let mut batch = Batch::default();
-        batch.insert(name_key(b"d/", &entry.key), &entry.revision.to_be_bytes());
-        batch.insert(revision_key(b"t/", entry.revision, &entry.key), &[]);
-        batch.insert(revision_key(b"v/", entry.revision, &entry.key), &[0]);
-        self.apply_batch(batch)?;
+        let mut batch = Changes::default();
+        batch.insert(
+            name_key(b"d/", &entry.key),
+            &entry.revision.to_be_bytes()[..],
+        );
+        batch.insert(revision_key(b"t/", entry.revision, &entry.key), &[][..]);
+        batch.insert(revision_key(b"v/", entry.revision, &entry.key), &[0][..]);
+        self.apply(batch)?;
         self.tombstones.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -556,7 +599,7 @@ impl Index {
             .iter()
             .peekable();
         let mut new = footer.blocks.iter().peekable();
-        let mut batch = Batch::default();
+        let mut batch = Changes::default();
         let mut batched = 0;
         while let Some(stream) = [old.peek(), new.peek()]
             .into_iter()
@@ -582,42 +625,46 @@ impl Index {
                 batched += 1;
             }
             if batched >= BATCH_KEYS {
-                self.apply_batch(std::mem::take(&mut batch))?;
+                self.table.write_through(std::mem::take(&mut batch))?;
                 batched = 0;
             }
         }
-        self.apply_batch(batch)?;
+        self.table.write_through(batch)?;
         for large in &footer.large {
             self.place_large(segment, large)?;
         }
         let mut value = segment.generation.to_be_bytes().to_vec();
         value.extend_from_slice(&footer.first_lsn.to_be_bytes());
         value.extend_from_slice(&footer.last_lsn.to_be_bytes());
-        guard(|| self.db.insert(segment_key(segment.id), value)).map(drop)
+        let mut batch = Changes::default();
+        batch.insert(segment_key(segment.id), value);
+        self.table.write_through(batch)
     }
 
     /// Forgets a segment that is about to be deleted.
     pub(super) fn remove_segment(&self, id: u64, former: &pb::SegmentFooter) -> Result<()> {
         for blocks in former.blocks.chunks(BATCH_KEYS) {
-            let mut batch = Batch::default();
+            let mut batch = Changes::default();
             for block in blocks {
                 batch.remove(block_key(&block.stream, block.log_epoch, block.first_seq));
             }
-            self.apply_batch(batch)?;
+            self.table.write_through(batch)?;
         }
-        guard(|| self.db.remove(segment_key(id))).map(drop)
+        self.forget_segment(id)
     }
 
     /// Forgets a segment whose file is gone, without knowing what it held.
     pub(super) fn forget_segment(&self, id: u64) -> Result<()> {
-        guard(|| self.db.remove(segment_key(id))).map(drop)
+        let mut batch = Changes::default();
+        batch.remove(segment_key(id));
+        self.table.write_through(batch)
     }
 
     /// Points a record at its large value, if the record is still the one that was written there.
     fn place_large(&self, segment: SegmentId, large: &pb::LargeValue) -> Result<()> {
         let key = name_key(b"r/", &large.key);
         loop {
-            let Some(old) = self.get(&key)? else {
+            let Some(old) = self.table.get(&key)? else {
                 return Ok(());
             };
             let is_inline = old.get(8) == Some(&KIND_INLINE);
@@ -631,8 +678,7 @@ impl Index {
                 crc: large.crc,
             };
             let new = large_bytes(large.lsn, &place);
-            let swapped = guard(|| self.db.compare_and_swap(&key, Some(&old), Some(&new[..])))?;
-            if swapped.is_ok() {
+            if self.table.swap(&key, &old, new)? {
                 return Ok(());
             }
         }
@@ -640,40 +686,31 @@ impl Index {
 
     // === commits ===
 
-    /// Moves heads on (`None`: the stream was dropped) by so many bytes of the journal. What is ahead is written with
-    /// `batch`, what else the commits changed, or without one when it is much. A stream that was dropped and made again by the
-    /// same commits is there in the end.
+    /// Moves heads on (`None`: the stream was dropped) by so many bytes of the journal; `changes` is what else the commits
+    /// changed. A stream that was dropped and made again by the same commits is there in the end.
     fn advance(
         &self,
         heads: &HashMap<Stream, Option<Head>>,
         bytes: usize,
         applied: u64,
-        batch: Option<Batch>,
-    ) -> Result<()> {
+        changes: Option<Changes>,
+    ) {
         let mut ahead = self.ahead.lock();
-        for (stream, head) in heads {
-            match head {
-                Some(head) => ahead.heads.insert(stream.clone(), *head),
-                None => ahead.heads.remove(stream),
-            };
-        }
+        let heads = heads.iter().map(|(stream, head)| (stream.clone(), *head));
+        ahead.heads.extend(heads);
         ahead.bytes += bytes;
         ahead.applied = ahead.applied.max(applied);
-        let is_much = ahead.heads.len() >= MAX_AHEAD_HEADS || ahead.bytes >= MAX_AHEAD_BYTES;
-        if batch.is_none() && !is_much {
-            return Ok(());
+        if let Some(mut changes) = changes {
+            changes.insert(APPLIED, &applied.to_be_bytes()[..]);
+            self.table.apply(changes);
         }
-        let mut batch = batch.unwrap_or_default();
-        ahead.settle(&mut batch);
-        // Under the lock, so that nobody writes older heads behind these.
-        self.apply_batch(batch)
     }
 
     /// Begins a batch of commits.
     pub(super) fn begin(&self) -> Projection<'_> {
         Projection {
             index: self,
-            batch: Batch::default(),
+            batch: Changes::default(),
             heads: HashMap::new(),
             markers: HashMap::new(),
             dropped: Vec::new(),
@@ -694,7 +731,7 @@ impl Index {
     }
 
     fn drop_tombstones(&self, excess: usize) -> Result<()> {
-        let mut batch = Batch::default();
+        let mut batch = Changes::default();
         let mut dropped = 0;
         let mut forgotten = self.forgotten();
         for (key, _) in self.page(b"t/", Bound::Unbounded, excess)? {
@@ -706,10 +743,10 @@ impl Index {
             batch.remove(key);
             dropped += 1;
         }
-        batch.insert(FORGOTTEN, &forgotten.to_be_bytes());
+        batch.insert(FORGOTTEN, &forgotten.to_be_bytes()[..]);
         // Said before it is done: who reads changes meanwhile looks at this after reading.
         self.forgotten.fetch_max(forgotten, Ordering::AcqRel);
-        self.apply_batch(batch)?;
+        self.table.apply(batch);
         self.tombstones.fetch_sub(dropped, Ordering::Relaxed);
         Ok(())
     }
@@ -722,19 +759,15 @@ impl Index {
             Bound::Excluded(key) if key.as_slice() >= prefix => Bound::Excluded(key),
             _ => Bound::Included(prefix.to_vec()),
         };
-        guard(|| {
-            self.db
-                .range((from, Bound::Excluded(end)))
-                .take(limit)
-                .collect()
-        })
+        let to = Bound::Excluded(end);
+        self.table.read(&Range { from, to }, Direction::Up, limit)
     }
 }
 
 /// Commits that are being applied together.
 pub(super) struct Projection<'a> {
     index: &'a Index,
-    batch: Batch,
+    batch: Changes,
     heads: HashMap<Stream, Option<Head>>,
     markers: HashMap<String, Marker>,
     dropped: Vec<(Stream, u64)>,
@@ -786,7 +819,6 @@ impl Projection<'_> {
                 _ => None,
             };
             if head.is_none() {
-                self.batch.remove(name_key(b"h/", trim.stream.as_str()));
                 self.batch.remove(name_key(b"q/", trim.stream.as_str()));
                 self.dropped.push((trim.stream.clone(), frame.lsn));
             }
@@ -842,18 +874,21 @@ impl Projection<'_> {
                     value
                 };
                 self.batch.insert(name_key(b"r/", &op.key), value);
-                self.batch.insert(revision_key(b"v/", lsn, &op.key), &[1]);
+                self.batch
+                    .insert(revision_key(b"v/", lsn, &op.key), &[1][..]);
                 if let Some(reference) = reference {
-                    self.batch.insert(reference, &[]);
+                    self.batch.insert(reference, &[][..]);
                 }
                 Marker::Live(lsn)
             }
             None => {
                 self.batch.remove(name_key(b"r/", &op.key));
-                self.batch.insert(revision_key(b"v/", lsn, &op.key), &[0]);
-                self.batch.insert(revision_key(b"t/", lsn, &op.key), &[]);
                 self.batch
-                    .insert(name_key(b"d/", &op.key), &lsn.to_be_bytes());
+                    .insert(revision_key(b"v/", lsn, &op.key), &[0][..]);
+                self.batch
+                    .insert(revision_key(b"t/", lsn, &op.key), &[][..]);
+                self.batch
+                    .insert(name_key(b"d/", &op.key), &lsn.to_be_bytes()[..]);
                 if let Some(reference) = reference {
                     self.batch.remove(reference);
                 }
@@ -878,20 +913,14 @@ impl Projection<'_> {
         streams.into_iter().flatten()
     }
 
-    /// Writes all of it at once; heads alone only when there are many.
+    /// Readers see all of it from here on; sled hears of it when it is settled.
     pub(super) fn finish(mut self) -> Result<Applied> {
         for (stream, lsn) in &self.dropped {
             // Logs of that name made by later commits have a higher epoch.
             let from = block_key(stream.as_str(), 0, 0);
             let to = block_key(stream.as_str(), *lsn, 0);
-            let keys = guard(|| {
-                self.index
-                    .db
-                    .range(from..to)
-                    .keys()
-                    .collect::<sled::Result<Vec<_>>>()
-            })?;
-            for key in keys {
+            let range = Range::until(from, to);
+            for (key, _) in self.index.table.read(&range, Direction::Up, usize::MAX)? {
                 self.batch.remove(key);
             }
         }
@@ -900,7 +929,7 @@ impl Projection<'_> {
             self.bytes,
             self.applied,
             self.is_more.then_some(self.batch),
-        )?;
+        );
         match usize::try_from(self.tombstones) {
             Ok(more) => self.index.tombstones.fetch_add(more, Ordering::Relaxed),
             Err(_) => self
@@ -913,21 +942,8 @@ impl Projection<'_> {
     }
 }
 
-/// Calls sled; a panic of it (it has some for damaged files) is an error like any other.
-fn guard<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T> {
-    match panic::catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::Io(format!("the index failed: {error}"))),
-        Err(_) => Err(broken("sled panicked")),
-    }
-}
-
 fn broken(problem: &str) -> Error {
     Error::Io(format!("the index is damaged: {problem}"))
-}
-
-fn corruption() -> sled::Error {
-    sled::Error::Unsupported("a block of runs cannot be read".into())
 }
 
 const KIND_INLINE: u8 = 0;
@@ -985,8 +1001,8 @@ fn utf8(bytes: &[u8]) -> Result<String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| broken("a key cannot be read"))
 }
 
-fn parse_block(bytes: &[u8]) -> sled::Result<pb::RunBlock> {
-    pb::RunBlock::decode(bytes).map_err(|_| corruption())
+fn parse_block(bytes: &[u8]) -> Result<pb::RunBlock> {
+    pb::RunBlock::decode(bytes).map_err(|_| broken("a block of runs cannot be read"))
 }
 
 fn block_segment(block: &pb::RunBlock) -> SegmentId {

@@ -44,6 +44,7 @@ mod runs;
 mod segment;
 mod segments;
 mod snapshot;
+mod table;
 mod tail;
 mod writer;
 

@@ -708,6 +708,9 @@ fn replay(
             projection.add(&frame, payload, id, found.at as u64)?;
         }
         projection.finish()?;
+        if index.is_behind(1) {
+            index.settle()?;
+        }
     }
     Ok(())
 }

@@ -32,6 +32,9 @@ const KEEP_BUFFER: usize = 1 << 20;
 /// A group of so many bytes is not written where zeros are: they halve the time of a sync, and double what is written.
 const BIG_GROUP: u64 = 16 << 10;
 
+/// How many times as much as it should the index may be behind before commits wait for it.
+const TOO_MUCH: usize = 4;
+
 type Answer = oneshot::Sender<Result<Committed>>;
 
 /// A commit that was judged, and who waits for it.
@@ -320,6 +323,13 @@ impl Writer {
             self.core.heads.put(stream, *head);
         }
         drop(held);
+        if index.is_behind(TOO_MUCH) {
+            // The helper does not keep up.
+            index.settle()?;
+        } else if index.is_to_ask() {
+            // Where it has too much to do, it is asked when the index is behind by more.
+            let _ = self.helper.try_send(Job::Settle);
+        }
         for (frame, payload, _) in &decoded {
             for append in frame.appends.iter().filter(|append| append.count > 0) {
                 let last_seq = append.first_seq + append.count - 1;
