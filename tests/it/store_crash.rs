@@ -656,7 +656,7 @@ async fn what_was_acknowledged_survives_a_kill_at_every_point() {
     for point in fault::ALL.iter().filter(|point| **point != fault::NO_SPACE) {
         let dir = tempfile::tempdir().expect("a directory");
         let mut promises = Promises::new(&point.replace("::", "-"));
-        let is_rare = [fault::MID_COMPACTION, fault::MID_SNAPSHOT].contains(point);
+        let is_rare = [fault::MID_SEAL, fault::MID_COMPACTION, fault::MID_SNAPSHOT].contains(point);
         for round in 0..rounds(5) {
             let passes = rng.random_range(0..if is_rare { 5 } else { 120 });
             let mut child = command("load", dir.path())

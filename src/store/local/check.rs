@@ -179,12 +179,24 @@ fn check_segment(id: SegmentId, data: &[u8], is_newest: bool, report: &mut Repor
         .map_or(data.len(), |footer| footer.data_end as usize);
     let scan = segment::scan(data, data_end, salt);
     report.commits += scan.frames.len() as u64;
+    let mut held = SegmentContents::default();
+    for found in &scan.frames {
+        let payload = &data[found.payload()];
+        if let Some(frame) = frame::decode(payload) {
+            held.add(&frame, payload, found.at as u64);
+        }
+    }
+    let held = held.footer();
     for range in &scan.bad {
         // The end of the newest segment may be torn, or just be written.
         if is_newest && footer.is_none() && range.end == data_end {
             continue;
         }
-        if footer.is_none() && range.end == data_end && segment::ends_with_mark(data) {
+        // So may a footer, which the next start then makes anew.
+        if footer.is_none()
+            && range.end == data_end
+            && segment::is_footer_left(data, scan.end, &held, salt)
+        {
             continue;
         }
         let streams = footer
@@ -208,15 +220,7 @@ fn check_segment(id: SegmentId, data: &[u8], is_newest: bool, report: &mut Repor
     let Some(footer) = footer.filter(|_| scan.bad.is_empty()) else {
         return;
     };
-    let mut contents = SegmentContents::default();
-    for found in &scan.frames {
-        let payload = &data[found.payload()];
-        if let Some(frame) = frame::decode(payload) {
-            contents.add(&frame, payload, found.at as u64);
-        }
-    }
-    let found = contents.footer();
-    if found.blocks != footer.message.blocks || found.large != footer.message.large {
+    if held.blocks != footer.message.blocks || held.large != footer.message.large {
         report.problems.push(Problem {
             file,
             text: "its footer does not say what is in it".into(),

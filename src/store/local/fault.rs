@@ -16,6 +16,8 @@ pub const AFTER_SYNC_BEFORE_ACK: &str = "store::after_sync_before_ack";
 pub const MID_PROJECTION: &str = "store::mid_projection";
 /// The first caller of the group was answered; readers were not woken yet.
 pub const AFTER_ACK_BEFORE_PUBLISH: &str = "store::after_ack_before_publish";
+/// A full segment was cut to its length; its footer is not written.
+pub const MID_SEAL: &str = "store::mid_seal";
 /// A segment was rewritten and the old one is still there.
 pub const MID_COMPACTION: &str = "store::mid_compaction";
 /// A snapshot is half written.
@@ -35,6 +37,7 @@ pub const ALL: &[&str] = &[
     AFTER_SYNC_BEFORE_ACK,
     MID_PROJECTION,
     AFTER_ACK_BEFORE_PUBLISH,
+    MID_SEAL,
     MID_COMPACTION,
     MID_SNAPSHOT,
     MID_STAGING,

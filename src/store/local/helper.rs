@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::Core;
+use super::fault;
 use super::segment;
 use super::segments::{Fresh, Sealed};
 use crate::store::Result;
@@ -119,9 +120,10 @@ pub(super) fn write_footer(
     salt: u32,
 ) -> io::Result<u64> {
     let footer = segment::footer_bytes(message, data_end, salt);
-    let size = data_end + footer.len() as u64;
+    // What was filled ahead goes first: a footer counts only where the file ends with it.
+    file.set_len(data_end)?;
+    fault::point(fault::MID_SEAL);
     file.write_all_at(&footer, data_end)?;
-    file.set_len(size)?;
     file.sync_all()?;
-    Ok(size)
+    Ok(data_end + footer.len() as u64)
 }

@@ -398,7 +398,49 @@ impl Journal {
             journal.last_lsn = journal.last_lsn.max(last_lsn);
             journal.parts.push(Part { id: *id, state });
         }
+        journal.note_damage();
         Ok(journal)
+    }
+
+    /// Notes the damage in segments that are not sealed. What is behind the last frame of a segment that
+    /// another follows is none if no commit can have been there: sealing did not come to its end, or the
+    /// footer is damaged. A new one is made from the frames.
+    fn note_damage(&mut self) {
+        let mut next: Option<(u64, u64)> = None;
+        for part in self.parts.iter_mut().rev() {
+            let Part { id, state } = part;
+            if let PartState::Open(open) = state
+                && open
+                    .scan
+                    .bad
+                    .last()
+                    .is_some_and(|range| range.end == open.data.len())
+            {
+                let is_followed = open.contents.last_lsn > 0
+                    && next == Some((id.id + 1, open.contents.last_lsn + 1));
+                let is_footer = open.salt.is_some_and(|salt| {
+                    segment::is_footer_left(&open.data, open.end, &open.contents.footer(), salt)
+                });
+                if is_followed || is_footer {
+                    open.scan.bad.pop();
+                }
+            }
+            next = match state {
+                PartState::Indexed(_) => None,
+                PartState::Sealed(_, footer) => Some((id.id, footer.first_lsn)),
+                PartState::Open(open) => Some((id.id, open.contents.first_lsn)),
+            };
+        }
+        for part in &self.parts {
+            if let PartState::Open(open) = &part.state {
+                for range in &open.scan.bad {
+                    self.damage.push(Damage::Segment {
+                        file: part.id.file_name(),
+                        range: range.start as u64..range.end as u64,
+                    });
+                }
+            }
+        }
     }
 
     fn read_part(
@@ -459,17 +501,6 @@ impl Journal {
                 end = cut;
                 is_torn = true;
             }
-        } else if scan.bad.last().is_some_and(|range| range.end == data.len())
-            && segment::ends_with_mark(&data)
-        {
-            // What comes last is the footer that could not be read; a new one is made from the frames.
-            scan.bad.pop();
-        }
-        for range in &scan.bad {
-            self.damage.push(Damage::Segment {
-                file: id.file_name(),
-                range: range.start as u64..range.end as u64,
-            });
         }
 
         let mut contents = Contents::default();

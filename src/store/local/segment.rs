@@ -141,6 +141,29 @@ pub(super) fn ends_with_mark(data: &[u8]) -> bool {
     data.ends_with(END_MAGIC)
 }
 
+/// Whether what lies behind the last good frame, which ends at `end`, is a footer of which a crash kept a
+/// part or that was damaged: then no commit was there. `message` is the footer that the frames make.
+pub(super) fn is_footer_left(
+    data: &[u8],
+    end: usize,
+    message: &pb::SegmentFooter,
+    salt: u32,
+) -> bool {
+    let left = data.get(end..).unwrap_or_default();
+    let says_so = left
+        .len()
+        .checked_sub(TRAILER)
+        .and_then(|at| parse_trailer(&left[at..], data.len() as u64))
+        .is_some_and(|(data_end, _)| data_end == end as u64);
+    // What was not written yet is zero, for the file is filled ahead and pages are lost singly.
+    let footer = footer_bytes(message, end as u64, salt);
+    says_so
+        || left
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| *byte == 0 || footer.get(at) == Some(byte))
+}
+
 fn parse_trailer(trailer: &[u8], size: u64) -> Option<(u64, usize)> {
     if trailer.get(24..)? != END_MAGIC {
         return None;

@@ -41,7 +41,7 @@ fn most_passes(point: &str) -> u64 {
         // Of each content: there are two pieces.
         store::MID_STAGING => 2,
         sessions::MID_LINKED | sessions::MID_UNLINKED | store::MID_SNAPSHOT => 3,
-        store::MID_COMPACTION => 2,
+        store::MID_SEAL | store::MID_COMPACTION => 2,
         relay::BEFORE_COMMANDS | relay::AFTER_COMMAND | relay::BEFORE_RESULT_ACK => 5,
         _ => 40,
     }
@@ -148,7 +148,7 @@ async fn a_daemon_killed_at_every_point_keeps_its_agents_and_their_output() {
 /// Runs a server until it dies at a point.
 async fn kill_at(baton: &mut Baton, point: &str, passes: u64, round: u32) {
     let mut variables = vec![("BATON_FAULT", format!("{point}={passes}"))];
-    if [store::MID_COMPACTION, store::MID_SNAPSHOT].contains(&point) {
+    if [store::MID_SEAL, store::MID_COMPACTION, store::MID_SNAPSHOT].contains(&point) {
         variables.push(("BATON_FAULT_COMPACT_MS", "50".to_owned()));
     }
     let variables: Vec<_> = variables.iter().map(|(n, v)| (*n, v.as_str())).collect();

@@ -471,3 +471,103 @@ async fn a_damaged_footer_is_made_anew_from_the_frames() {
     let report = check(&options(copy.path()), &mut |_| {}).expect("checked");
     assert_eq!(report.problems, []);
 }
+
+/// A crash while a segment is sealed keeps any part of its footer: cut short, or with the zeros still behind
+/// it that were filled ahead, or with a page of it lost. No commit was there, and it is no damage.
+#[tokio::test]
+async fn a_footer_that_was_not_written_whole_is_no_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::open(options(dir.path())).expect("opened");
+    for last in 0..20 {
+        add(&store, "a", last, 1000).await;
+    }
+    store.close_blocking().expect("closed");
+    drop(store);
+    let files = segments(dir.path());
+    assert_eq!(files.len(), 2);
+    let name = |at: usize| files[at].file_name().expect("a name").to_owned();
+    let whole = fs::read(&files[0]).expect("readable");
+    let data_end = segment::footer_in(&whole).expect("sealed").data_end as usize;
+    let first = frames(&files[0]).len();
+    for cut in data_end..=whole.len() {
+        let ways = (0..4).flat_map(|way| [(way, false), (way, true)]);
+        for (turn, (way, is_followed)) in ways.enumerate() {
+            // Each byte once, each way often enough.
+            if cut % 8 != turn && cut != data_end && cut < whole.len() {
+                continue;
+            }
+            let (_copy, store) = open_copy(dir.path(), |copy| {
+                forget_index(copy);
+                let mut data = whole[..cut].to_vec();
+                match way {
+                    0 => {}
+                    1 => data.resize(whole.len() + 3_000, 0),
+                    2 => data.resize(cut + 1, 0),
+                    _ => data[data_end..data_end + (cut - data_end) / 2].fill(0),
+                }
+                let journal = copy.join("journal");
+                fs::write(journal.join(name(0)), data).expect("written");
+                if !is_followed {
+                    let path = journal.join(name(1));
+                    let mut data = fs::read(&path).expect("readable");
+                    data[segment::HEADER..].fill(0);
+                    fs::write(&path, data).expect("written");
+                }
+                // A footer that is there and cannot be read is worth a word.
+                if way < 3 {
+                    let report = check(&options(copy), &mut |_| {}).expect("checked");
+                    assert_eq!(report.problems, [], "cut at {cut}, way {way}");
+                }
+            });
+            let store = store.expect("opened");
+            assert_eq!(store.damage(), [], "cut at {cut}, way {way}, {is_followed}");
+            let count = if is_followed { 20 } else { first };
+            let entries = entries_of(&store, "a").await.expect("readable");
+            assert_eq!(entries.len(), count, "cut at {cut}, way {way}");
+            add(&store, "a", count as u64, 30).await;
+        }
+    }
+}
+
+/// Behind the last frame that can be read lay another one: that is damage, told of also where the header,
+/// or the footer, is hurt as well.
+#[tokio::test]
+async fn a_lost_frame_before_a_damaged_footer_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = LocalStore::open(options(dir.path())).expect("opened");
+    for last in 0..20 {
+        add(&store, "a", last, 1000).await;
+    }
+    store.close_blocking().expect("closed");
+    drop(store);
+    let path = segments(dir.path())[0].clone();
+    let name = path.file_name().expect("a name").to_owned();
+    let lost = frames(&path).pop().expect("a frame");
+    let len = fs::metadata(&path).expect("there").len() as usize;
+    // The frame and the footer's message; the frame and the trailer; header and footer, and so all.
+    for hurt in [
+        [lost.start + 20, lost.end + 3],
+        [lost.start + 20, len - 30],
+        [lost.start + 20, len - 10],
+        [3, lost.end + 3],
+    ] {
+        let (copy, store) = open_copy(dir.path(), |copy| {
+            forget_index(copy);
+            let path = copy.join("journal").join(&name);
+            let mut data = fs::read(&path).expect("readable");
+            for at in hurt {
+                data[at] ^= 1;
+            }
+            fs::write(&path, data).expect("written");
+        });
+        let store = store.expect("opened");
+        assert!(
+            matches!(store.damage(), [Damage::Segment { .. }, ..]),
+            "{hurt:?}: {:?}",
+            store.damage()
+        );
+        let read = entries_of(&store, "a").await;
+        assert!(matches!(read, Err(Error::Corrupt { .. })), "{hurt:?}");
+        assert!(copy.path().join("journal").join(&name).exists());
+    }
+}
