@@ -227,6 +227,14 @@ impl Error {
         Error::new(Code::InvalidState, message)
     }
 
+    /// The server ends a connection or a stream that is otherwise in order.
+    pub fn closing() -> Self {
+        Error::new(
+            Code::Unavailable,
+            "the server closes this connection; reconnect and go on from where you are",
+        )
+    }
+
     /// A defect or a broken machine. The caller is told only that; `cause` goes to the log.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let mut error = Error::new(

@@ -402,13 +402,8 @@ impl LinkJob {
             }
             Done::Deadline(query) => {
                 self.link.query_dropped(query);
-                if let Some(answer) = self.questions.remove(&query) {
-                    let _ = answer.send(Err(Error::new(
-                        Code::Timeout,
-                        "the daemon did not answer in time",
-                    )
-                    .maybe_done()));
-                }
+                // Whoever asked knows by itself that it is too late.
+                self.questions.remove(&query);
             }
             Done::Nothing => {
                 self.offer_busy = false;
@@ -527,6 +522,9 @@ impl LinkJob {
     }
 
     fn ask(&mut self, ask: Ask) {
+        if ask.answer.is_closed() {
+            return;
+        }
         let Some(id) = self.link.query(ask.body) else {
             let error = match self.link.is_live() {
                 true => at_capacity(),
@@ -540,7 +538,7 @@ impl LinkJob {
         let over = self.over.clone();
         self.jobs.push(Box::pin(async move {
             // The end of the link does not wait for an answer.
-            let _ = tokio::time::timeout(deadline, over.cancelled()).await;
+            let _ = tokio::time::timeout_at(deadline, over.cancelled()).await;
             Done::Deadline(id)
         }));
     }

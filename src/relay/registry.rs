@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +56,8 @@ pub(super) enum Ending {
 /// A question for a daemon.
 pub(super) struct Ask {
     pub(super) body: QueryBody,
-    pub(super) deadline: Duration,
+    /// From then on nobody waits for the answer.
+    pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Found>>,
 }
 
@@ -226,6 +228,7 @@ impl Relay {
             .filter(|live| live.attached.load(Ordering::Acquire))
             .ok_or_else(disconnected)?;
         let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + deadline;
         let ask = Ask {
             body,
             deadline,
@@ -237,10 +240,15 @@ impl Relay {
                 mpsc::error::TrySendError::Full(_) => at_capacity(),
                 mpsc::error::TrySendError::Closed(_) => disconnected(),
             })?;
-        // It was sent, or was about to be.
-        answered
-            .await
-            .unwrap_or_else(|_| Err(disconnected().maybe_done()))
+        // Here, for a link whose welcome is still to come does not look at questions yet.
+        match timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            // It was sent, or was about to be.
+            Ok(Err(_)) => Err(disconnected().maybe_done()),
+            Err(_) => {
+                Err(Error::new(Code::Timeout, "the daemon did not answer in time").maybe_done())
+            }
+        }
     }
 
     /// The server goes away: every daemon is asked to come back after `after`, and what is left of the
@@ -260,10 +268,7 @@ impl Relay {
             return;
         }
         for live in self.shared.all() {
-            live.end(Ending::Close(Error::new(
-                Code::Unavailable,
-                "the server shuts down; reconnect",
-            )));
+            live.end(Ending::Close(shuts_down()));
         }
         // What remains are calls into the store, which are not cut off half-way.
         self.shared.jobs.wait().await;
@@ -291,10 +296,7 @@ impl Shared {
             ));
         }
         if self.jobs.is_closed() {
-            return Err(Error::new(
-                Code::Unavailable,
-                "the server shuts down; reconnect",
-            ));
+            return Err(shuts_down());
         }
         let kind = if live.epoch > 1 { "again" } else { "first" };
         metrics::counter!("baton_links_total", "kind" => kind).increment(1);
@@ -319,6 +321,10 @@ pub(super) fn disconnected() -> Error {
         Code::DaemonDisconnected,
         "the daemon is not linked now; it comes back by itself",
     )
+}
+
+fn shuts_down() -> Error {
+    Error::new(Code::Unavailable, "the server shuts down; reconnect")
 }
 
 pub(super) fn at_capacity() -> Error {

@@ -96,10 +96,7 @@ pub(super) async fn run<S, T, E>(
     let mut end = Woken::new(async move {
         tokio::select! {
             error = end => error,
-            () = closing.cancelled() => Error::new(
-                Code::Unavailable,
-                "the server closes this connection; reconnect and go on from where you are",
-            ),
+            () = closing.cancelled() => Error::closing(),
         }
     });
     let ending = loop {

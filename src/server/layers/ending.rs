@@ -87,11 +87,7 @@ impl Cause {
             let ending = connection.map(|it| Box::pin(async move { it.ending().await }));
             tokio::select! {
                 error = or_never(validity) => error,
-                () = or_never(ending) => Error::new(
-                    Code::Unavailable,
-                    "the server closes this connection; reconnect and go on from where you are",
-                )
-                .maybe_done(),
+                () = or_never(ending) => Error::closing().maybe_done(),
                 () = or_never(deadline) => too_late(),
             }
         })

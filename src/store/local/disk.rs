@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::Options;
 use crate::store::Error;
 
 /// Writing to files of the journal.
@@ -48,6 +50,46 @@ impl Disk for SystemDisk {
         )]
         let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size().into());
         Ok(free)
+    }
+}
+
+/// For so long it is believed that the disk has as much room as it had, where that was plenty.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+/// So many times the reserve is plenty.
+const PLENTY: u64 = 4;
+
+/// How much room the disk was seen to have. Asking costs about as much as writing a small group.
+#[derive(Debug, Default)]
+pub(super) struct Headroom {
+    /// When it was asked last, and what was free beyond what was written since.
+    seen: Option<(Instant, u64)>,
+}
+
+impl Headroom {
+    /// Whether so little is free that only commits that let go of something are taken. The index and
+    /// snapshots need some of the rest.
+    pub(super) fn is_low(&mut self, options: &Options) -> bool {
+        let reserve = options.reserve_bytes;
+        if reserve == 0 {
+            return false;
+        }
+        let is_plenty = self.seen.is_some_and(|(at, free)| {
+            at.elapsed() < BELIEVED_FOR && free >= reserve.saturating_mul(PLENTY)
+        });
+        if is_plenty {
+            return false;
+        }
+        // Where the system does not say, a write that fails does.
+        let free = options.disk.free_bytes(&options.dir).ok();
+        self.seen = free.map(|free| (Instant::now(), free));
+        free.is_some_and(|free| free < reserve)
+    }
+
+    /// So many bytes were written.
+    pub(super) fn wrote(&mut self, bytes: u64) {
+        if let Some((_, free)) = &mut self.seen {
+            *free = free.saturating_sub(bytes);
+        }
     }
 }
 

@@ -188,17 +188,20 @@ impl Index {
         self.put(FORGOTTEN.to_vec(), &revision.to_be_bytes()[..])
     }
 
-    /// Whether sled is behind by so much that it should be settled, or by so many times as much.
-    pub(super) fn is_behind(&self, times: usize) -> bool {
-        let ahead = self.ahead.lock();
-        ahead.heads.len() >= times * MAX_AHEAD_HEADS
-            || ahead.bytes >= times * MAX_AHEAD_BYTES
-            || self.table.cost() >= times * MAX_AHEAD_COST
+    /// How many times as far as it should sled is behind; from 1 on it is to be settled.
+    pub(super) fn times_behind(&self) -> usize {
+        let (heads, bytes) = {
+            let ahead = self.ahead.lock();
+            (ahead.heads.len(), ahead.bytes)
+        };
+        (heads / MAX_AHEAD_HEADS)
+            .max(bytes / MAX_AHEAD_BYTES)
+            .max(self.table.cost() / MAX_AHEAD_COST)
     }
 
     /// Whether somebody is to be asked now to settle it; once until it is done.
     pub(super) fn is_to_ask(&self) -> bool {
-        self.is_behind(1) && !self.is_asked.swap(true, Ordering::AcqRel)
+        !self.is_asked.swap(true, Ordering::AcqRel)
     }
 
     /// Writes to sled what is ahead of it. Commits go on meanwhile.
@@ -221,9 +224,14 @@ impl Index {
     /// Applies changes that are no commit's.
     fn apply(&self, changes: Changes) -> Result<()> {
         self.table.apply(changes);
-        match self.is_behind(1) {
-            true => self.settle(),
-            false => Ok(()),
+        self.settle_if_behind()
+    }
+
+    /// Writes to sled what is ahead of it, if that is more than it should be.
+    pub(super) fn settle_if_behind(&self) -> Result<()> {
+        match self.times_behind() {
+            0 => Ok(()),
+            _ => self.settle(),
         }
     }
 
@@ -270,7 +278,7 @@ impl Index {
     /// Puts a head, when filling the index from a snapshot.
     pub(super) fn put_head(&self, stream: &Stream, head: &Head) -> Result<()> {
         self.ahead.lock().heads.insert(stream.clone(), Some(*head));
-        self.apply(Changes::default())
+        self.settle_if_behind()
     }
 
     /// Streams that are set apart, and why.

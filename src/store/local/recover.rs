@@ -739,9 +739,7 @@ fn replay(
             projection.add(&frame, payload, id, found.at as u64)?;
         }
         projection.finish()?;
-        if index.is_behind(1) {
-            index.settle()?;
-        }
+        index.settle_if_behind()?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::ops::Bound;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -116,24 +117,19 @@ impl Departure<'_> {
     pub(super) fn with(self, first: Changes, last: Changes) {
         let mut layers = self.0.layers.lock();
         let layers = &mut *layers;
-        layers.leaving_changes.push_back(first);
-        layers
-            .leaving_changes
-            .extend(layers.fresh_changes.drain(..));
-        layers.leaving_changes.push_back(last);
-        layers
-            .leaving_changes
-            .retain(|changes| !changes.0.is_empty());
-        if layers.leaving_changes.is_empty() {
-            return;
-        }
-        layers.leaving = Layer::new();
-        for changes in &layers.leaving_changes {
-            layers.leaving.extend(changes.0.iter().cloned());
-        }
-        layers.fresh = Layer::new();
+        // Nothing is on its way, for that is waited for before: what is fresh leaves as it is.
+        layers.leaving = mem::take(&mut layers.fresh);
+        layers.leaving_changes = mem::take(&mut layers.fresh_changes);
         layers.cost = 0;
-        layers.departures += 1;
+        if !first.0.is_empty() {
+            layers.leaving.extend(first.0.iter().cloned());
+            layers.leaving_changes.push_front(first);
+        }
+        if !last.0.is_empty() {
+            layers.leaving.extend(last.0.iter().cloned());
+            layers.leaving_changes.push_back(last);
+        }
+        layers.departures += u64::from(!layers.leaving_changes.is_empty());
     }
 }
 
@@ -142,7 +138,7 @@ impl Departure<'_> {
 struct Layers {
     /// What was written last, and the same in the order in which it came.
     fresh: Layer,
-    fresh_changes: Vec<Changes>,
+    fresh_changes: VecDeque<Changes>,
     /// What is on its way to sled: older than what is fresh, newer than what is in sled.
     leaving: Layer,
     leaving_changes: VecDeque<Changes>,
@@ -161,7 +157,7 @@ impl Layers {
     fn put(&mut self, changes: Changes) {
         self.cost += changes.cost();
         self.fresh.extend(changes.0.iter().cloned());
-        self.fresh_changes.push(changes);
+        self.fresh_changes.push_back(changes);
     }
 
     /// What they say of a range, up to the `limit`th value.
@@ -368,21 +364,29 @@ impl Table {
     fn write_leaving(&self) -> Result<()> {
         loop {
             let next: Vec<Changes> = {
-                let layers = self.layers.lock();
+                let mut layers = self.layers.lock();
                 let mut keys = 0;
                 let next = layers.leaving_changes.iter().take_while(|changes| {
                     let is_room = keys < BATCH_KEYS;
                     keys += changes.0.len();
                     is_room
                 });
-                next.cloned().collect()
+                let next = next.count();
+                layers.leaving_changes.drain(..next).collect()
             };
             if next.is_empty() {
-                self.layers.lock().leaving = Layer::new();
+                // Freed when nobody waits for the lock.
+                let left = mem::take(&mut self.layers.lock().leaving);
+                drop(left);
                 return Ok(());
             }
-            guard(|| self.db.apply_batch(batch(&next)))?;
-            self.layers.lock().leaving_changes.drain(..next.len());
+            if let Err(error) = guard(|| self.db.apply_batch(batch(&next))) {
+                let changes = &mut self.layers.lock().leaving_changes;
+                next.into_iter()
+                    .rev()
+                    .for_each(|one| changes.push_front(one));
+                return Err(error);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::Core;
-use super::disk::{io_error, is_full, sync_dir};
+use super::disk::{Headroom, io_error, is_full, sync_dir};
 use super::fault;
 use super::frame::{self, FRAME_HEADER, Frame};
 use super::helper::Job;
@@ -66,6 +66,7 @@ pub(super) struct Writer {
     asked_to_fill: u64,
     /// Bytes of the last group.
     last_group: u64,
+    headroom: Headroom,
 }
 
 impl Drop for Writer {
@@ -116,6 +117,7 @@ impl Writer {
             wake_at: None,
             asked_to_fill: 0,
             last_group: 0,
+            headroom: Headroom::default(),
         }
     }
 
@@ -150,7 +152,7 @@ impl Writer {
         if let Err(error) = self.core.writable() {
             return refuse(requests, &error);
         }
-        let is_low = self.is_low();
+        let is_low = self.headroom.is_low(&self.core.options);
         let mut overlay = Overlay::default();
         let mut judged = Vec::new();
         let mut frames = Vec::new();
@@ -238,6 +240,7 @@ impl Writer {
         self.last_group = self.buffer.len() as u64;
         self.offset += self.last_group;
         self.lsn = lsn;
+        self.headroom.wrote(self.last_group);
         metrics::counter!("baton_journal_bytes_total").increment(self.buffer.len() as u64);
         if self.core.options.durability == Durability::Fsync {
             self.sync()?;
@@ -323,12 +326,16 @@ impl Writer {
             self.core.heads.put(stream, *head);
         }
         drop(held);
-        if index.is_behind(TOO_MUCH) {
-            // The helper does not keep up.
-            index.settle()?;
-        } else if index.is_to_ask() {
-            // Where it has too much to do, it is asked when the index is behind by more.
-            let _ = self.helper.try_send(Job::Settle);
+        match index.times_behind() {
+            0 => {}
+            // Where the helper has too much to do, it is asked when the index is behind by more.
+            1..TOO_MUCH => {
+                if index.is_to_ask() {
+                    let _ = self.helper.try_send(Job::Settle);
+                }
+            }
+            // It does not keep up.
+            _ => index.settle()?,
         }
         for (frame, payload, _) in &decoded {
             for append in frame.appends.iter().filter(|append| append.count > 0) {
@@ -451,17 +458,6 @@ impl Writer {
         if self.helper.try_send(Job::Fill(self.active.clone())).is_ok() {
             self.asked_to_fill = filled;
         }
-    }
-
-    /// Whether so little is free that only commits that let go of something are taken. The index and
-    /// snapshots need some of the rest.
-    fn is_low(&self) -> bool {
-        let options = &self.core.options;
-        options.reserve_bytes > 0
-            && options
-                .disk
-                .free_bytes(&options.dir)
-                .is_ok_and(|free| free < options.reserve_bytes)
     }
 }
 
