@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Presence, ShownDaemon};
 use crate::app::App;
 use crate::app::access::Caller;
-use crate::app::sessions::NewSession;
+use crate::app::sessions::{NewSession, Room};
 use crate::app::sight::beyond;
 use crate::base::id::DaemonId;
 use crate::base::page::PageRequest;
@@ -16,6 +16,24 @@ use crate::domain::session::Mode;
 use crate::domain::{Daemon, Session};
 
 impl App {
+    /// Keeps room for a new session on the daemon that it is placed on.
+    pub(in crate::app) async fn place_in(
+        &self,
+        caller: &Caller,
+        new: &NewSession,
+        room: &Room,
+    ) -> Result<Daemon> {
+        loop {
+            let daemon = self.place(caller, new).await?;
+            match room.claim(&daemon) {
+                Ok(()) => return Ok(daemon),
+                Err(full) if new.daemon_id.is_some() => return Err(full),
+                // Another took the last place meanwhile; there may be one elsewhere.
+                Err(_) => {}
+            }
+        }
+    }
+
     /// The daemon that a new session is placed on: the one asked for, or of those that fit one that has the directory,
     /// rather in a repository, and of these the one with the fewest living sessions.
     pub(crate) async fn place(&self, caller: &Caller, new: &NewSession) -> Result<Daemon> {
@@ -52,7 +70,7 @@ impl App {
             }
         }
         // Stable: of those with as many, the oldest.
-        fitting.sort_by_key(|shown| shown.living);
+        fitting.sort_by_cached_key(|shown| self.sessions().taken(shown.daemon.id));
         let best = match fitting.len() {
             // One says by itself what it thinks of the directory.
             2.. if !new.cwd.is_empty() => match self.richest(&fitting, &new.cwd).await {
@@ -150,7 +168,7 @@ impl App {
                 format!("has {name}, which its own policy does not pass on"),
             ));
         }
-        self.has_room(shown)
+        self.sessions().has_room(&shown.daemon)
     }
 
     pub(crate) fn linked(&self, daemon: &Daemon) -> Result<()> {
@@ -177,18 +195,6 @@ impl App {
         Ok(())
     }
 
-    fn has_room(&self, shown: &ShownDaemon) -> Result<()> {
-        let most = shown.daemon.offer.max_sessions;
-        if most > 0 && shown.living >= most {
-            return Err(Error::new(
-                Code::AtCapacity,
-                format!("it has as many living sessions as it takes, which is {most}"),
-            )
-            .retry_after(Duration::from_secs(30)));
-        }
-        Ok(())
-    }
-
     /// Whether a daemon's own policy allows a permission mode.
     pub(crate) async fn mode_allowed(&self, id: DaemonId, mode: PermissionMode) -> Result<()> {
         let shown = self.get_daemon(id).await?;
@@ -196,18 +202,19 @@ impl App {
     }
 
     /// Whether a session's daemon, which has the history of its conversation, can run its successor now.
-    /// With `may_wait` it need not be linked.
-    pub(crate) async fn placed_again(
+    /// With `may_wait` it need not be linked. The successor's room is kept there.
+    pub(in crate::app) async fn placed_again(
         &self,
         old: &Session,
         mode: PermissionMode,
         may_wait: bool,
+        room: &Room,
     ) -> Result<()> {
         let shown = self.get_daemon(old.daemon_id).await?;
         if !may_wait {
             self.linked(&shown.daemon)?;
         }
         self.mode_fits(&shown.daemon, mode)?;
-        self.has_room(&shown)
+        room.claim(&shown.daemon)
     }
 }

@@ -164,7 +164,7 @@ impl App {
             Some(agent) => Some(self.hold_agent(agent, None).await?),
             None => None,
         };
-        let daemon = self.place(caller, &new).await?;
+        let daemon = self.place_in(caller, &new, &room).await?;
         let now = self.clock().now();
         let actor = caller.actor();
         let cwd = if new.cwd.is_empty() {
@@ -317,7 +317,7 @@ impl App {
         }
         let mode = resume.permission_mode.unwrap_or(old.permission_mode);
         // That its daemon is away is why a session is lost: the one that follows it waits for the daemon.
-        self.placed_again(&old, mode, old.is_lost()).await?;
+        self.placed_again(&old, mode, old.is_lost(), &room).await?;
         let hold = match &old.agent {
             Some(agent) => self.hold_agent_still_there(agent.id, id).await?,
             None => None,
@@ -453,7 +453,8 @@ impl App {
                 "the session has no finished turn to branch off from",
             ));
         }
-        self.placed_again(&old, old.permission_mode, false).await?;
+        self.placed_again(&old, old.permission_mode, false, &room)
+            .await?;
         let actor = caller.actor();
         let now = self.clock().now();
         let session = Session {

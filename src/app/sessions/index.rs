@@ -219,8 +219,9 @@ pub(super) async fn build(store: &dyn Store) -> Result<()> {
 #[derive(Default)]
 pub(super) struct Living {
     by_daemon: Mutex<BTreeMap<DaemonId, BTreeSet<SessionId>>>,
-    /// Those that are being made and have a place already. Taken after the lock on those that live.
-    reserved: Mutex<BTreeSet<SessionId>>,
+    /// Those that are being made and have a place already, and where if that is known. Taken after the lock on those
+    /// that live.
+    reserved: Mutex<BTreeMap<SessionId, Option<DaemonId>>>,
 }
 
 impl Living {
@@ -284,7 +285,28 @@ impl Living {
         let by_daemon = self.by_daemon.lock();
         let mut reserved = self.reserved.lock();
         let living: usize = by_daemon.values().map(BTreeSet::len).sum();
-        living + reserved.len() < most && reserved.insert(id)
+        if living + reserved.len() >= most {
+            return false;
+        }
+        reserved.insert(id, None);
+        true
+    }
+
+    /// Says on which daemon a session is being made, if those that live there and those that are being made
+    /// leave room for it.
+    pub(super) fn claim(&self, id: SessionId, daemon: DaemonId, most: usize) -> bool {
+        let by_daemon = self.by_daemon.lock();
+        let mut reserved = self.reserved.lock();
+        reserved.remove(&id);
+        let is_room = taken(&by_daemon, &reserved, daemon) < most;
+        reserved.insert(id, is_room.then_some(daemon));
+        is_room
+    }
+
+    /// How many live on a daemon or are being made there.
+    pub(super) fn taken(&self, daemon: DaemonId) -> usize {
+        let by_daemon = self.by_daemon.lock();
+        taken(&by_daemon, &self.reserved.lock(), daemon)
     }
 
     /// Gives a place back, unless its session lives.
@@ -310,4 +332,13 @@ impl Living {
             .flat_map(|(_, sessions)| sessions.iter().copied())
             .collect()
     }
+}
+
+fn taken(
+    by_daemon: &BTreeMap<DaemonId, BTreeSet<SessionId>>,
+    reserved: &BTreeMap<SessionId, Option<DaemonId>>,
+    daemon: DaemonId,
+) -> usize {
+    let coming = reserved.values().filter(|at| **at == Some(daemon)).count();
+    by_daemon.get(&daemon).map_or(0, BTreeSet::len) + coming
 }

@@ -45,6 +45,7 @@ use crate::app::events::Transients;
 use crate::app::failure;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result, SharedClock, Timestamp};
+use crate::domain::Daemon;
 use crate::domain::price::Prices;
 use crate::domain::session::Limits;
 use crate::store::{Commit, SharedStore};
@@ -166,12 +167,30 @@ impl Room {
     pub(super) fn id(&self) -> SessionId {
         self.id
     }
+
+    /// Keeps the place on a daemon, or refuses it when as many live or are being made there as it takes.
+    pub(in crate::app) fn claim(&self, daemon: &Daemon) -> Result<()> {
+        let most = daemon.offer.max_sessions;
+        let most_there = if most == 0 { usize::MAX } else { most as usize };
+        match self.shared.living.claim(self.id, daemon.id, most_there) {
+            true => Ok(()),
+            false => Err(daemon_is_full(most)),
+        }
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         self.shared.living.give_back(self.id);
     }
+}
+
+fn daemon_is_full(most: u32) -> Error {
+    Error::new(
+        Code::AtCapacity,
+        format!("it has as many living sessions as it takes, which is {most}"),
+    )
+    .retry_after(Duration::from_secs(30))
 }
 
 /// All sessions.
@@ -293,6 +312,20 @@ impl Sessions {
     /// How many sessions live, of one daemon or of all.
     pub fn living_count(&self, daemon: Option<DaemonId>) -> usize {
         self.shared.living.count(daemon)
+    }
+
+    /// Whether a daemon has room for a further session, beside those that live and those that are being made there.
+    pub(in crate::app) fn has_room(&self, daemon: &Daemon) -> Result<()> {
+        let most = daemon.offer.max_sessions;
+        match most > 0 && self.taken(daemon.id) >= most as usize {
+            true => Err(daemon_is_full(most)),
+            false => Ok(()),
+        }
+    }
+
+    /// How many sessions live on a daemon or are being made there.
+    pub(in crate::app) fn taken(&self, daemon: DaemonId) -> usize {
+        self.shared.living.taken(daemon)
     }
 
     /// Keeps a place for a further living session, or refuses it when there are as many as this server takes.
