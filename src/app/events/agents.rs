@@ -10,7 +10,7 @@ use std::fmt;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
-use super::{ChangeBatch, Changed, Tables};
+use super::{ChangeBatch, Changed, Tables, after_what_was_removed};
 use crate::app::App;
 use crate::app::access::Caller;
 use crate::app::sessions::{SessionFilter, Shown};
@@ -335,15 +335,10 @@ impl AgentsReader {
             }
             // Deleted meanwhile, or not the caller's to see any more.
             Err(error) if error.code() == Code::NotFound => return Ok(Run::Done),
-            Err(error) if error.code() == Code::OutOfRange => {
-                let first = error.details().get("first");
-                let first: u64 = first.and_then(|it| it.parse().ok()).unwrap_or_default();
-                if first <= place.seq + 1 {
-                    return Err(error);
-                }
-                (Run::Truncated(first), first - 1)
+            Err(error) => {
+                let left = after_what_was_removed(&error, place.seq).ok_or(error)?;
+                (Run::Truncated(left + 1), left)
             }
-            Err(error) => return Err(error),
         };
         if let Some(place) = self.places.get_mut(&id) {
             place.seq = seq;

@@ -158,6 +158,14 @@ fn prost_len(event: &wire::v1::Event) -> usize {
     wire::encoded_len(event)
 }
 
+/// Where somebody who asked for what comes after a place and was refused goes on with what retention has left;
+/// `None` where nothing was removed there, so that the refusal stands.
+pub fn after_what_was_removed(refused: &Error, after: u64) -> Option<u64> {
+    let first: u64 = refused.details().get("first")?.parse().ok()?;
+    let before = first.checked_sub(1)?;
+    (refused.code() == Code::OutOfRange && before > after).then_some(before)
+}
+
 /// Whether a cursor lies within a log.
 pub(super) fn check_cursor(head: &Head, log_epoch: u64, after_seq: u64) -> Result<()> {
     let refuse = |problem: String| {

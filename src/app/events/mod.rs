@@ -9,7 +9,7 @@ mod transients;
 
 pub use agents::{AgentsItem, AgentsReader, Position};
 pub use changes::{Change, ChangeBatch, Changed, ChangesReader, Tables};
-pub use list::EventPage;
+pub use list::{EventPage, after_what_was_removed};
 pub use reader::{Cursor, Item, Reader, ReaderOptions};
 pub use transients::Transients;
 

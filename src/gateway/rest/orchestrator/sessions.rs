@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::call::{Answer, Call, Named, Refused, ok, session_id};
 use super::fields::{Asked, Fields, missing};
 use super::{agents, paged, place};
+use crate::app::events::after_what_was_removed;
 use crate::app::sessions::{SessionFilter, StopOfMany};
 use crate::base::id::{AgentId, SessionId};
 use crate::base::page::{MAX_PAGE_SIZE, PageRequest};
@@ -195,17 +196,10 @@ impl Call {
             let found = match app.list_events(caller, id, 0, after, 0, &[], &page).await {
                 Ok(found) => found,
                 Err(error) if error.code() == Code::NotFound => return Ok(false),
-                // Retention has removed the beginning: it goes on with what is left.
-                Err(error) if error.code() == Code::OutOfRange => {
-                    let first = error.details().get("first");
-                    let first: u64 = first.and_then(|it| it.parse().ok()).unwrap_or_default();
-                    if after + 1 >= first {
-                        return Err(error);
-                    }
-                    after = first - 1;
+                Err(error) => {
+                    after = after_what_was_removed(&error, after).ok_or(error)?;
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             for event in found.events {
                 let Some(message) = message(&event_from_pb(event)?) else {
