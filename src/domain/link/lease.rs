@@ -11,6 +11,8 @@ pub struct Lease {
     interval: Duration,
     heard: Timestamp,
     spoke: Timestamp,
+    /// Whether the next heartbeat need not wait for its time.
+    is_answer_due: bool,
     count: u64,
 }
 
@@ -22,6 +24,7 @@ impl Lease {
             interval: interval.max(Duration::from_millis(1)),
             heard: now,
             spoke: now,
+            is_answer_due: false,
             count: 0,
         }
     }
@@ -43,7 +46,16 @@ impl Lease {
 
     /// When the next heartbeat is due.
     pub fn next_heartbeat(&self) -> Timestamp {
-        self.spoke.saturating_add(self.interval)
+        match self.is_answer_due {
+            true => self.spoke,
+            false => self.spoke.saturating_add(self.interval),
+        }
+    }
+
+    /// The peer's heartbeat came: one's own goes now, unless it went not long ago, so that each side is awake once
+    /// for both.
+    pub fn answer(&mut self, now: Timestamp) {
+        self.is_answer_due = now >= self.spoke.saturating_add(self.interval / 2);
     }
 
     /// The number of the heartbeat that is due now, if one is. A clock that jumps makes one, not many.
@@ -52,6 +64,7 @@ impl Lease {
             return None;
         }
         self.spoke = now;
+        self.is_answer_due = false;
         self.count += 1;
         Some(self.count)
     }
@@ -72,5 +85,18 @@ mod tests {
         assert!(lease.is_over(at(5)));
         assert_eq!(lease.beat(at(9)), Some(1));
         assert_eq!(lease.beat(at(9)), None);
+    }
+
+    #[test]
+    fn the_peers_heartbeat_is_answered_with_ones_own() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1_000);
+        let second = Duration::from_secs(1);
+        let mut lease = Lease::new(at(0), 90 * second, 30 * second);
+        lease.answer(at(14));
+        assert_eq!(lease.beat(at(14)), None, "it is early");
+        lease.answer(at(20));
+        assert_eq!(lease.beat(at(20)), Some(1));
+        assert_eq!(lease.beat(at(49)), None);
+        assert_eq!(lease.beat(at(50)), Some(2), "a peer without a heartbeat");
     }
 }

@@ -11,7 +11,7 @@ pub struct ServerLimits {
     pub session_credit: Credit,
     /// What all sessions together may have unacknowledged.
     pub link_credit: Credit,
-    /// How often each side sends a heartbeat.
+    /// How often each side sends a heartbeat; the server's goes with the daemon's, or an eighth later.
     pub heartbeat_interval: Duration,
     /// Silence that makes a link lost.
     pub lease: Duration,

@@ -195,7 +195,10 @@ impl ServerLink {
         }
         self.epoch = epoch;
         self.phase = Phase::Live;
-        self.lease = Lease::new(now, self.limits.lease, self.limits.heartbeat_interval);
+        // The daemon's heartbeat comes first, and ours goes with it.
+        let patience = self.limits.heartbeat_interval / 8;
+        let interval = self.limits.heartbeat_interval + patience;
+        self.lease = Lease::new(now, self.limits.lease, interval);
         self.welcome = Some(welcome);
     }
 
@@ -218,7 +221,7 @@ impl ServerLink {
             (Phase::Greeted, _) => {
                 self.close(Error::invalid("body", "came before the server's welcome"));
             }
-            (Phase::Live, frame) => self.live_frame(frame),
+            (Phase::Live, frame) => self.live_frame(now, frame),
             (Phase::Over, _) => {}
         }
     }
@@ -254,7 +257,7 @@ impl ServerLink {
         )
     }
 
-    fn live_frame(&mut self, frame: Up) {
+    fn live_frame(&mut self, now: Timestamp, frame: Up) {
         match frame {
             Up::Hello(_) => self.close(Error::invalid("hello", "came twice")),
             Up::Records(records) => self.records(records),
@@ -264,7 +267,7 @@ impl ServerLink {
                 }
             }
             Up::CommandResult(result) => self.result(result),
-            Up::Heartbeat(_) => {}
+            Up::Heartbeat(_) => self.lease.answer(now),
             Up::Goodbye(goodbye) => {
                 self.phase = Phase::Over;
                 self.events.push_back(ServerEvent::Goodbye(goodbye));
@@ -1123,8 +1126,8 @@ mod tests {
     fn silence_ends_the_link() {
         let mut link = live();
         let at = |seconds| T.saturating_add(Duration::from_secs(seconds));
-        link.tick(at(31));
-        assert!(matches!(link.send(at(31)), Some(Down::Heartbeat(h)) if h.count == 1));
+        link.tick(at(34));
+        assert!(matches!(link.send(at(34)), Some(Down::Heartbeat(h)) if h.count == 1));
         link.tick(at(89));
         assert!(link.is_live());
         link.tick(at(91));
