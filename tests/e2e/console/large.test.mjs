@@ -248,6 +248,59 @@ test("a link to an event in its middle opens there", async () => {
   await page.close();
 });
 
+/** A program that says RATE numbered lines a second, by the clock, for SECONDS. */
+const TALKER = `
+  const [rate, seconds] = process.argv.slice(1).map(Number);
+  const began = performance.now();
+  let said = 0;
+  const timer = setInterval(() => {
+    for (const due = Math.min(rate * seconds, ((performance.now() - began) * rate) / 1000); said < due; ) console.log("spoken line " + ++said + " of a session that does not pause");
+    if (said >= rate * seconds) clearInterval(timer);
+  }, 5);`;
+
+/** In the page: how many frames are made within so many seconds, and which tasks hold them up. */
+function countFrames(seconds) {
+  return new Promise((done) => {
+    const tasks = [];
+    const observer = new PerformanceObserver((list) => tasks.push(...list.getEntries().map((entry) => entry.duration)));
+    observer.observe({ type: "longtask" });
+    const began = performance.now();
+    let count = 0;
+    const frame = () => {
+      const took = performance.now() - began;
+      if (took < seconds * 1000) {
+        count += 1;
+        requestAnimationFrame(frame);
+        return;
+      }
+      observer.disconnect();
+      done({ perSecond: (count * 1000) / took, longest: Math.max(0, ...tasks), long: tasks.length });
+    };
+    requestAnimationFrame(frame);
+  });
+}
+
+test("a session that says 200 lines a second is followed", async () => {
+  const [rate, seconds] = [200, 20];
+  const blank = await visitor.context.newPage();
+  const plain = await blank.evaluate(countFrames, 5);
+  await blank.close();
+  const talk = await baton.cli("run", "--harness", "command", "--no-follow", "--cwd", baton.work, "--title", "talk", "--", process.execPath, "-e", TALKER, "--", String(rate), String(seconds));
+  const page = await visitor.page(`/sessions/${talk}`);
+  const box = page.getByRole("log", { name: "Transcript" });
+  await page.waitForFunction(() => document.querySelector("[role=log]")?.textContent.includes("spoken line"));
+  const seen = await page.evaluate(countFrames, 10);
+  // It stays at the end, and the end is that of the log.
+  const last = `spoken line ${rate * seconds} of`;
+  await page.waitForFunction((text) => document.querySelector("[role=log]").textContent.includes(text), last);
+  await box.evaluate((element) => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(element)))));
+  assert.ok(await box.evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight < 60), "the view is at the end");
+  const nodes = await page.evaluate(() => document.querySelectorAll("*").length);
+  assert.ok(nodes < 6_000, `${nodes} elements`);
+  console.log(`${rate} events a second: ${seen.perSecond.toFixed(1)} frames a second (a blank page ${plain.perSecond.toFixed(1)}), ${seen.long} tasks over 50 ms, the longest ${Math.round(seen.longest)} ms; ${nodes} elements; wanted: 55`);
+  await page.close();
+});
+
 test("nothing was complained about", () => {
   assert.deepEqual(visitor.foreign, []);
   assert.deepEqual(visitor.unexpected(), []);
