@@ -95,6 +95,7 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
     let local = local::Options {
         durability: options.durability,
         gather: options.gather,
+        cache_bytes: options.cache_bytes,
         ..local::Options::new(store_dir(&options.data_dir))
     };
     // Opening reads what is on disk, which may take a while.

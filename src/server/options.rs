@@ -50,6 +50,8 @@ pub struct Options {
     pub retention: Retention,
     /// How often the store gives disk space back.
     pub compaction_every: Duration,
+    /// How many bytes of the records on disk are kept in memory, too.
+    pub cache_bytes: u64,
     /// How long changes are gathered before they are indexed for search, unless somebody searches.
     pub search_every: Duration,
     /// How long the news of a busy session is gathered for its many readers; zero tells each event at once.
@@ -191,6 +193,7 @@ impl Options {
                 every: read.with("retention.every", interval)?,
             },
             compaction_every: read.with("compaction.every", interval)?,
+            cache_bytes: read.with("store.cache", cache)?,
             search_every: read.with("search.every", interval)?,
             gather: read.with("readers.gather", gather)?,
             limits: Limits {
@@ -325,6 +328,13 @@ fn scrollback(text: &str) -> std::result::Result<u64, String> {
     match value::bytes(text)? {
         kept if (4 << 10..=1 << 30).contains(&kept) => Ok(kept),
         _ => Err(format!("is {text:?}; it must be 4KiB to 1GiB")),
+    }
+}
+
+fn cache(text: &str) -> std::result::Result<u64, String> {
+    match value::bytes(text)? {
+        kept if (1 << 20..=64 << 30).contains(&kept) => Ok(kept),
+        _ => Err(format!("is {text:?}; it must be 1MiB to 64GiB")),
     }
 }
 

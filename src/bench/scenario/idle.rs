@@ -20,6 +20,10 @@ const CPU: &str = "CPU of each, µs a second";
 /// Streams that share a connection.
 const STREAMS: usize = 100;
 
+/// The store keeps up to so much of its records in memory. That is full before it is measured, so that what is counted
+/// is what each costs, and not how far they have filled it.
+const FULL_CACHE: &str = "store.cache=1MiB";
+
 /// How long nothing happens before memory is looked at.
 const QUIET: Duration = Duration::from_secs(2);
 /// How long processor time is counted: longer than all heart-beats are apart.
@@ -73,7 +77,10 @@ async fn rounds(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> R
         Of::Daemons | Of::Living | Of::Stored => {}
     }
     for kind in kinds {
-        let stage = Stage::set(bench, kind).await?;
+        let stage = match kind {
+            Kind::Baton => Stage::with_options(bench, &[FULL_CACHE]).await?,
+            _ => Stage::set(bench, kind).await?,
+        };
         // A further stream has others on its connection: what those and the connection take is not its own.
         let connections = match of {
             Of::Streams => connections(&stage, count.div_ceil(STREAMS)).await?,

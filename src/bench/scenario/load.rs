@@ -12,7 +12,7 @@ use crate::bench::pace;
 use crate::bench::publish::{BareStream, Machine, OlderDaemon, Publisher};
 use crate::bench::run::Bench;
 use crate::bench::stamp;
-use crate::bench::subject::{Kind, Subject};
+use crate::bench::subject::{Kind, Subject, data_dir};
 
 /// Events that may be under way to the slowest reader when everybody goes as fast as they can.
 const WINDOW: u64 = 4_096;
@@ -123,6 +123,13 @@ impl Stage {
     /// Sets it up.
     pub async fn set(bench: &Bench<'_>, kind: Kind) -> Result<Self> {
         let subject = Subject::start(kind, bench.plan, bench.machine)?;
+        Stage::on(subject).await
+    }
+
+    /// The same on Baton with options (`key=value`).
+    pub async fn with_options(bench: &Bench<'_>, options: &[&str]) -> Result<Self> {
+        let dir = data_dir(bench.plan)?;
+        let subject = Subject::baton(bench.plan, bench.machine, dir, options)?;
         Stage::on(subject).await
     }
 

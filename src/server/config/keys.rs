@@ -55,6 +55,7 @@ pub const KEYS: &[Key] = &[
     key("retention.every", "1h", "how often the server looks for what need not be kept"),
     key("compaction.every", "1h", "how often the store gives disk space back"),
     key("readers.gather", "10ms", "how long the news of a busy session is gathered for its many readers, 0s for not at all"),
+    key("store.cache", "64MiB", "how much of the records on disk is kept in memory, too"),
     key("search.every", "1s", "how long changes are gathered before they are indexed for search, unless somebody searches"),
     key("limits.runtime", "none", "default: longest time of a session"),
     key("limits.idle", "none", "default: longest time a session waits for input"),
