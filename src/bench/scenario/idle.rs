@@ -86,6 +86,10 @@ async fn rounds(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> R
             Of::Streams => connections(&stage, count.div_ceil(STREAMS)).await?,
             _ => Vec::new(),
         };
+        if matches!(of, Of::Living | Of::Stored) {
+            // A server that has made as many before: what it needs for making them is there.
+            sessions(bench, &stage.subject, &stage, count, true).await?;
+        }
         tokio::time::sleep(QUIET).await;
         let before = stage.subject.process.memory()?;
         let held = hold(bench, &stage, of, count, connections).await?;

@@ -32,8 +32,8 @@ use crate::base::Error;
 /// The largest message and frame that is taken of a person's program, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// What is read at once; small, since there are many sockets, and what they are told is a line or two. A message of the
-/// largest size takes 2,000 reads.
-const READ_BUFFER_BYTES: usize = 512;
+/// largest size takes 4,096 reads.
+const READ_BUFFER_BYTES: usize = 256;
 /// What is gathered before it is written.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// The largest frame that can be written: an event of the largest size, every byte of it escaped.

@@ -41,8 +41,9 @@ pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
                 seal_all(core, &mut unsealed);
             }
             Job::Settle => {
+                // Handed to the system at once, so that a start after a kill has little to catch up with.
                 if let Ok(index) = core.index()
-                    && let Err(error) = index.settle()
+                    && let Err(error) = index.flush()
                 {
                     core.fail_index(&error);
                 }

@@ -17,6 +17,9 @@ use crate::store::{Error, Result};
 
 /// After so many keys sled lets readers have their turn.
 const BATCH_KEYS: usize = if cfg!(test) { 8 } else { 128 };
+/// How often sled gives room back. Each time it syncs its whole file, in need of it or not, and while the file system does
+/// that, the journal's sync takes tens of milliseconds. Half of it is the longest that closing waits for it.
+const TIDY_EVERY_MS: u64 = 4_000;
 /// What a key costs in memory beside its bytes and those of its value, about.
 const KEY_COST: usize = 150;
 /// How often a range is read while something leaves for sled, before that has to wait for the reader.
@@ -250,6 +253,7 @@ impl Table {
             sled::Config::new()
                 .path(path)
                 .cache_capacity(cache_bytes)
+                .flush_every_ms(Some(TIDY_EVERY_MS))
                 .open()
         })?;
         Ok(Table {
