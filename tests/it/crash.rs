@@ -214,6 +214,33 @@ async fn a_link_that_goes_while_a_record_is_handed_over_holds_nothing_up() {
     }
 }
 
+/// A daemon that was killed reads again what the one before it had read and told. The answer to a prompt that is in
+/// there comes sooner than the prompt itself.
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn an_answer_waits_for_its_prompt_to_be_read_again() {
+    let slow = format!("{}=sleep(50)", baton::daemon::session::fault::BEFORE_RECORD);
+    let mut baton = Baton::start().await;
+    let session = baton.session("demo", "say: first").await.id;
+    baton.turns(&session, 1).await;
+    for round in 0..rounds(3).min(50) {
+        let file = baton.project().join(format!("allowed-{round}"));
+        let run = format!("stream: 20 5\nrun: touch {}", file.display());
+        baton.say(&session, &run).await;
+        let prompt = baton.prompt(&session).await;
+        baton.kill_daemon();
+        let answer = allow(&prompt.id, &format!("answer-{round}"));
+        baton.client().answer_prompt(answer).await.unwrap();
+        baton.start_daemon_with(&[("BATON_FAULT", &slow)]).await;
+        eventually("what was allowed is done", || async {
+            file.exists().then_some(())
+        })
+        .await;
+        baton.kill_daemon();
+        baton.start_daemon().await;
+    }
+}
+
 #[tokio::test]
 async fn a_killed_client_changes_nothing() {
     let baton = Baton::start_with(History::on_disk("client")).await;

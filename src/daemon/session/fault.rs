@@ -2,6 +2,8 @@
 
 pub(super) use crate::base::fault::point;
 
+/// The next record of the runner is about to be read.
+pub const BEFORE_RECORD: &str = "session::before_record";
 /// The link wants a record, and does not have it yet.
 pub const BEFORE_PUSH: &str = "session::before_push";
 /// The link has a record; it may be on its way.
@@ -19,6 +21,7 @@ pub const BEFORE_TRIM: &str = "session::before_trim";
 
 /// Every point.
 pub const ALL: &[&str] = &[
+    BEFORE_RECORD,
     BEFORE_PUSH,
     AFTER_PUSH,
     BEFORE_COMMAND,

@@ -114,6 +114,9 @@ pub struct Pump {
     /// The take-over is told to the driver once it has read up to here.
     resync_after: Option<u64>,
     waiting: HashMap<String, Waiting>,
+    /// Commands that did not fit while what was read before is being read again: the record that they are about may
+    /// be still to come. In their order.
+    later: Vec<Command>,
     /// Queries whose bytes are being typed, by the number they were given to the runner under.
     typing: BTreeMap<u64, u64>,
     typed: u64,
@@ -193,6 +196,7 @@ impl Pump {
             replayed: (!is_new).then(LiveText::default),
             resync_after,
             waiting: HashMap::new(),
+            later: Vec::new(),
             typing: BTreeMap::new(),
             typed: 0,
             stops: Vec::new(),
@@ -213,6 +217,7 @@ impl Pump {
         };
         let waiting = self.waiting.into_values().map(|waiting| waiting.command);
         self.inbox.again.extend(waiting);
+        self.inbox.again.append(&mut self.later);
         self.inbox.again.sort_by_key(|command| command.id);
         let inbox = self.inbox;
         Err(Failed { error, inbox })
@@ -232,6 +237,11 @@ impl Pump {
         loop {
             moved.mark_unchanged();
             self.go_on().await?;
+            if !self.is_behind() {
+                for command in std::mem::take(&mut self.later) {
+                    self.command(command).await;
+                }
+            }
             self.push();
             self.save(false).await;
             if self.interpreter.state.exited || !self.source.alive {
@@ -268,6 +278,7 @@ impl Pump {
     // Up.
 
     async fn record(&mut self, record: SpoolRecord) {
+        fault::point(fault::BEFORE_RECORD);
         let seq = record.seq;
         let interpreted = self.interpreter.record(record);
         self.take(seq, interpreted).await;
@@ -532,6 +543,12 @@ impl Pump {
         Ok(())
     }
 
+    /// Whether something was read before, here or by an earlier daemon, that is not read again yet. A spool that
+    /// has lost its end does not have it any more.
+    fn is_behind(&self) -> bool {
+        self.interpreter.state.seq < self.fresh_after.min(self.source.last_seq)
+    }
+
     /// The runner's connections ended: it died, or the socket did.
     async fn reopen(&mut self) -> io::Result<()> {
         let mut now = self.interpreter.save();
@@ -547,6 +564,7 @@ impl Pump {
             }
         }
         now.acked = self.acked;
+        self.fresh_after = self.fresh_after.max(self.interpreter.state.seq);
         self.start_over(now).await?;
         for query in std::mem::take(&mut self.typing).into_values() {
             self.answer_query(query, Err(Error::state("the runner has gone").maybe_done()));
@@ -655,6 +673,7 @@ impl Pump {
             // It was written before, and that is why it does not fit any more.
             Err(error) => match self.wrote(&id) {
                 Some(outcome) => return self.answer(command.id, outcome, ""),
+                None if self.is_behind() => return self.later.push(command),
                 None => return self.reject(command.id, &error),
             },
         };

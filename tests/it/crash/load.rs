@@ -661,11 +661,13 @@ impl User {
             .await
             .unwrap();
         note_answer(&self.history, &prompt.id, &answer.request_id, "accepted");
-        let file = self.project.join(file);
-        eventually("what was allowed is done", || async {
-            file.exists().then_some(())
-        })
-        .await;
+        let path = self.project.join(&file);
+        let done = eventually("what was allowed is done", || async {
+            path.exists().then_some(())
+        });
+        if tokio::time::timeout(patience, done).await.is_err() {
+            panic!("{file} was allowed and is not there; {}", self.told().await);
+        }
         let prompt = prompt.id;
         Task { input, prompt }
     }
