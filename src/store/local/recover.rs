@@ -494,13 +494,14 @@ impl Journal {
         };
         let mut end = scan.end;
         let mut is_torn = false;
-        if is_newest && salt.is_some() {
-            if let Some(cut) = torn_at(&scan, self.last_lsn, applied) {
-                scan.frames.retain(|found| found.at < cut);
-                scan.bad.retain(|range| range.start < cut);
-                end = cut;
-                is_torn = true;
-            }
+        if is_newest
+            && salt.is_some()
+            && let Some(cut) = torn_at(&scan, self.last_lsn, applied)
+        {
+            scan.frames.retain(|found| found.at < cut);
+            scan.bad.retain(|range| range.start < cut);
+            end = cut;
+            is_torn = true;
         }
 
         let mut contents = Contents::default();
