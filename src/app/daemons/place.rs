@@ -35,7 +35,7 @@ impl App {
     }
 
     /// The daemon that a new session is placed on: the one asked for, or of those that fit one that has the directory,
-    /// rather in a repository, and of these the one with the fewest living sessions.
+    /// rather in a repository, and of these the one on which the fewest sessions live or are being made.
     pub(crate) async fn place(&self, caller: &Caller, new: &NewSession) -> Result<Daemon> {
         if let Some(id) = new.daemon_id {
             let shown = self.get_daemon(id).await?;

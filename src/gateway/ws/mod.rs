@@ -31,7 +31,7 @@ use crate::base::Error;
 
 /// The largest message and frame that is taken of a person's program, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// What is read at once; small, since there are many sockets, and what they are told is a line or two. A message of the
+/// What is read at once; small, since there are many sockets, and what comes from them is a line or two. A message of the
 /// largest size takes 4,096 reads.
 const READ_BUFFER_BYTES: usize = 256;
 /// What is gathered before it is written.
