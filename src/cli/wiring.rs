@@ -94,7 +94,6 @@ async fn compose(options: Options) -> anyhow::Result<(server::Builder, crate::ap
     make_private(&options.data_dir)?;
     let local = local::Options {
         durability: options.durability,
-        gather: options.gather,
         cache_bytes: options.cache_bytes,
         ..local::Options::new(store_dir(&options.data_dir))
     };

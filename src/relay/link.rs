@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::{Claim, Introduction};
@@ -48,12 +49,14 @@ pub struct Endpoint {
 /// What a call into the handler or the store led to.
 enum Done {
     Hello(u64, Result<Vec<(SessionId, Claim)>>),
-    Records(SessionId, Position, Result<Origin>),
+    Records(SessionId, Position, Instant, Result<Origin>),
     Content(ContentChunk, Result<u64>),
     Result(CommandResult, Result<()>),
     Report(SessionId, Result<Claim>),
     Outbox(Option<String>, Vec<Command>),
     Deadline(u64),
+    /// A session has rested; which rest it was.
+    Rested(SessionId, u64),
     Nothing,
 }
 
@@ -318,9 +321,10 @@ impl LinkJob {
                     records.origin_epoch,
                     records.records.last().map_or(0, |record| record.origin_seq),
                 );
+                let begun = Instant::now();
                 fault::point(fault::BEFORE_RECORDS);
                 let result = shared.handler.records(daemon, epoch, records).await;
-                Done::Records(session, last, result)
+                Done::Records(session, last, begun, result)
             }),
             Work::Content(chunk) => Box::pin(async move {
                 let result = shared.handler.content(daemon, epoch, chunk.clone()).await;
@@ -346,10 +350,11 @@ impl LinkJob {
     fn finished(&mut self, done: Done) {
         match done {
             Done::Hello(epoch, result) => self.greeted(epoch, result),
-            Done::Records(session, last, result) => {
+            Done::Records(session, last, begun, result) => {
                 self.stored(session, last, result);
-                self.lanes.done(session, None);
+                self.rest(session, begun);
             }
+            Done::Rested(session, turn) => self.lanes.rested(session, turn),
             Done::Content(chunk, result) => {
                 let session = chunk.session_id;
                 match result {
@@ -455,6 +460,24 @@ impl LinkJob {
                 }
             }
         }
+    }
+
+    /// Records of a session were stored, which began at `begun`: the next are, at once or when what comes was gathered long
+    /// enough since then.
+    fn rest(&mut self, session: SessionId, begun: Instant) {
+        let until = self.shared.gather(session).map(|gather| begun + gather);
+        let Some(until) = until.filter(|until| Instant::now() < *until) else {
+            return self.lanes.done(session, None);
+        };
+        let Some(turn) = self.lanes.rest(session) else {
+            return;
+        };
+        let over = self.over.clone();
+        self.jobs.push(Box::pin(async move {
+            // The end of the link waits for nothing more to come.
+            let _ = tokio::time::timeout_at(until, over.cancelled()).await;
+            Done::Rested(session, turn)
+        }));
     }
 
     fn foreign(&mut self, session: SessionId, reason: &str) {

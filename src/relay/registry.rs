@@ -19,7 +19,10 @@ use crate::domain::daemon::{Directory, DirectoryQuery};
 use crate::domain::link::{Found, QueryBody, ServerLimits};
 use crate::domain::terminal::Act;
 use crate::domain::worktree::{Answer, Order};
-use crate::store::SharedStore;
+use crate::store::{SharedStore, Stream};
+
+/// So many readers make waking them for a commit cost more than storing it.
+const MANY_READERS: usize = 16;
 
 /// How the relay works.
 #[derive(Clone, Debug)]
@@ -30,6 +33,9 @@ pub struct Options {
     pub server_version: String,
     /// Frames between the transport and a link's actor, each way; the transport waits when it is full.
     pub channel: usize,
+    /// How long after a commit of what a session says the next one begins, while many read it: each commit wakes them all.
+    /// Zero stores at once.
+    pub gather: Duration,
 }
 
 impl Default for Options {
@@ -38,6 +44,7 @@ impl Default for Options {
             limits: ServerLimits::default(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             channel: 64,
+            gather: Duration::from_millis(19),
         }
     }
 }
@@ -276,6 +283,17 @@ impl Relay {
 }
 
 impl Shared {
+    /// How long what a session says is gathered from the begin of a commit to the next; `None` if it is not.
+    pub(super) fn gather(&self, session: SessionId) -> Option<Duration> {
+        let gather = self.options.gather;
+        if gather.is_zero() {
+            return None;
+        }
+        let readers = self.store.readers(&Stream::session(session))
+            + self.store.readers(&Stream::terminal(session));
+        (readers >= MANY_READERS).then_some(gather)
+    }
+
     fn live(&self, daemon: DaemonId) -> Option<Arc<Live>> {
         self.links.lock().get(&daemon).cloned()
     }

@@ -48,6 +48,10 @@ pub async fn compose(
     let retention_every = options.retention.every;
     let prune_every = options.prune_every;
     let search_every = options.search_every;
+    let links = relay::Options {
+        gather: options.gather,
+        ..relay::Options::default()
+    };
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: [
@@ -79,7 +83,7 @@ pub async fn compose(
         store,
         clock,
         builder.access().clone(),
-        relay::Options::default(),
+        links,
         search,
         session_options,
         dispatch_options,

@@ -54,7 +54,7 @@ pub struct Options {
     pub cache_bytes: u64,
     /// How long changes are gathered before they are indexed for search, unless somebody searches.
     pub search_every: Duration,
-    /// How long the news of a busy session is gathered for its many readers; zero tells each event at once.
+    /// How long what a busy session says is gathered before it is stored, where many read it; zero stores each event at once.
     pub gather: Duration,
     /// Limits of a session that names none.
     pub limits: Limits,

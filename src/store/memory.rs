@@ -377,6 +377,12 @@ impl Journal for MemoryStore {
         receiver
     }
 
+    fn readers(&self, stream: &Stream) -> usize {
+        let state = self.state.lock();
+        let wake = state.watches.get(stream);
+        wake.map_or(0, watch::Sender::receiver_count)
+    }
+
     fn seq_within(&self, stream: &Stream, max_bytes: u64) -> BoxFuture<'_, Result<u64>> {
         self.with_state(|state| {
             let Some(data) = state.data.streams.get(stream) else {

@@ -320,6 +320,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Wakes when the stream grows, with its last seq: `read` has the entries. 0 when it was dropped, or before its first.
     fn watch(&self, stream: &Stream) -> watch::Receiver<u64>;
 
+    /// How many wake when the stream grows.
+    fn readers(&self, stream: &Stream) -> usize;
+
     /// The oldest seq of the newest runs of a stream that together have about `max_bytes` (at least the
     /// newest run, not counting what was trimmed); for retention by size. [`Error::NoStream`] if there is none.
     fn seq_within(&self, stream: &Stream, max_bytes: u64) -> BoxFuture<'_, Result<u64>>;

@@ -160,6 +160,49 @@ async fn beside_slow_readers(baton: Baton) {
     println!("the server grew by {} KiB", grown >> 10);
 }
 
+/// How many messages bring a reader what a session says in the course of a second and more.
+async fn messages_of_a_busy_session(readers: usize) -> usize {
+    const LINES: usize = 40;
+    let mut baton = Baton::new()
+        .server_flags(&["--set", "readers.gather=1s"])
+        .with_history(History::on_disk("gathered"));
+    baton.start_server().await;
+    baton.start_daemon().await;
+    let script = format!(
+        "read word; i=0; while [ $i -lt {LINES} ]; do i=$((i + 1)); echo $i; sleep 0.03; done"
+    );
+    let session = baton.create(baton.shell(&script)).await;
+    let client = baton.client();
+    let open =
+        (0..readers).map(|at| Reader::open(&baton, &client, &session, format!("reader {at}")));
+    let mut readers = join_all(open).await;
+    baton.say(&session, "go").await;
+    baton.reaches(&session, v1::Lifecycle::Ended).await;
+    let log = baton.events(&session).await;
+    let head = log.last().unwrap().seq;
+    let reading = readers.iter_mut().map(async |reader| {
+        let mut messages = 1;
+        while reader.read(head).await {
+            messages += 1;
+        }
+        messages
+    });
+    let messages = join_all(reading).await;
+    assert_eq!(lines(&log).len(), LINES);
+    note_log(&baton.history(), "test", &session, &log);
+    baton.history().validate();
+    *messages.iter().max().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_busy_session_says_is_gathered_for_many_readers() {
+    let (many, few) = tokio::join!(
+        messages_of_a_busy_session(16),
+        messages_of_a_busy_session(2)
+    );
+    assert!(2 * many < few, "{many} messages, {few} with few readers");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_requests_are_told_when_to_come_again_and_the_accepted_ones_are_done() {
     const REQUESTS: usize = 300;

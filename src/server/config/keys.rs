@@ -54,7 +54,7 @@ pub const KEYS: &[Key] = &[
     key("retention.max_session_bytes", "none", "size of a session's log above which its beginning is trimmed"),
     key("retention.every", "1h", "how often the server looks for what need not be kept"),
     key("compaction.every", "1h", "how often the store gives disk space back"),
-    key("readers.gather", "10ms", "how long the news of a busy session is gathered for its many readers, 0s for not at all"),
+    key("readers.gather", "19ms", "how long what a busy session says is gathered before it is stored, where 16 or more read it; 0s for not at all"),
     key("store.cache", "64MiB", "how much of the records on disk is kept in memory, too"),
     key("search.every", "1s", "how long changes are gathered before they are indexed for search, unless somebody searches"),
     key("limits.runtime", "none", "default: longest time of a session"),

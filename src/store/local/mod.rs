@@ -101,8 +101,6 @@ pub struct Options {
     pub tail_bytes: usize,
     /// The same over all watched streams.
     pub tails_bytes: usize,
-    /// How long the news of a busy stream is gathered for its many readers; zero tells each at once.
-    pub gather: Duration,
     /// Heads that are kept in memory at least.
     pub heads: usize,
     /// Free bytes below which only commits are taken that let go of something; 0 takes all as long as they fit.
@@ -128,7 +126,6 @@ impl Options {
             cache_bytes: 64 << 20,
             tail_bytes: 128 << 10,
             tails_bytes: 64 << 20,
-            gather: Duration::from_millis(10),
             heads: 16 << 10,
             reserve_bytes: 64 << 20,
             content_grace: Duration::from_secs(60 * 60),
@@ -296,7 +293,7 @@ impl LocalStore {
         let core = Arc::new(Core {
             segments: recovered.segments,
             heads: Heads::new(options.heads),
-            tails: Tails::new(options.tail_bytes, options.tails_bytes, options.gather),
+            tails: Tails::new(options.tail_bytes, options.tails_bytes),
             queue: Queue::new(options.queue.max(1)),
             revision: watch::Sender::new(recovered.lsn),
             apart: RwLock::new(index.apart()?),
@@ -467,6 +464,10 @@ impl Journal for LocalStore {
                 Ok(Some(head)) => head.last_seq,
                 Ok(None) | Err(_) => 0,
             })
+    }
+
+    fn readers(&self, stream: &Stream) -> usize {
+        self.core.tails.readers(stream)
     }
 
     fn seq_within(&self, stream: &Stream, max_bytes: u64) -> BoxFuture<'_, Result<u64>> {

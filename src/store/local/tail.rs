@@ -5,28 +5,18 @@
 //! journal. A stream that nobody watches keeps nothing: it is forgotten at its next commit or a sweep.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::store::{Chunk, Stream};
-
-/// So many readers make waking them cost more than what they read.
-const MANY: usize = 16;
-/// A stream that grows again so soon after its readers were woken is busy.
-const SOON: Duration = Duration::from_millis(10);
-/// With so many bytes that nobody was told of, readers are woken at once.
-const ENOUGH_BYTES: usize = 64 << 10;
 
 /// The watched streams.
 #[derive(Debug)]
 pub(super) struct Tails {
     stream_bytes: usize,
     total_bytes: usize,
-    /// How long the news of a busy stream is gathered for its many readers; zero tells each at once.
-    gather: Duration,
     state: Mutex<State>,
 }
 
@@ -39,20 +29,11 @@ struct State {
     sweep_at: usize,
     /// Grows with every chunk; tells which tail was written last.
     turn: u64,
-    /// Streams whose readers are to be woken, and when. In that order, since all wait equally long.
-    held: VecDeque<(Instant, Stream)>,
 }
 
 #[derive(Debug)]
 struct Tail {
     wake: watch::Sender<u64>,
-    /// When its readers were woken last.
-    woken: Option<Instant>,
-    /// The last seq that they are to be told, while that is held.
-    held: Option<u64>,
-    /// Bytes that came since, and in how many chunks.
-    untold: usize,
-    untold_chunks: usize,
     log_epoch: u64,
     chunks: VecDeque<Chunk>,
     bytes: usize,
@@ -62,55 +43,16 @@ struct Tail {
 impl Tail {
     fn clear(&mut self) -> usize {
         self.chunks = VecDeque::new();
-        self.untold_chunks = 0;
         std::mem::take(&mut self.bytes)
-    }
-
-    fn tell(&mut self, last_seq: u64, now: Instant) {
-        self.join();
-        self.wake.send_replace(last_seq);
-        self.woken = Some(now);
-        self.held = None;
-        (self.untold, self.untold_chunks) = (0, 0);
-    }
-
-    /// Makes one chunk of those that nobody was told of: once here, instead of a message of each for each reader.
-    fn join(&mut self) {
-        let count = self.untold_chunks.min(self.chunks.len());
-        if count < 2 {
-            return;
-        }
-        let parts = self.chunks.split_off(self.chunks.len() - count);
-        let mut bytes = BytesMut::with_capacity(parts.iter().map(|part| part.bytes.len()).sum());
-        for part in &parts {
-            bytes.extend_from_slice(&part.bytes);
-        }
-        // There are two or more.
-        if let (Some(first), Some(last)) = (parts.front(), parts.back()) {
-            self.chunks.push_back(Chunk {
-                first_seq: first.first_seq,
-                last_seq: last.last_seq,
-                bytes: bytes.freeze(),
-            });
-        }
-    }
-
-    /// Whether its readers hear of this a little later, together with what comes until then.
-    fn is_busy(&self, now: Instant) -> bool {
-        self.untold < ENOUGH_BYTES
-            && self.woken.is_some_and(|woken| now < woken + SOON)
-            && self.wake.receiver_count() >= MANY
     }
 }
 
 impl Tails {
-    /// Keeps at most `stream_bytes` of a stream and `total_bytes` over all, and holds the news of a busy stream with
-    /// many readers for `gather`.
-    pub(super) fn new(stream_bytes: usize, total_bytes: usize, gather: Duration) -> Self {
+    /// Keeps at most `stream_bytes` of a stream and `total_bytes` over all.
+    pub(super) fn new(stream_bytes: usize, total_bytes: usize) -> Self {
         Tails {
             stream_bytes,
             total_bytes,
-            gather,
             state: Mutex::default(),
         }
     }
@@ -132,10 +74,6 @@ impl Tails {
         let (wake, receiver) = watch::channel(0);
         let tail = Tail {
             wake: wake.clone(),
-            woken: None,
-            held: None,
-            untold: 0,
-            untold_chunks: 0,
             log_epoch: 0,
             chunks: VecDeque::new(),
             bytes: 0,
@@ -182,8 +120,6 @@ impl Tails {
             tail.log_epoch = log_epoch;
         }
         tail.turn = turn;
-        tail.untold += entries.len();
-        tail.untold_chunks += 1;
         if entries.len() > self.stream_bytes {
             freed += tail.clear();
             state.bytes -= freed;
@@ -208,38 +144,20 @@ impl Tails {
         }
     }
 
-    /// Wakes the readers of a stream, at once or, if it is busy and they are many, when it is due; [`Tails::release`] does
-    /// that. What they read is there at once all the same: who is not waiting reads on.
-    pub(super) fn wake(&self, stream: &Stream, last_seq: u64, now: Instant) {
-        let mut state = self.state.lock();
-        let Some(tail) = state.tails.get_mut(stream) else {
-            return;
-        };
-        if tail.held.is_some() && tail.untold < ENOUGH_BYTES {
-            tail.held = Some(last_seq);
-        } else if !self.gather.is_zero() && tail.is_busy(now) {
-            tail.held = Some(last_seq);
-            state.held.push_back((now + self.gather, stream.clone()));
-        } else {
-            tail.tell(last_seq, now);
+    /// Wakes the readers of a stream.
+    pub(super) fn wake(&self, stream: &Stream, last_seq: u64) {
+        if let Some(tail) = self.state.lock().tails.get(stream) {
+            tail.wake.send_replace(last_seq);
         }
     }
 
-    /// Wakes the readers whose time has come; when the next ones' comes.
-    pub(super) fn release(&self, now: Instant) -> Option<Instant> {
-        let mut state = self.state.lock();
-        loop {
-            let (due, _) = state.held.front()?;
-            if *due > now {
-                return Some(*due);
-            }
-            let (_, stream) = state.held.pop_front()?;
-            if let Some(tail) = state.tails.get_mut(&stream)
-                && let Some(last_seq) = tail.held
-            {
-                tail.tell(last_seq, now);
-            }
-        }
+    /// How many watch a stream.
+    pub(super) fn readers(&self, stream: &Stream) -> usize {
+        let state = self.state.lock();
+        state
+            .tails
+            .get(stream)
+            .map_or(0, |tail| tail.wake.receiver_count())
     }
 
     /// Lets go of a stream's chunks: it was dropped.
@@ -247,7 +165,6 @@ impl Tails {
         let mut state = self.state.lock();
         if let Some(tail) = state.tails.get_mut(stream) {
             let freed = tail.clear();
-            (tail.held, tail.untold) = (None, 0);
             tail.wake.send_replace(0);
             state.bytes -= freed;
         }
@@ -333,67 +250,13 @@ impl State {
 mod tests {
     use super::*;
 
-    const GATHER: Duration = Duration::from_millis(5);
-
     fn stream(n: usize) -> Stream {
         Stream::new(&format!("s{n}")).expect("a valid name")
     }
 
     #[test]
-    fn the_news_of_a_busy_stream_is_gathered_for_many_readers() {
-        let tails = Tails::new(1 << 20, 1 << 20, GATHER);
-        let name = stream(1);
-        let readers: Vec<_> = (0..MANY).map(|_| tails.watch(&name, || 0)).collect();
-        let told = || *readers[0].borrow();
-        let begin = Instant::now();
-        let at = |micros| begin + Duration::from_micros(micros);
-        let add = |seq, bytes: usize, now| {
-            tails.push(&name, 1, seq, seq, &vec![0; bytes]);
-            tails.wake(&name, seq, now);
-        };
-        add(1, 10, at(0));
-        assert_eq!(told(), 1, "the first is told at once");
-        add(2, 10, at(500));
-        add(3, 10, at(1_000));
-        assert_eq!((told(), tails.release(at(1_000))), (1, Some(at(5_500))));
-        // It can be read before anybody is told, and is one chunk when they are.
-        assert_eq!(tails.read(&name, 1, 2, 100).unwrap().len(), 2);
-        assert_eq!((tails.release(at(5_500)), told()), (None, 3));
-        let chunks = tails.read(&name, 1, 2, 100).unwrap();
-        let place = |chunk: &Chunk| (chunk.first_seq, chunk.last_seq, chunk.bytes.len());
-        assert_eq!(chunks.iter().map(place).collect::<Vec<_>>(), [(2, 3, 20)]);
-
-        add(4, 10, at(6_000));
-        assert_eq!(told(), 3, "still busy");
-        add(5, ENOUGH_BYTES, at(6_100));
-        assert_eq!(told(), 5, "so much is not held");
-        add(6, 10, at(17_000));
-        assert_eq!(told(), 6, "no longer busy");
-    }
-
-    #[test]
-    fn few_readers_are_told_at_once() {
-        let tails = Tails::new(1 << 20, 1 << 20, GATHER);
-        let name = stream(1);
-        let reader = tails.watch(&name, || 0);
-        let now = Instant::now();
-        for seq in 1..=3 {
-            tails.push(&name, 1, seq, seq, b"x");
-            tails.wake(&name, seq, now);
-            assert_eq!(*reader.borrow(), seq);
-        }
-        let eager = Tails::new(1 << 20, 1 << 20, Duration::ZERO);
-        let readers: Vec<_> = (0..MANY).map(|_| eager.watch(&name, || 0)).collect();
-        for seq in 1..=3 {
-            eager.push(&name, 1, seq, seq, b"x");
-            eager.wake(&name, seq, now);
-            assert_eq!(*readers[0].borrow(), seq);
-        }
-    }
-
-    #[test]
     fn an_unwatched_stream_keeps_nothing() {
-        let tails = Tails::new(1000, 10_000, GATHER);
+        let tails = Tails::new(1000, 10_000);
         tails.push(&stream(1), 1, 1, 1, b"abc");
         assert_eq!(tails.size(), (0, 0));
         let watch = tails.watch(&stream(1), || 1);
@@ -406,7 +269,7 @@ mod tests {
 
     #[test]
     fn watches_that_ended_are_swept() {
-        let tails = Tails::new(1000, 10_000, GATHER);
+        let tails = Tails::new(1000, 10_000);
         for n in 0..10_000 {
             drop(tails.watch(&stream(n), || 0));
         }
@@ -415,7 +278,7 @@ mod tests {
 
     #[test]
     fn bytes_stay_below_both_bounds() {
-        let tails = Tails::new(1000, 5000, GATHER);
+        let tails = Tails::new(1000, 5000);
         let watches: Vec<_> = (0..20).map(|n| tails.watch(&stream(n), || 0)).collect();
         for seq in 1..=50 {
             for n in 0..watches.len() {

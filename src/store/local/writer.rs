@@ -60,8 +60,6 @@ pub(super) struct Writer {
     /// With an interval: commits that are written and not synced yet, and when to sync them.
     unsynced: Vec<(Answer, Committed)>,
     deadline: Option<Instant>,
-    /// When readers whose news is held are to be woken.
-    wake_at: Option<Instant>,
     /// How far the helper was asked to fill the active segment.
     asked_to_fill: u64,
     /// Bytes of the last group.
@@ -114,7 +112,6 @@ impl Writer {
             buffer: Vec::new(),
             unsynced: Vec::new(),
             deadline: None,
-            wake_at: None,
             asked_to_fill: 0,
             last_group: 0,
             headroom: Headroom::default(),
@@ -124,11 +121,10 @@ impl Writer {
     /// Serves until the queue is closed and empty.
     pub(super) fn run(mut self) {
         self.ask_to_fill();
-        while let Some(mut requests) = self.core.queue.take(self.next_due()) {
+        while let Some(mut requests) = self.core.queue.take(self.deadline) {
             while !requests.is_empty() {
                 self.group(&mut requests);
             }
-            self.wake_at = self.core.tails.release(Instant::now());
             if self
                 .deadline
                 .is_some_and(|deadline| deadline <= Instant::now())
@@ -137,10 +133,6 @@ impl Writer {
             }
         }
         let _ = self.sync_unsynced();
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.deadline.into_iter().chain(self.wake_at).min()
     }
 
     /// Takes one group from the front of the requests.
@@ -360,11 +352,10 @@ impl Writer {
     /// Wakes readers and answers callers.
     fn answer(&mut self, judged: Vec<Judged>) {
         let mut answered = 0;
-        let now = Instant::now();
         for judged in judged {
             if let Ok(committed) = &judged.outcome {
                 for (stream, head) in judged.streams.iter().zip(&committed.heads) {
-                    self.core.tails.wake(stream, head.last_seq, now);
+                    self.core.tails.wake(stream, head.last_seq);
                 }
                 if judged.changes_records {
                     self.core.revision.send_replace(committed.revision);
