@@ -29,10 +29,17 @@ pub struct Offer {
     pub labels: BTreeMap<String, String>,
     /// Names of environment variables that a session may ask for.
     pub env_names: Vec<String>,
-    /// Most living sessions.
+    /// Most living sessions; 0 is as many as come.
     pub max_sessions: u32,
     /// Worktrees.
     pub worktrees: worktree::Support,
+}
+
+impl Offer {
+    /// Whether a further session may live there beside so many.
+    pub fn has_room_beside(&self, living: usize) -> bool {
+        self.max_sessions == 0 || living < self.max_sessions as usize
+    }
 }
 
 /// A daemon's record.

@@ -13,6 +13,14 @@ pub struct Entries {
 }
 
 impl Entries {
+    /// None yet, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Entries {
+            encoded: Vec::with_capacity(bytes),
+            count: 0,
+        }
+    }
+
     /// Adds an entry.
     pub fn push(&mut self, entry: &[u8]) {
         self.push_parts([entry]);

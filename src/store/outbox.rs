@@ -26,11 +26,22 @@ pub(super) async fn pending<S: Records + ?Sized>(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Record>> {
+    let (prefix, after) = place(daemon, after);
+    let records = store.scan(&prefix, after.as_deref(), limit).await?;
+    Ok(entries(&prefix, records))
+}
+
+/// What the keys of a daemon's entries begin with, and the key of the entry `after`.
+pub(super) fn place(daemon: &str, after: Option<&str>) -> (String, Option<String>) {
     let prefix = keys::outbox_prefix(daemon);
     let after = after.map(|order| format!("{prefix}{order}"));
-    let mut records = store.scan(&prefix, after.as_deref(), limit).await?;
+    (prefix, after)
+}
+
+/// Records as entries: each has its order for a key.
+pub(super) fn entries(prefix: &str, mut records: Vec<Record>) -> Vec<Record> {
     for record in &mut records {
         record.key.drain(..prefix.len());
     }
-    Ok(records)
+    records
 }

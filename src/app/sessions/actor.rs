@@ -28,6 +28,8 @@ const BATCH: usize = 64;
 /// With so many bytes of events no further step goes into a commit. A reader who is behind takes what one commit has added
 /// to a log as a whole, each for itself.
 const BATCH_BYTES: usize = 128 << 10;
+/// About what an event's seq, time and length take where it is stored.
+const PLACE_BYTES: usize = 32;
 /// How long an actor whose session is over stays.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long a session's record may be behind its log in what every event moves.
@@ -222,9 +224,15 @@ async fn commit_batch(
         recorded.is_behind = true;
         shared.behind(after.session.id, true);
     }
+    let (nudge, daemon) = (changes.nudge, after.session.daemon_id);
     let outcome = store(shared, after, changes, expected).await;
     for finish in finishes {
         finish(&outcome);
+    }
+    // Last, so that it is seen to first: who is woken last runs next, and an agent waits for its command longer than whoever
+    // gave it waits for the answer.
+    if nudge && outcome.is_ok() {
+        shared.nudges.nudge(daemon);
     }
     if outcome.is_ok() {
         if is_written {
@@ -301,9 +309,6 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
     }
     let said = changes.events.iter().map(|logged| &logged.event);
     shared.transients.committed(said);
-    if changes.nudge {
-        shared.nudges.nudge(live.session.daemon_id);
-    }
     if live.session.lifecycle == Lifecycle::Ended {
         shared.transients.ended(id);
     }
@@ -312,7 +317,8 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
 
 /// Events as they are stored.
 fn entries(events: &[Logged]) -> Entries {
-    let mut entries = Entries::default();
+    let came = events.iter().filter_map(|logged| logged.came.as_ref());
+    let mut entries = Entries::with_capacity(came.map(|came| came.len() + PLACE_BYTES).sum());
     let mut place = Vec::new();
     for Logged { event, came } in events {
         match came {

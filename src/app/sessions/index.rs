@@ -294,11 +294,16 @@ impl Living {
 
     /// Says on which daemon a session is being made, if those that live there and those that are being made
     /// leave room for it.
-    pub(super) fn claim(&self, id: SessionId, daemon: DaemonId, most: usize) -> bool {
+    pub(super) fn claim(
+        &self,
+        id: SessionId,
+        daemon: DaemonId,
+        has_room_beside: impl FnOnce(usize) -> bool,
+    ) -> bool {
         let by_daemon = self.by_daemon.lock();
         let mut reserved = self.reserved.lock();
         reserved.remove(&id);
-        let is_room = taken(&by_daemon, &reserved, daemon) < most;
+        let is_room = has_room_beside(taken(&by_daemon, &reserved, daemon));
         reserved.insert(id, is_room.then_some(daemon));
         is_room
     }

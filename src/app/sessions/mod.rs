@@ -46,6 +46,7 @@ use crate::app::failure;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result, SharedClock, Timestamp};
 use crate::domain::Daemon;
+use crate::domain::daemon::Offer;
 use crate::domain::price::Prices;
 use crate::domain::session::Limits;
 use crate::store::{Commit, SharedStore};
@@ -170,11 +171,11 @@ impl Room {
 
     /// Keeps the place on a daemon, or refuses it when as many live or are being made there as it takes.
     pub(in crate::app) fn claim(&self, daemon: &Daemon) -> Result<()> {
-        let most = daemon.offer.max_sessions;
-        let most_there = if most == 0 { usize::MAX } else { most as usize };
-        match self.shared.living.claim(self.id, daemon.id, most_there) {
+        let offer = &daemon.offer;
+        let has_room = |living| offer.has_room_beside(living);
+        match self.shared.living.claim(self.id, daemon.id, has_room) {
             true => Ok(()),
-            false => Err(daemon_is_full(most)),
+            false => Err(daemon_is_full(offer)),
         }
     }
 }
@@ -185,7 +186,8 @@ impl Drop for Room {
     }
 }
 
-fn daemon_is_full(most: u32) -> Error {
+fn daemon_is_full(offer: &Offer) -> Error {
+    let most = offer.max_sessions;
     Error::new(
         Code::AtCapacity,
         format!("it has as many living sessions as it takes, which is {most}"),
@@ -316,10 +318,9 @@ impl Sessions {
 
     /// Whether a daemon has room for a further session, beside those that live and those that are being made there.
     pub(in crate::app) fn has_room(&self, daemon: &Daemon) -> Result<()> {
-        let most = daemon.offer.max_sessions;
-        match most > 0 && self.taken(daemon.id) >= most as usize {
-            true => Err(daemon_is_full(most)),
-            false => Ok(()),
+        match daemon.offer.has_room_beside(self.taken(daemon.id)) {
+            true => Ok(()),
+            false => Err(daemon_is_full(&daemon.offer)),
         }
     }
 

@@ -576,8 +576,19 @@ impl Outbox for LocalStore {
         after: Option<&str>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>>> {
-        let (daemon, after) = (daemon.to_owned(), after.map(str::to_owned));
-        async move { outbox::pending(self, &daemon, after.as_deref(), limit).await }.boxed()
+        let (prefix, next) = outbox::place(daemon, after);
+        // A command is fetched right after it was stored: another thread would cost more than looking.
+        let here = self
+            .core
+            .records_memory(|index| index.scan(&prefix, next.as_deref(), limit));
+        match here {
+            Ok(Some(records)) => std::future::ready(Ok(outbox::entries(&prefix, records))).boxed(),
+            Ok(None) => {
+                let (daemon, after) = (daemon.to_owned(), after.map(str::to_owned));
+                async move { outbox::pending(self, &daemon, after.as_deref(), limit).await }.boxed()
+            }
+            Err(error) => std::future::ready(Err(error)).boxed(),
+        }
     }
 }
 

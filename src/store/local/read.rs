@@ -285,6 +285,26 @@ impl Core {
         Ok(records)
     }
 
+    /// Records that the index has, if no value of them is in the journal.
+    pub(super) fn records_memory(
+        &self,
+        query: impl FnOnce(&Index) -> Result<Vec<Stored>>,
+    ) -> Result<Option<Vec<Record>>> {
+        let index = self.index()?;
+        let found = query(&index).inspect_err(|error| self.fail_index(error))?;
+        let here = found.into_iter().map(|stored| {
+            let Where::Inline(value) = &stored.value else {
+                return None;
+            };
+            Some(Record {
+                value: Bytes::copy_from_slice(value),
+                key: stored.key,
+                revision: stored.revision,
+            })
+        });
+        Ok(here.collect())
+    }
+
     /// See [`crate::store::Records::changes`].
     pub(super) fn changes(
         &self,

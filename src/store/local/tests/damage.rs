@@ -472,10 +472,8 @@ async fn a_damaged_footer_is_made_anew_from_the_frames() {
     assert_eq!(report.problems, []);
 }
 
-/// A crash while a segment is sealed keeps any part of its footer: cut short, or with the zeros still behind
-/// it that were filled ahead, or with a page of it lost. No commit was there, and it is no damage.
-#[tokio::test]
-async fn a_footer_that_was_not_written_whole_is_no_damage() {
+/// A store of twenty entries of a stream, in a sealed segment and the one behind it.
+async fn two_segments() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let store = LocalStore::open(options(dir.path())).expect("opened");
     for last in 0..20 {
@@ -483,8 +481,16 @@ async fn a_footer_that_was_not_written_whole_is_no_damage() {
     }
     store.close_blocking().expect("closed");
     drop(store);
+    assert_eq!(segments(dir.path()).len(), 2);
+    dir
+}
+
+/// A crash while a segment is sealed keeps any part of its footer: cut short, or with the zeros still behind
+/// it that were filled ahead, or with a page of it lost. No commit was there, and it is no damage.
+#[tokio::test]
+async fn a_footer_that_was_not_written_whole_is_no_damage() {
+    let dir = two_segments().await;
     let files = segments(dir.path());
-    assert_eq!(files.len(), 2);
     let name = |at: usize| files[at].file_name().expect("a name").to_owned();
     let whole = fs::read(&files[0]).expect("readable");
     let data_end = segment::footer_in(&whole).expect("sealed").data_end as usize;
@@ -533,13 +539,7 @@ async fn a_footer_that_was_not_written_whole_is_no_damage() {
 /// or the footer, is hurt as well.
 #[tokio::test]
 async fn a_lost_frame_before_a_damaged_footer_is_told() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = LocalStore::open(options(dir.path())).expect("opened");
-    for last in 0..20 {
-        add(&store, "a", last, 1000).await;
-    }
-    store.close_blocking().expect("closed");
-    drop(store);
+    let dir = two_segments().await;
     let path = segments(dir.path())[0].clone();
     let name = path.file_name().expect("a name").to_owned();
     let lost = frames(&path).pop().expect("a frame");
