@@ -41,8 +41,8 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// What is kept for a reader that does not read, a stream.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// A peer that was silent for so long is pinged, so that a dead one is noticed. A daemon's link says something every 30 s, and is
-/// not pinged beside that.
-const PING_EVERY: Duration = Duration::from_secs(35);
+/// not pinged beside that; looking whether it did costs about as much as hearing it, so this is some times as long.
+const PING_EVERY: Duration = Duration::from_secs(90);
 /// How long a ping may go unanswered.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// With this many bytes the protocol is known, and its own timers watch over what follows.

@@ -75,6 +75,18 @@ struct Cache {
     generation: u64,
 }
 
+impl Cache {
+    fn remove(&mut self, id: TokenId) {
+        self.generation += 1;
+        self.entries.remove(&id);
+    }
+
+    fn clear(&mut self) {
+        self.generation += 1;
+        self.entries.clear();
+    }
+}
+
 /// A new token, with its text, which is shown this once.
 #[derive(Clone, Debug)]
 pub struct Minted {
@@ -116,37 +128,38 @@ impl Access {
         if !presented.matches(&token.secret_sha256) || !self.opens(&token) {
             return Err(not_valid());
         }
-        if !self.maker_opens(token.made_with).await? {
-            return Err(not_valid());
+        if let Some(maker) = token.made_with {
+            self.valid_maker(maker).await?.ok_or_else(not_valid)?;
         }
         self.inner.uses.note(token.id, self.inner.clock.now());
         Ok(Caller::of(&token))
     }
 
-    /// Whether a token is still valid, and the one that it was made with; [`Code::Unauthenticated`] if not.
-    async fn check(&self, id: TokenId, made_with: Option<TokenId>) -> Result<()> {
-        let own = match self.lookup(id).await? {
-            Some(token) => self.opens(&token),
-            None => false,
+    /// Until when a token is valid, and the one that it was made with, as far as is known now; `None` is for ever.
+    /// [`Code::Unauthenticated`] if one of them is not.
+    async fn check(&self, id: TokenId, made_with: Option<TokenId>) -> Result<Option<Timestamp>> {
+        let over = || {
+            Error::new(
+                Code::Unauthenticated,
+                "the token was revoked or has expired",
+            )
         };
-        if own && self.maker_opens(made_with).await? {
-            // An open stream is a use too, however long it lasts.
-            self.inner.uses.note(id, self.inner.clock.now());
-            return Ok(());
-        }
-        Err(Error::new(
-            Code::Unauthenticated,
-            "the token was revoked or has expired",
-        ))
+        let own = self.lookup(id).await?.filter(|token| self.opens(token));
+        let own = own.ok_or_else(over)?;
+        let maker = match made_with {
+            Some(maker) => Some(self.valid_maker(maker).await?.ok_or_else(over)?),
+            None => None,
+        };
+        // An open stream is a use too, however long it lasts.
+        self.inner.uses.note(id, self.inner.clock.now());
+        let ends = [own.expires_at, maker.and_then(|maker| maker.expires_at)];
+        Ok(ends.into_iter().flatten().min())
     }
 
-    /// Whether the token that another one depends on is still valid; so it is where there is none.
-    async fn maker_opens(&self, made_with: Option<TokenId>) -> Result<bool> {
-        let Some(id) = made_with else {
-            return Ok(true);
-        };
+    /// The token that another one depends on, if it is still valid.
+    async fn valid_maker(&self, id: TokenId) -> Result<Option<Token>> {
         let maker = self.lookup(id).await?;
-        Ok(maker.is_some_and(|maker| maker.is_valid(self.inner.clock.now())))
+        Ok(maker.filter(|maker| maker.is_valid(self.inner.clock.now())))
     }
 
     fn opens(&self, token: &Token) -> bool {
@@ -174,7 +187,7 @@ impl Access {
         let mut cache = self.inner.cache.lock();
         if cache.generation == generation {
             if cache.entries.len() >= CACHE_SIZE {
-                cache.entries.clear();
+                cache.clear();
             }
             cache.entries.insert(id, (found.clone(), now));
         }
@@ -184,11 +197,7 @@ impl Access {
     /// Forgets what was read of a token and wakes what was opened with it. To be called after every commit
     /// that changes a token's record.
     fn forget(&self, id: TokenId) {
-        {
-            let mut cache = self.inner.cache.lock();
-            cache.generation += 1;
-            cache.entries.remove(&id);
-        }
+        self.inner.cache.lock().remove(id);
         self.inner.revocations.send_modify(|count| *count += 1);
     }
 

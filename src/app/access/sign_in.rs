@@ -96,7 +96,7 @@ impl Access {
             .await?
             .ok_or_else(not_good)?;
         let now = self.inner.clock.now();
-        if record.expires_at <= now || !self.maker_opens(Some(record.made_with)).await? {
+        if record.expires_at <= now || self.valid_maker(record.made_with).await?.is_none() {
             return Err(not_good());
         }
         let most = floor_char(&record.name, MAX_NAME_BYTES - NAME_END.len());

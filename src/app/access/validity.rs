@@ -1,9 +1,10 @@
 //! The end of a token, for what was opened with it.
 //!
 //! A token may have opened thousands of streams, and most of them are silent. So none looks after its token by itself: one
-//! job looks after all tokens that something was opened with, and a stream sleeps until it is told.
+//! job looks after all tokens that something was opened with, and a stream sleeps until it is told or its token expires.
+//! Most tokens never change, so the job asks which did and looks at no other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,12 +12,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Access, Caller, Inner};
+use crate::app::{failure, records};
 use crate::base::id::TokenId;
-use crate::base::{Code, Error, Timestamp};
+use crate::base::{Code, Error, Result, Timestamp};
+use crate::store;
 
 /// The shortest wait between two looks, so that clocks that disagree do not make a busy loop.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
-/// After so many tokens the job lets others go first.
+/// After so many tokens the job lets others go first; so many changes it asks for at once.
 const AT_ONCE: usize = 64;
 
 /// A token, and the one that it was made with.
@@ -30,24 +33,42 @@ pub(super) struct Watched {
 
 #[derive(Default)]
 struct State {
-    /// Where those wait that a pair has opened; who goes just goes.
-    ends: HashMap<Pair, watch::Sender<Option<Error>>>,
+    /// What pairs have opened; who goes just goes.
+    ends: HashMap<Pair, Opened>,
     /// Whether there is a job.
     has_job: bool,
 }
 
+/// What a pair has opened.
+#[derive(Default)]
+struct Opened {
+    /// Where it waits for its end.
+    end: watch::Sender<Option<Error>>,
+    /// When the pair is to be looked at again, as far as is known.
+    until: Option<Timestamp>,
+}
+
 impl Watched {
-    /// Those that somebody waits for. Empty: there is nobody, and the job is over.
-    fn pairs(&self) -> Vec<Pair> {
+    /// Those that somebody waits for, with when they are to be looked at again. Empty: there is nobody, and the job is over.
+    fn pairs(&self) -> Vec<(Pair, Option<Timestamp>)> {
         let mut state = self.state.lock();
-        state.ends.retain(|_, end| end.receiver_count() > 0);
+        state
+            .ends
+            .retain(|_, opened| opened.end.receiver_count() > 0);
         state.has_job = !state.ends.is_empty();
-        state.ends.keys().copied().collect()
+        let ends = state.ends.iter();
+        ends.map(|(pair, opened)| (*pair, opened.until)).collect()
+    }
+
+    fn look_again(&self, pair: Pair, at: Option<Timestamp>) {
+        if let Some(opened) = self.state.lock().ends.get_mut(&pair) {
+            opened.until = at;
+        }
     }
 
     fn end(&self, pair: Pair, error: Error) {
-        if let Some(end) = self.state.lock().ends.remove(&pair) {
-            end.send_replace(Some(error));
+        if let Some(opened) = self.state.lock().ends.remove(&pair) {
+            opened.end.send_replace(Some(error));
         }
     }
 }
@@ -58,23 +79,28 @@ impl Access {
     pub fn watch_validity(&self, caller: &Caller) -> impl Future<Output = Error> + Send + 'static {
         let access = self.clone();
         let pair = (caller.token_id, caller.made_with);
-        let expires_at = caller.expires_at;
         async move {
             let mut end = access.end_of(pair);
             loop {
                 // What was over before the job knew of it, or has expired. Boxed: it is done at once, and this waits for days.
-                match Box::pin(access.check(pair.0, pair.1)).await {
+                let until = match Box::pin(access.check(pair.0, pair.1)).await {
                     Err(error) if error.code() == Code::Unauthenticated => return error,
-                    Err(error) => tracing::warn!(%error, "cannot look at a token again"),
-                    Ok(()) => {}
-                }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot look at a token");
+                        let now = access.inner.clock.now();
+                        Some(now.saturating_add(access.inner.recheck_every))
+                    }
+                    Ok(until) => until,
+                };
+                // For the job too: this one's timer stands still while the machine sleeps.
+                access.inner.watched.look_again(pair, until);
                 tokio::select! {
                     told = end.wait_for(Option::is_some) => {
                         // Its sender lives in `access` until it has told.
                         let told = told.ok().and_then(|error| error.clone());
                         return told.unwrap_or_else(|| Error::internal("a token is watched by nobody"));
                     }
-                    () = access.expiry(expires_at) => {}
+                    () = access.expiry(until) => {}
                 }
             }
         }
@@ -93,45 +119,117 @@ impl Access {
 
     fn end_of(&self, pair: Pair) -> watch::Receiver<Option<Error>> {
         let mut state = self.inner.watched.state.lock();
-        let end = state.ends.entry(pair).or_default().subscribe();
+        let end = state.ends.entry(pair).or_default().end.subscribe();
         if !std::mem::replace(&mut state.has_job, true) {
             let revocations = self.inner.revocations.subscribe();
-            tokio::spawn(look_after(Arc::downgrade(&self.inner), revocations));
+            // Who waits looks for itself once, after this: so nothing is missed.
+            let through = *self.inner.store.watch_revision().borrow();
+            tokio::spawn(look_after(
+                Arc::downgrade(&self.inner),
+                revocations,
+                through,
+            ));
         }
         end
     }
 
-    /// Looks at all tokens that something was opened with. False: there are none any more.
-    async fn look(&self) -> bool {
+    /// Looks at the tokens that have changed since a revision or may have expired, of those that something was opened with.
+    /// Answers with the revision to look from next; `None` if something was opened with none any more.
+    async fn look(&self, since: u64) -> Option<u64> {
         let pairs = self.inner.watched.pairs();
-        for (at, pair) in pairs.iter().enumerate() {
+        let through = *self.inner.store.watch_revision().borrow();
+        let changed = match self.changed(since).await {
+            Ok(changed) => changed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look at tokens again");
+                return (!pairs.is_empty()).then_some(since);
+            }
+        };
+        let (mut next, now) = (through, self.inner.clock.now());
+        for (at, (pair, until)) in pairs.iter().enumerate() {
             if at % AT_ONCE == AT_ONCE - 1 {
                 tokio::task::yield_now().await;
+            }
+            if !changed.has(*pair) && until.is_none_or(|until| now < until) {
+                // An open stream is a use too, however long it lasts.
+                self.inner.uses.note(pair.0, now);
+                continue;
             }
             match self.check(pair.0, pair.1).await {
                 Err(error) if error.code() == Code::Unauthenticated => {
                     self.inner.watched.end(*pair, error);
                 }
-                Err(error) => tracing::warn!(%error, "cannot look at a token again"),
-                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look at a token again");
+                    next = since;
+                }
+                Ok(until) => self.inner.watched.look_again(*pair, until),
             }
         }
-        !pairs.is_empty()
+        (!pairs.is_empty()).then_some(next)
+    }
+
+    /// The tokens whose records have changed since a revision, or are gone since; they are read anew from now on.
+    async fn changed(&self, mut since: u64) -> Result<Changed> {
+        let mut changed = HashSet::new();
+        loop {
+            let page = self.inner.store.changes(records::TOKENS, since, AT_ONCE);
+            let page = match page.await {
+                Ok(page) => page,
+                Err(store::Error::Forgotten { .. }) => {
+                    self.inner.cache.lock().clear();
+                    return Ok(Changed::Any);
+                }
+                Err(error) => return Err(failure::from_store(error)),
+            };
+            let Some(last) = page.last() else {
+                return Ok(Changed::These(changed));
+            };
+            since = last.revision;
+            let ids = page.iter().filter_map(|change| {
+                let id = change.key.strip_prefix(records::TOKENS)?;
+                TokenId::parse("token", id).ok()
+            });
+            for id in ids {
+                // Whoever changed it may not have said so.
+                self.inner.cache.lock().remove(id);
+                changed.insert(id);
+            }
+        }
+    }
+}
+
+/// Which tokens may be other than they were.
+enum Changed {
+    These(HashSet<TokenId>),
+    Any,
+}
+
+impl Changed {
+    /// Whether a pair is to be looked at: either of it may have ended what it opened.
+    fn has(&self, (own, maker): Pair) -> bool {
+        match self {
+            Changed::These(ids) => {
+                ids.contains(&own) || maker.is_some_and(|maker| ids.contains(&maker))
+            }
+            Changed::Any => true,
+        }
     }
 }
 
 /// The job: looks at once when a token was revoked, and now and then for what it was not told. It ends when nobody waits for
 /// anything; the next who waits begins another.
-async fn look_after(inner: Weak<Inner>, mut revocations: watch::Receiver<u64>) {
+async fn look_after(inner: Weak<Inner>, mut revocations: watch::Receiver<u64>, mut through: u64) {
     loop {
         let Some(access) = inner.upgrade().map(|inner| Access { inner }) else {
             return;
         };
         // Marked as seen before the look, so that a revocation during it causes another.
         revocations.borrow_and_update();
-        if !access.look().await {
+        let Some(next) = access.look(through).await else {
             return;
-        }
+        };
+        through = next;
         let wait = access.inner.recheck_every;
         drop(access);
         tokio::select! {
@@ -149,7 +247,7 @@ mod tests {
     use super::*;
     use crate::base::{Secret, SystemClock};
     use crate::domain::Scope;
-    use crate::store::memory;
+    use crate::store::{Commit, memory};
 
     async fn first_admin() -> (Access, Caller) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -201,5 +299,21 @@ mod tests {
         assert_eq!(watched(&access), (1, true));
         access.revoke(other.token_id).await.expect("revoked");
         assert_eq!(end.await.code(), Code::Unauthenticated);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_went_without_a_word_ends_what_it_opened() {
+        let (access, admin) = first_admin().await;
+        let (gone, other) = (viewer(&access, &admin).await, viewer(&access, &admin).await);
+        let (end, mut others) = (wait(&access, &gone), wait(&access, &other));
+        let commit = Commit {
+            ops: vec![records::remove(records::token_key(gone.token_id))],
+            ..Commit::default()
+        };
+        access.inner.store.commit(commit).await.expect("stored");
+        let told = tokio::time::timeout(Duration::from_secs(30), end).await;
+        let told = told.expect("it is noticed within 30 s");
+        assert_eq!(told.code(), Code::Unauthenticated);
+        assert!((&mut others).now_or_never().is_none());
     }
 }
