@@ -9,10 +9,11 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::load::Stage;
 use crate::bench::drain::{Connection, Readers, Target, Transport, open_silent};
-use crate::bench::publish::Machine;
+use crate::bench::publish::{Enrolled, Machine};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
 use crate::bench::subject::{Kind, Subject};
+use crate::wire::v1;
 
 const EACH: &str = "memory of each, KB";
 const CPU: &str = "CPU of each, µs a second";
@@ -30,6 +31,9 @@ const QUIET: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(35);
 
 /// Daemons, readers, further streams of readers, browsers' sockets, living sessions, stored sessions.
+///
+/// Daemons are linked, and stored sessions are looked at a second time, on a server that was started again: what the
+/// allocator keeps of enrolling them and of making them is not theirs.
 pub async fn idle(bench: &Bench<'_>) {
     let count = bench.plan.size(10_000, 300);
     let all = [
@@ -39,6 +43,7 @@ pub async fn idle(bench: &Bench<'_>) {
         ("browsers' WebSockets", Of::Sockets),
         ("living sessions that nobody reads", Of::Living),
         ("stored sessions", Of::Stored),
+        ("stored sessions after a start", Of::Kept),
     ];
     for (name, of) in all {
         let measure = async |point: &mut Point| {
@@ -60,6 +65,7 @@ enum Of {
     Sockets,
     Living,
     Stored,
+    Kept,
 }
 
 async fn rounds(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> Result<()> {
@@ -74,13 +80,20 @@ async fn rounds(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> R
         Of::Readers | Of::Streams => kinds.push(Kind::Bare),
         Of::Sockets if bench.plan.baselines.is_some() => kinds.extend([Kind::Bare, Kind::Node]),
         Of::Sockets => kinds.push(Kind::Bare),
-        Of::Daemons | Of::Living | Of::Stored => {}
+        Of::Daemons | Of::Living | Of::Stored | Of::Kept => {}
     }
     for kind in kinds {
-        let stage = match kind {
+        let mut stage = match kind {
             Kind::Baton => Stage::with_options(bench, &[FULL_CACHE]).await?,
             _ => Stage::set(bench, kind).await?,
         };
+        let mut enrolled = Vec::new();
+        if of == Of::Daemons {
+            enrolled = enroll(&stage.subject, count).await?;
+        }
+        if matches!(of, Of::Daemons | Of::Kept) {
+            stage = anew(bench, stage).await?;
+        }
         // A further stream has others on its connection: what those and the connection take is not its own.
         let connections = match of {
             Of::Streams => connections(&stage, count.div_ceil(STREAMS)).await?,
@@ -92,7 +105,10 @@ async fn rounds(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> R
         }
         tokio::time::sleep(QUIET).await;
         let before = stage.subject.process.memory()?;
-        let held = hold(bench, &stage, of, count, connections).await?;
+        let held = hold(bench, &stage, of, count, connections, &enrolled).await?;
+        if of == Of::Kept {
+            stage = anew(bench, stage).await?;
+        }
         tokio::time::sleep(QUIET).await;
         let after = stage.subject.process.memory()?;
         let each = after.saturating_sub(before) as f64 / 1e3 / count as f64;
@@ -129,6 +145,34 @@ struct Begun {
     stream: Incoming,
 }
 
+/// The server started again on what it has stored, all of which it has read once.
+async fn anew(bench: &Bench<'_>, stage: Stage) -> Result<Stage> {
+    let dir = stage.into_subject().stop()?.context("a data directory")?;
+    let subject = Subject::baton(bench.plan, bench.machine, dir, &[FULL_CACHE])?;
+    let stage = Stage::on(subject).await?;
+    let client = stage.subject.client().await?;
+    let mut request = v1::ListSessionsRequest {
+        page_size: 1_000,
+        ..Default::default()
+    };
+    loop {
+        let page = client.list_sessions(request.clone()).await?;
+        if page.next_page_token.is_empty() {
+            return Ok(stage);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+async fn enroll(subject: &Subject, count: usize) -> Result<Vec<Enrolled>> {
+    let client = subject.client().await?;
+    let (client, address) = (&client, &subject.address);
+    many(count, |at| async move {
+        Machine::enroll(client, address, &format!("idle{at}")).await
+    })
+    .await
+}
+
 async fn connections(stage: &Stage, count: usize) -> Result<Vec<Begun>> {
     let target = &tail(stage);
     many(count, |_| async move {
@@ -152,16 +196,13 @@ async fn hold(
     of: Of,
     count: usize,
     connections: Vec<Begun>,
+    enrolled: &[Enrolled],
 ) -> Result<Held> {
     let subject = &stage.subject;
     Ok(match of {
         Of::Daemons => {
-            let client = subject.client().await?;
-            let (client, address) = (&client, &subject.address);
-            let machines = many(count, |at| async move {
-                let enrolled = Machine::enroll(client, address, &format!("idle{at}")).await?;
-                Machine::link(address, &enrolled, 1, &[]).await
-            });
+            let address = &subject.address;
+            let machines = many(count, |at| Machine::link(address, &enrolled[at], 1, &[]));
             Held {
                 _machines: machines.await?,
                 ..Held::default()
@@ -184,7 +225,7 @@ async fn hold(
             sessions(bench, subject, stage, count, false).await?;
             Held::default()
         }
-        Of::Stored => {
+        Of::Stored | Of::Kept => {
             sessions(bench, subject, stage, count, true).await?;
             Held::default()
         }
@@ -264,7 +305,7 @@ fn goals(of: Of, point: &mut Point) {
         Of::Daemons => 30.0,
         Of::Readers => 30.0,
         Of::Streams | Of::Sockets | Of::Living => 8.0,
-        Of::Stored => 0.3,
+        Of::Stored | Of::Kept => 0.3,
     };
     point.at_most("P15", "KB of memory each", each, most);
     if let Some(cpu) = point.median(CPU, "baton") {
