@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Weak;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
@@ -14,8 +13,10 @@ use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
 use crate::domain::daemon::Offer;
 use crate::domain::event::Origin as EventOrigin;
-use crate::domain::link::{ContentChunk, Gap, Goodbye, Record, Records, SessionReport};
-use crate::domain::{Block, CommandResult, ContentRef, Event, EventBody, Transient};
+use crate::domain::link::{
+    ContentChunk, Gap, Goodbye, Record, RecordEvent, Records, SessionReport,
+};
+use crate::domain::{CommandResult, Event, EventBody, Transient};
 use crate::relay::{Claim, Handler, Introduction};
 use crate::store::Origin;
 
@@ -108,11 +109,7 @@ impl App {
             .iter()
             .filter_map(|record| Some(record.output.as_ref()?.data.len() as u64))
             .sum();
-        let is_end = records
-            .records
-            .iter()
-            .flat_map(|record| &record.events)
-            .any(|event| matches!(event.body, EventBody::Ended { .. }));
+        let is_end = records.records.iter().any(Record::is_end);
         let mut stored = Vec::with_capacity(records.records.len());
         for record in records.records {
             stored.push(self.prepare(records.session_id, record).await?);
@@ -139,11 +136,11 @@ impl App {
     /// Checks a record, and that the content it refers to is stored.
     async fn prepare(&self, session: SessionId, record: Record) -> Result<Stored> {
         let mut contents = Vec::new();
-        for event in &record.events {
+        for event in record.events.iter().filter_map(RecordEvent::whole) {
             if event.session_id != session {
                 return Err(Error::invalid("events", "have one of another session"));
             }
-            for reference in contents_of(event) {
+            for reference in event.contents() {
                 let size = self
                     .store()
                     .size(&reference.sha256)
@@ -158,15 +155,13 @@ impl App {
                 contents.push(reference.sha256.clone());
             }
         }
-        let (mut events, mut encoded) = (record.events, record.encoded);
+        let mut events = record.events;
         if let Some(gap) = record.gap {
-            events.insert(0, self.gap_event(session, gap));
-            encoded.insert(0, Bytes::new());
+            events.insert(0, self.gap_event(session, gap).into());
         }
         Ok(Stored {
             origin_seq: record.origin_seq,
             events,
-            encoded,
             output: record.output,
             bytes: record.size_bytes,
             contents,
@@ -406,24 +401,4 @@ impl Handler for Upper {
             app.transients().put(transient);
         }
     }
-}
-
-/// The content that an event refers to.
-pub(super) fn contents_of(event: &Event) -> Vec<&ContentRef> {
-    let mut contents: Vec<&ContentRef> = match &event.body {
-        EventBody::Message { blocks, .. } | EventBody::ToolResult { blocks, .. } => blocks
-            .iter()
-            .filter_map(|block| match block {
-                Block::Content(reference) => Some(reference),
-                _ => None,
-            })
-            .collect(),
-        EventBody::ToolCall {
-            content: Some(reference),
-            ..
-        } => vec![reference],
-        _ => Vec::new(),
-    };
-    contents.extend(&event.raw_content);
-    contents
 }

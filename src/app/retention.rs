@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::app::failure;
-use crate::app::link::contents_of;
 use crate::base::id::SessionId;
 use crate::base::{Code, Error, Result};
 use crate::domain::Lifecycle;
@@ -138,7 +137,7 @@ impl App {
                         true => &mut gone,
                         false => &mut kept,
                     };
-                    part.extend(contents_of(&event).iter().map(|found| found.sha256.clone()));
+                    part.extend(event.contents().map(|found| found.sha256.clone()));
                 }
             }
         }

@@ -385,7 +385,7 @@ pub struct DaemonArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::pair)]
     pub labels: Vec<(String, String)>,
     /// Most living sessions
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sessions: Option<u32>,
     /// How long an agent to which no daemon comes goes on before its runner ends it; default 24h
     #[arg(long, value_name = "DURATION", value_parser = value::duration)]

@@ -69,6 +69,38 @@ impl Event {
         }
     }
 
+    /// The content it refers to.
+    pub fn contents(&self) -> impl Iterator<Item = &ContentRef> {
+        let blocks = match &self.body {
+            EventBody::Message { blocks, .. } | EventBody::ToolResult { blocks, .. } => &blocks[..],
+            _ => &[],
+        };
+        let of_blocks = blocks.iter().filter_map(|block| match block {
+            Block::Content(reference) => Some(reference),
+            _ => None,
+        });
+        let of_call = match &self.body {
+            EventBody::ToolCall { content, .. } => content.as_ref(),
+            _ => None,
+        };
+        of_blocks.chain(of_call).chain(&self.raw_content)
+    }
+
+    /// Whether nothing is done with it but to keep it: it says nothing about the session's state and nothing that is written
+    /// live, and has no content beside it.
+    pub fn is_only_kept(&self) -> bool {
+        let says_nothing = matches!(
+            self.body,
+            EventBody::ToolCall { .. }
+                | EventBody::ToolResult { .. }
+                | EventBody::PlanUpdated { .. }
+                | EventBody::Output { .. }
+                | EventBody::Stderr { .. }
+                | EventBody::Notice { .. }
+        );
+        says_nothing && self.contents().next().is_none()
+    }
+
     /// The same event, caused by `actor`.
     #[must_use]
     pub fn by(mut self, actor: Actor) -> Self {

@@ -7,7 +7,7 @@ use super::{Output as Made, Write};
 use crate::base::Timestamp;
 use crate::base::id::SessionId;
 use crate::domain::event::{Origin, Transient};
-use crate::domain::link::{Gap, Record};
+use crate::domain::link::{Gap, Record, RecordEvent};
 use crate::domain::terminal::Output;
 use crate::domain::{CommandResult, Event, EventBody};
 use crate::wire::event::event_to_pb;
@@ -84,11 +84,10 @@ pub fn link_record(
         .sum();
     Record {
         origin_seq,
-        events,
+        events: events.into_iter().map(RecordEvent::from).collect(),
         gap,
         time,
         output,
         size_bytes,
-        encoded: Vec::new(),
     }
 }

@@ -37,15 +37,23 @@ fn size(records: &Records) -> u64 {
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Work>,
-    busy: bool,
-    rest: Option<Rest>,
+    state: State,
 }
 
-/// Nothing is begun for a session for a while, so that what comes is stored together.
-struct Rest {
-    turn: u64,
-    /// Bytes of the records that wait.
-    bytes: u64,
+#[derive(Default, PartialEq, Eq)]
+enum State {
+    /// What waits is begun next.
+    #[default]
+    Open,
+    /// Something is being done.
+    Busy,
+    /// Nothing is begun for a while, so that what comes is stored together.
+    Resting {
+        /// Which rest it is.
+        turn: u64,
+        /// Bytes of the records that wait.
+        bytes: u64,
+    },
 }
 
 /// The lanes of a link.
@@ -67,14 +75,16 @@ impl Lanes {
         }
         let patience = work.patience();
         lane.waiting.push_back(work);
-        if let Some(rest) = &mut lane.rest {
-            rest.bytes += patience.unwrap_or(ENOUGH_BYTES);
-            if rest.bytes >= ENOUGH_BYTES {
-                lane.rest = None;
-                self.ready.push_back(session);
+        match &mut lane.state {
+            State::Open if lane.waiting.len() == 1 => self.ready.push_back(session),
+            State::Open | State::Busy => {}
+            State::Resting { bytes, .. } => {
+                *bytes += patience.unwrap_or(ENOUGH_BYTES);
+                if *bytes >= ENOUGH_BYTES {
+                    lane.state = State::Open;
+                    self.ready.push_back(session);
+                }
             }
-        } else if !lane.busy && lane.waiting.len() == 1 {
-            self.ready.push_back(session);
         }
     }
 
@@ -84,13 +94,13 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&session) else {
                 continue;
             };
-            if lane.busy || lane.rest.is_some() {
+            if lane.state != State::Open {
                 continue;
             }
             let Some(work) = lane.waiting.pop_front() else {
                 continue;
             };
-            lane.busy = true;
+            lane.state = State::Busy;
             return Some((session, gather(work, &mut lane.waiting)));
         }
         None
@@ -101,7 +111,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&session) else {
             return;
         };
-        lane.busy = false;
+        lane.state = State::Open;
         if let Some(work) = again {
             lane.waiting.push_front(work);
         }
@@ -126,24 +136,19 @@ impl Lanes {
             return None;
         };
         self.turn += 1;
-        lane.busy = false;
-        lane.rest = Some(Rest {
+        lane.state = State::Resting {
             turn: self.turn,
             bytes,
-        });
+        };
         Some(self.turn)
     }
 
     /// A rest is over. One that was ended before is over already.
     pub(super) fn rested(&mut self, session: SessionId, turn: u64) {
-        let lane = self.lanes.get_mut(&session);
-        let Some(lane) =
-            lane.filter(|lane| lane.rest.as_ref().is_some_and(|rest| rest.turn == turn))
-        else {
-            return;
-        };
-        lane.rest = None;
-        self.done(session, None);
+        let state = self.lanes.get(&session).map(|lane| &lane.state);
+        if matches!(state, Some(State::Resting { turn: this, .. }) if *this == turn) {
+            self.done(session, None);
+        }
     }
 
     /// Drops the records and content that wait: they come again.
@@ -167,7 +172,7 @@ impl Lanes {
         self.ready.clear();
         self.lanes.retain(|_, lane| {
             lane.waiting.clear();
-            lane.busy
+            lane.state == State::Busy
         });
     }
 }
@@ -206,7 +211,6 @@ mod tests {
         let records = numbers.map(|origin_seq| Record {
             origin_seq,
             events: Vec::new(),
-            encoded: Vec::new(),
             gap: None,
             time: Timestamp::default(),
             output: None,

@@ -6,15 +6,16 @@
 //! owns and polls; none is dropped half-way, also when the link ends.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::handler::{Claim, Introduction};
@@ -22,7 +23,7 @@ use super::lane::{Lanes, Work};
 use super::registry::{Ask, Ending, Live, Shared, at_capacity, disconnected};
 use super::{epoch, fault, outbox};
 use crate::base::id::{DaemonId, SessionId};
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, Timestamp};
 use crate::domain::daemon::Offer;
 use crate::domain::link::{
     ContentChunk, Down, Found, Goodbye, Hello, Position, ServerEvent, ServerLink, Up,
@@ -37,14 +38,12 @@ const HANDOVER: Duration = Duration::from_secs(5);
 /// How long the last words to a daemon may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The transport's ends of a link. Frames are boxed: a channel keeps room for 32 of them, also on a link that is silent.
-pub struct Endpoint {
-    /// Frames from the daemon. An error (a malformed frame) ends the link with it; dropping this without
-    /// Goodbye loses the link.
-    pub frames: mpsc::Sender<Result<Box<Up>>>,
-    /// Frames for the daemon. An error is the stream's status; the end is the stream's end.
-    pub down: mpsc::Receiver<Result<Box<Down>>>,
-}
+/// Frames from a daemon. An error (a malformed frame) ends the link with it; the end without Goodbye loses the link.
+pub type UpFrames = BoxStream<'static, Result<Box<Up>>>;
+
+/// Frames for a daemon. An error is the stream's status; the end is the stream's end. Dropping it without Goodbye loses
+/// the link. Frames are boxed: a channel keeps room for 32 of them, also on a link that is silent.
+pub type DownFrames = mpsc::Receiver<Result<Box<Down>>>;
 
 /// What a call into the handler or the store led to.
 enum Done {
@@ -75,10 +74,15 @@ pub(super) struct LinkJob {
     shared: Arc<Shared>,
     daemon: DaemonId,
     link: ServerLink,
-    frames: mpsc::Receiver<Result<Box<Up>>>,
+    frames: UpFrames,
     down: mpsc::Sender<Result<Box<Down>>>,
-    /// The frame that the transport takes next.
+    /// The frame that the transport takes next: it has no room now.
     next: Option<Down>,
+    /// Rings when the state machine wants to be looked at. Kept, since a timer that is made for each wait costs more than
+    /// the wait.
+    bell: Pin<Box<Sleep>>,
+    /// When the bell will ring; `None` after it rang.
+    rings_at: Option<Timestamp>,
     lanes: Lanes,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     live: Option<Arc<Live>>,
@@ -103,9 +107,12 @@ pub(super) struct LinkJob {
 }
 
 impl LinkJob {
-    pub(super) fn new(shared: Arc<Shared>, daemon: DaemonId) -> (Box<Self>, Endpoint) {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        daemon: DaemonId,
+        frames: UpFrames,
+    ) -> (Box<Self>, DownFrames) {
         let options = &shared.options;
-        let (frames_tx, frames) = mpsc::channel(options.channel.max(1));
         let (down, down_rx) = mpsc::channel(options.channel.max(1));
         let (asks_tx, asks) = mpsc::channel(64);
         let (ending_tx, ending) = watch::channel(None);
@@ -121,6 +128,8 @@ impl LinkJob {
             frames,
             down,
             next: None,
+            bell: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            rings_at: None,
             lanes: Lanes::default(),
             jobs: FuturesUnordered::new(),
             live: None,
@@ -141,11 +150,7 @@ impl LinkJob {
             error: None,
             shared,
         };
-        let endpoint = Endpoint {
-            frames: frames_tx,
-            down: down_rx,
-        };
-        (Box::new(job), endpoint)
+        (Box::new(job), down_rx)
     }
 
     /// Runs the link to its end. Boxed, so that the task of a silent link is small.
@@ -171,37 +176,52 @@ impl LinkJob {
             self.start(session, work);
         }
         self.read_outbox(None);
-        if self.next.is_none() {
-            self.next = self.link.send(self.shared.clock.now());
+        self.send();
+    }
+
+    /// Hands over what is to be sent, as far as the transport has room.
+    fn send(&mut self) {
+        loop {
+            if self.next.is_none() {
+                self.next = self.link.send(self.shared.clock.now());
+            }
+            if self.next.is_none() {
+                return;
+            }
+            let Ok(room) = self.down.try_reserve() else {
+                return;
+            };
+            hand_over(room, &mut self.next);
         }
     }
 
     /// Waits for one thing. False: the transport is gone.
     async fn step(&mut self) -> bool {
-        let now = self.shared.clock.now();
-        let pause = self
-            .link
-            .next_deadline()
-            .map_or(Duration::from_secs(60), |at| at.saturating_since(now));
+        let due = self.link.next_deadline();
+        if let Some(at) = due
+            && self.rings_at != due
+        {
+            let pause = at.saturating_since(self.shared.clock.now());
+            self.bell.as_mut().reset(Instant::now() + pause);
+            self.rings_at = due;
+        }
         let wake = tokio::select! {
             biased;
             Ok(()) = self.ending.changed() => Wake::Ending,
             Some(done) = self.jobs.next() => Wake::Done(done),
-            Ok(permit) = self.down.reserve(), if self.next.is_some() => {
-                if let Some(frame) = self.next.take() {
-                    let is_command = matches!(frame, Down::Command(_));
-                    permit.send(Ok(Box::new(frame)));
-                    if is_command {
-                        fault::point(fault::AFTER_COMMAND);
-                    }
-                }
+            Ok(room) = self.down.reserve(), if self.next.is_some() => {
+                hand_over(room, &mut self.next);
                 Wake::Tick
             }
             () = self.nudge.notified() => Wake::Nudge,
             // Whoever asks before the welcome is patient.
             Some(ask) = self.asks.recv(), if self.attached.is_some() => Wake::Ask(ask),
-            frame = self.frames.recv() => Wake::Frame(frame),
-            () = tokio::time::sleep(pause) => Wake::Tick,
+            frame = self.frames.next() => Wake::Frame(frame),
+            () = self.down.closed() => Wake::Frame(None),
+            () = self.bell.as_mut(), if due.is_some() => {
+                self.rings_at = None;
+                Wake::Tick
+            }
         };
         match wake {
             Wake::Ending => {
@@ -569,7 +589,6 @@ impl LinkJob {
     /// The link is over: last words, what is under way, and the handler told.
     async fn finish(mut self: Box<Self>) {
         self.over.cancel();
-        self.frames.close();
         if let Some(error) = self.error.take() {
             tracing::info!(daemon = %self.daemon, %error, "a daemon's link was ended");
             let words = self.down.send(Err(error));
@@ -586,6 +605,7 @@ impl LinkJob {
         // The transport sees the end now; the rest is between us and the store.
         let (closed, _) = mpsc::channel(1);
         self.down = closed;
+        self.frames = stream::empty().boxed();
         loop {
             while let Some((session, work)) = self.lanes.next() {
                 self.start(session, work);
@@ -606,6 +626,18 @@ impl LinkJob {
             self.shared.handler.lost(self.daemon, epoch, goodbye).await;
         }
         self.done.cancel();
+    }
+}
+
+/// Gives the transport the frame that is next.
+fn hand_over(room: mpsc::Permit<'_, Result<Box<Down>>>, next: &mut Option<Down>) {
+    let Some(frame) = next.take() else {
+        return;
+    };
+    let is_command = matches!(frame, Down::Command(_));
+    room.send(Ok(Box::new(frame)));
+    if is_command {
+        fault::point(fault::AFTER_COMMAND);
     }
 }
 

@@ -20,5 +20,5 @@ mod link;
 mod registry;
 
 pub use handler::{Claim, Handler, Introduction};
-pub use link::Endpoint;
+pub use link::{DownFrames, UpFrames};
 pub use registry::{Options, Relay};

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::handler::Handler;
-use super::link::{Endpoint, LinkJob};
+use super::link::{DownFrames, LinkJob, UpFrames};
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result, SharedClock};
 use crate::domain::daemon::{Directory, DirectoryQuery};
-use crate::domain::link::{Found, QueryBody, ServerLimits};
+use crate::domain::link::{Found, QueryBody, ServerLimits, Up};
 use crate::domain::terminal::Act;
 use crate::domain::worktree::{Answer, Order};
 use crate::store::{SharedStore, Stream};
@@ -130,12 +132,19 @@ impl Relay {
         }
     }
 
-    /// A stream of the daemon that a credential names has begun: starts the link's actor and gives the
-    /// transport its ends.
-    pub fn open(&self, daemon: DaemonId) -> Endpoint {
-        let (job, endpoint) = LinkJob::new(self.shared.clone(), daemon);
+    /// A stream of the daemon that a credential names has begun: starts the link's actor, which takes the daemon's frames
+    /// as they come.
+    pub fn open(&self, daemon: DaemonId, frames: UpFrames) -> DownFrames {
+        let (job, down) = LinkJob::new(self.shared.clone(), daemon, frames);
         self.shared.jobs.spawn(job.run());
-        endpoint
+        down
+    }
+
+    /// The same for a transport that hands over one frame after the other.
+    pub fn open_queued(&self, daemon: DaemonId) -> (mpsc::Sender<Result<Box<Up>>>, DownFrames) {
+        let (frames, queue) = mpsc::channel(self.shared.options.channel.max(1));
+        let down = self.open(daemon, ReceiverStream::new(queue).boxed());
+        (frames, down)
     }
 
     /// Something lies in the outbox for this daemon.

@@ -2,18 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
+use futures_util::{Stream, StreamExt as _};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::base::id::DaemonId;
 use crate::base::{Error, Result, Secret};
-use crate::domain::link::{Down, Up};
-use crate::relay::{Endpoint, Relay};
+use crate::domain::link::Up;
+use crate::relay::{DownFrames, Relay};
 use crate::wire::link::{MAX_LINK_MESSAGE_BYTES, down_to_pb, up_from_pb};
 use crate::wire::link_v1 as pb;
 use crate::wire::link_v1::connect_request::Body;
@@ -101,60 +99,61 @@ impl LinkService for LinkRpc {
             .gate
             .daemon(request.extensions())
             .map_err(|error| status_from_error(&error))?;
-        let Endpoint { frames, down } = self.relay.open(daemon);
-        let reader = tokio::spawn(read(request.into_inner(), frames));
-        Ok(Response::new(DownStream {
-            down,
-            _reader: AbortOnDropHandle::new(reader),
-        }))
+        let frames = UpStream(request.into_inner());
+        let down = self.relay.open(daemon, frames.boxed());
+        Ok(Response::new(DownStream(down)))
     }
 }
 
-/// Takes what comes as soon as it comes. Its end, however it looks, drops `frames`: without Goodbye that
-/// is a lost link.
-async fn read(mut stream: Streaming<pb::ConnectRequest>, frames: mpsc::Sender<Result<Box<Up>>>) {
-    loop {
-        let frame = match stream.message().await {
-            Ok(Some(message)) => {
-                let transient = matches!(message.body, Some(Body::Transient(_)));
-                match up_from_pb(message) {
-                    // A transient is never owed: one that cannot be read is none.
-                    Err(_) if transient => continue,
-                    frame => frame.map(Box::new),
-                }
-            }
-            Ok(None) => return,
-            Err(status) => {
-                tracing::debug!(code = ?status.code(), "a daemon's stream broke");
-                // A message too large or unreadable is the peer's doing; a broken connection ends the link as it is.
-                let problem = match status.code() {
-                    tonic::Code::OutOfRange => "is larger than the link allows",
-                    tonic::Code::Internal if status.message().starts_with("failed to decode") => {
-                        "is not one of the link's"
+/// Frames from the daemon. The connection's end is theirs too, however it looks: without Goodbye that is a lost link.
+struct UpStream(Streaming<pb::ConnectRequest>);
+
+impl Stream for UpStream {
+    type Item = Result<Box<Up>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // What HTTP/2 has at hand is taken without end otherwise, and nobody else has a turn.
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
+        let frame = loop {
+            match ready!(Pin::new(&mut self.0).poll_next(cx)) {
+                Some(Ok(message)) => {
+                    let transient = matches!(message.body, Some(Body::Transient(_)));
+                    match up_from_pb(message) {
+                        // A transient is never owed: one that cannot be read is none.
+                        Err(_) if transient => {}
+                        frame => break Some(frame.map(Box::new)),
                     }
-                    _ => return,
-                };
-                Err(Error::invalid("message", problem).caused_by(error_from_status(&status)))
+                }
+                Some(Err(status)) => break broken(&status).map(Err),
+                None => break None,
             }
         };
-        let over = frame.is_err();
-        if frames.send(frame).await.is_err() || over {
-            return;
-        }
+        turn.made_progress();
+        Poll::Ready(frame)
     }
 }
 
-/// Frames for the daemon. The reader is stopped with it: tonic drops it when the call ends.
-pub struct DownStream {
-    down: mpsc::Receiver<Result<Box<Down>>>,
-    _reader: AbortOnDropHandle<()>,
+/// Why a stream broke where that is the peer's doing; a broken connection ends the link as it is.
+fn broken(status: &Status) -> Option<Error> {
+    tracing::debug!(code = ?status.code(), "a daemon's stream broke");
+    let problem = match status.code() {
+        tonic::Code::OutOfRange => "is larger than the link allows",
+        tonic::Code::Internal if status.message().starts_with("failed to decode") => {
+            "is not one of the link's"
+        }
+        _ => return None,
+    };
+    Some(Error::invalid("message", problem).caused_by(error_from_status(status)))
 }
+
+/// Frames for the daemon.
+pub struct DownStream(DownFrames);
 
 impl Stream for DownStream {
     type Item = Result<pb::ConnectResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.down.poll_recv(cx).map(|frame| {
+        self.0.poll_recv(cx).map(|frame| {
             frame.map(|frame| match frame {
                 Ok(frame) => Ok(down_to_pb(&frame)),
                 Err(error) => Err(status_from_error(&error)),

@@ -17,8 +17,8 @@ use crate::domain::command::{CommandBody, CommandOutcome};
 use crate::domain::event::{EventKind, Origin, TransientBody};
 use crate::domain::link::{
     ContentAck, ContentChunk, Credit, DaemonEvent, DaemonLimits, DaemonLink, Down, Found, Goodbye,
-    Heartbeat, Hello, Position, Query, QueryBody, QueryResult, Record, Records, ServerEvent,
-    ServerLimits, ServerLink, SessionReport, SessionState, Up, Welcome,
+    Heartbeat, Hello, Position, Query, QueryBody, QueryResult, Record, RecordEvent, Records,
+    ServerEvent, ServerLimits, ServerLink, SessionReport, SessionState, Up, Welcome,
 };
 use crate::domain::{Command, CommandResult, Event, EventBody, Transient};
 
@@ -35,20 +35,22 @@ fn session_id(n: u128) -> SessionId {
 fn records(session: u128, epoch: u64, seqs: std::ops::Range<u64>) -> Up {
     let record = |origin_seq| Record {
         origin_seq,
-        events: vec![Event::new(
-            session_id(session),
-            Origin::Harness,
-            NOW,
-            EventBody::Notice {
-                kind: "k".to_owned(),
-                text: "t".to_owned(),
-            },
-        )],
+        events: vec![
+            Event::new(
+                session_id(session),
+                Origin::Harness,
+                NOW,
+                EventBody::Notice {
+                    kind: "k".to_owned(),
+                    text: "t".to_owned(),
+                },
+            )
+            .into(),
+        ],
         gap: None,
         time: NOW,
         output: None,
         size_bytes: 0,
-        encoded: Vec::new(),
     };
     Up::Records(Records {
         session_id: session_id(session),
@@ -283,6 +285,7 @@ fn link_up() {
                                 record
                                     .events
                                     .iter()
+                                    .filter_map(RecordEvent::whole)
                                     .all(|event| event.session_id == taken.session_id)
                             }));
                             match owner & 3 {
@@ -484,26 +487,38 @@ fn shown(value: &impl std::fmt::Debug) -> String {
     shown
 }
 
-/// A frame of a daemon as it is read. What of it may be stored as it came is, behind its place, what was read.
+/// A frame of a daemon as it is read, with every event whole. What of it may be stored as it came is, behind its place,
+/// what was read.
 fn judged(message: link_v1::ConnectRequest) -> Result<Up, Error> {
     let mut frame = link::up_from_pb(message)?;
     if let Up::Records(records) = &mut frame {
-        for record in &mut records.records {
-            for (event, came) in record.events.iter().zip(record.encoded.drain(..)) {
-                if came.is_empty() {
-                    continue;
+        for event in records
+            .records
+            .iter_mut()
+            .flat_map(|record| &mut record.events)
+        {
+            let (read, storable) = match event {
+                RecordEvent::Whole { event, came } => ((**event).clone(), came.clone()),
+                RecordEvent::Kept(came) => {
+                    let read = v1::Event::decode(&came[..]).expect("what is kept is read");
+                    let read = event::event_from_pb(read).expect("what is kept is understood");
+                    assert!(read.is_only_kept(), "{read:?} means something");
+                    (read, came.clone())
                 }
+            };
+            if !storable.is_empty() {
                 let mut stored = Vec::new();
                 crate::wire::put_place(&mut stored, 7, NOW);
-                stored.extend_from_slice(&came);
+                stored.extend_from_slice(&storable);
                 let stored = v1::Event::decode(stored.as_slice()).expect("what is stored is read");
                 let placed = Event {
                     seq: 7,
                     time: NOW,
-                    ..event.clone()
+                    ..read.clone()
                 };
                 assert_eq!(event::event_from_pb(stored).ok(), Some(placed));
             }
+            *event = read.into();
         }
     }
     Ok(frame)

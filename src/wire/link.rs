@@ -28,7 +28,7 @@ use crate::domain::field;
 use crate::domain::link::Credit;
 use crate::domain::link::frame::{
     ContentAck, ContentChunk, Down, Found, Gap, Goodbye, Heartbeat, Hello, Position, Query,
-    QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
+    QueryBody, QueryResult, Record, RecordEvent, Records, SessionReport, SessionState, Up, Welcome,
 };
 use crate::domain::terminal::{Act, MAX_INPUT_BYTES};
 use crate::domain::{CommandResult, Event};
@@ -382,7 +382,7 @@ fn report_from_pb(report: pb::SessionReport) -> Result<SessionReport> {
 fn record_to_pb(record: &Record) -> LinkRecord {
     LinkRecord {
         origin_seq: record.origin_seq,
-        events: record.events.iter().map(encode_event).collect(),
+        events: record.events.iter().map(record_event_to_pb).collect(),
         gap: record.gap.as_ref().map(|gap| v1::Gap {
             from_origin_seq: gap.from_origin_seq,
             to_origin_seq: gap.to_origin_seq,
@@ -430,16 +430,12 @@ fn record_from_pb(session_id: SessionId, name: &str, record: LinkRecord) -> Resu
     }
     let size_bytes = record.encoded_len() as u64;
     let mut events = Vec::with_capacity(record.events.len());
-    let mut encoded = Vec::with_capacity(record.events.len());
     for came in record.events {
-        let (event, storable) = record_event(session_id, name, &came)?;
-        events.push(event);
-        encoded.push(storable);
+        events.push(record_event(session_id, name, &came)?);
     }
     Ok(Record {
         origin_seq: record.origin_seq,
         events,
-        encoded,
         gap: match record.gap {
             Some(gap) => Some(Gap {
                 from_origin_seq: gap.from_origin_seq,
@@ -457,11 +453,17 @@ fn record_from_pb(session_id: SessionId, name: &str, record: LinkRecord) -> Resu
     })
 }
 
-/// An event of a record, and its encoding as it may be stored ([`Record::encoded`]). An event that cannot be read
-/// becomes a notice that says so: it must neither vanish nor stop the session's record from being stored, or the session
-/// would be stuck behind it for ever.
-fn record_event(session_id: SessionId, name: &str, came: &Bytes) -> Result<(Event, Bytes)> {
-    let read = v1::Event::decode(came.clone())
+fn record_event_to_pb(event: &RecordEvent) -> Bytes {
+    match event {
+        RecordEvent::Whole { event, .. } => encode_event(event),
+        RecordEvent::Kept(came) => came.clone(),
+    }
+}
+
+/// An event of a record. One that cannot be read becomes a notice that says so: it must neither vanish nor stop the
+/// session's record from being stored, or the session would be stuck behind it for ever.
+fn record_event(session_id: SessionId, name: &str, came: &Bytes) -> Result<RecordEvent> {
+    let read = v1::Event::decode(&came[..])
         .map_err(|error| Error::invalid("record.events", error.to_string()));
     let event = match read {
         Ok(event) if event.session_id != name => {
@@ -471,8 +473,14 @@ fn record_event(session_id: SessionId, name: &str, came: &Bytes) -> Result<(Even
             ));
         }
         Ok(event) => {
-            let storable = storable(&event, came);
-            event_of(session_id, event).map(|event| (event, storable))
+            let came = storable(&event, came);
+            event_of(session_id, event).map(|event| match event.is_only_kept() {
+                true if !came.is_empty() => RecordEvent::Kept(came),
+                _ => RecordEvent::Whole {
+                    event: Box::new(event),
+                    came,
+                },
+            })
         }
         Err(error) => Err(error),
     };
@@ -484,8 +492,7 @@ fn record_event(session_id: SessionId, name: &str, came: &Bytes) -> Result<(Even
                 error.message()
             ),
         };
-        let notice = Event::new(session_id, Origin::Daemon, Timestamp::EPOCH, body);
-        (notice, Bytes::new())
+        Event::new(session_id, Origin::Daemon, Timestamp::EPOCH, body).into()
     }))
 }
 
@@ -649,8 +656,10 @@ fn query_result_from_pb(result: pb::QueryResult) -> Result<QueryResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Block;
+    use crate::domain::event::Role;
     use crate::domain::{CommandOutcome, Transient, event::TransientBody};
-    use crate::wire::event::event_to_pb;
+    use crate::wire::event::{event_from_pb, event_to_pb};
 
     fn session() -> SessionId {
         SessionId::from_bits(7)
@@ -724,13 +733,22 @@ mod tests {
         for frame in frames {
             assert_eq!(format!("{:?}", back(&frame).unwrap()), format!("{frame:?}"));
         }
+        let message = Event {
+            body: EventBody::Message {
+                role: Role::Agent,
+                blocks: vec![Block::Text("t".to_owned())],
+                message_id: String::new(),
+                parent_call_id: String::new(),
+            },
+            ..event()
+        };
         let records = Records {
             session_id: session(),
             origin_epoch: 1,
             previous: Position::new(1, 1),
             records: vec![Record {
                 origin_seq: 4,
-                events: vec![event()],
+                events: vec![message.into(), event().into()],
                 gap: Some(Gap {
                     from_origin_seq: 2,
                     to_origin_seq: 3,
@@ -739,7 +757,6 @@ mod tests {
                 time: Timestamp::from_millis(5),
                 output: None,
                 size_bytes: 0,
-                encoded: Vec::new(),
             }],
         };
         let Up::Records(mut again) = back(&Up::Records(records.clone())).unwrap() else {
@@ -747,7 +764,14 @@ mod tests {
         };
         assert!(again.records[0].size_bytes > 0, "measured on arrival");
         again.records[0].size_bytes = 0;
-        again.records[0].encoded.clear();
+        let events = &mut again.records[0].events;
+        assert!(matches!(
+            &events[..],
+            [RecordEvent::Whole { .. }, RecordEvent::Kept(_)]
+        ));
+        for event in events {
+            *event = read(event).into();
+        }
         assert_eq!(again, records);
     }
 
@@ -774,13 +798,12 @@ mod tests {
                     time: Timestamp::EPOCH,
                     output: None,
                     size_bytes: 0,
-                    encoded: Vec::new(),
                 }],
             })
         };
         assert_eq!(field(&records(0, 1, vec![])), "records.origin_epoch");
         assert_eq!(field(&records(1, 0, vec![])), "record.origin_seq");
-        assert_eq!(field(&records(1, 1, vec![foreign])), "record.events");
+        assert_eq!(field(&records(1, 1, vec![foreign.into()])), "record.events");
         assert!(up_from_pb(pb::ConnectRequest { body: None }).is_err());
         assert!(down_from_pb(pb::ConnectResponse { body: None }).is_err());
     }
@@ -794,9 +817,12 @@ mod tests {
         let record = record_of(events);
         assert_eq!(record.events.len(), 2);
         for event in &record.events {
+            let RecordEvent::Whole { event, came } = event else {
+                panic!("kept as it came");
+            };
             assert!(matches!(&event.body, EventBody::Notice { kind, .. } if kind == "malformed"));
+            assert!(came.is_empty());
         }
-        assert!(record.encoded.iter().all(Bytes::is_empty));
     }
 
     /// What is stored as it came says no more than what was judged.
@@ -827,9 +853,20 @@ mod tests {
         let timed_last = [&plain[..], &events[1][..time]].concat();
         events.extend([unknown.into(), twice.into(), timed_last.into()]);
         let record = record_of(events);
-        assert_eq!(record.encoded[..2], [plain.clone(), plain]);
-        assert!(record.encoded[2..].iter().all(Bytes::is_empty));
-        assert_eq!(record.events[4], record.events[0]);
+        let kept = || RecordEvent::Kept(plain.clone());
+        assert_eq!(record.events[..2], [kept(), kept()]);
+        let is_anew = |event: &RecordEvent| matches!(event, RecordEvent::Whole { came, .. } if came.is_empty());
+        assert!(record.events[2..].iter().all(is_anew));
+        assert_eq!(read(&record.events[4]), read(&record.events[0]));
+    }
+
+    fn read(event: &RecordEvent) -> Event {
+        match event {
+            RecordEvent::Whole { event, .. } => (**event).clone(),
+            RecordEvent::Kept(came) => {
+                event_from_pb(v1::Event::decode(&came[..]).unwrap()).unwrap()
+            }
+        }
     }
 
     fn bytes_of(event: &v1::Event) -> Bytes {

@@ -160,12 +160,13 @@ async fn beside_slow_readers(baton: Baton) {
     println!("the server grew by {} KiB", grown >> 10);
 }
 
-/// How many messages bring a reader what a session says in the course of a second and more.
-async fn messages_of_a_busy_session(readers: usize) -> usize {
+/// How many messages bring a reader what a session says in the course of a second and more, from a server that gathers
+/// for so long.
+async fn messages_of_a_busy_session(readers: usize, gather: &str) -> usize {
     const LINES: usize = 40;
     let mut baton = Baton::new()
-        .server_flags(&["--set", "readers.gather=1s"])
-        .with_history(History::on_disk("gathered"));
+        .server_flags(&["--set", &format!("readers.gather={gather}")])
+        .with_history(History::on_disk(&format!("gathered-{readers}-{gather}")));
     baton.start_server().await;
     baton.start_daemon().await;
     let script = format!(
@@ -196,11 +197,13 @@ async fn messages_of_a_busy_session(readers: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_busy_session_says_is_gathered_for_many_readers() {
-    let (many, few) = tokio::join!(
-        messages_of_a_busy_session(16),
-        messages_of_a_busy_session(2)
+    let (many, few, at_once) = tokio::join!(
+        messages_of_a_busy_session(16, "1s"),
+        messages_of_a_busy_session(2, "1s"),
+        messages_of_a_busy_session(16, "0s")
     );
     assert!(2 * many < few, "{many} messages, {few} with few readers");
+    assert!(2 * many < at_once, "{many} messages, {at_once} without");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

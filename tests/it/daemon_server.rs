@@ -21,6 +21,8 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::support::said::said;
+
 /// What the server has.
 #[derive(Default)]
 pub struct Log {
@@ -340,7 +342,7 @@ fn store(log: &mut Log, records: &Records) -> Position {
             .as_ref()
             .map_or(record.origin_seq, |gap| gap.from_origin_seq);
         assert!(from <= next, "record {position:?} leaves out {next}");
-        stored.events.extend(record.events.iter().cloned());
+        stored.events.extend(record.events.iter().map(said));
         stored.position = position;
     }
     stored.position

@@ -119,8 +119,7 @@ impl Bare {
         let record = Record {
             output: None,
             origin_seq: 1,
-            encoded: Vec::new(),
-            events: vec![Event::new(session_id, Origin::Harness, now, body)],
+            events: vec![Event::new(session_id, Origin::Harness, now, body).into()],
             gap: None,
             time: now,
             size_bytes: 10,

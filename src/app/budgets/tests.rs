@@ -13,6 +13,7 @@ use crate::base::page::PageRequest;
 use crate::base::{Code, Error};
 use crate::domain::budget::Allowance;
 use crate::domain::event::Origin;
+use crate::domain::link::RecordEvent;
 use crate::domain::narrowing::{Narrowing, Project};
 use crate::domain::prompt::{AnswerBody, PromptState, QuestionAnswer};
 use crate::domain::session::LimitAction;
@@ -164,8 +165,7 @@ impl Rig {
         let record = Stored {
             output: None,
             origin_seq: seq,
-            events: events.collect(),
-            encoded: Vec::new(),
+            events: events.map(RecordEvent::from).collect(),
             bytes: 0,
             contents: Vec::new(),
         };

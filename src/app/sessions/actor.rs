@@ -301,14 +301,15 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
     shared.commit(commit).await?;
     fault::point(fault::AFTER_COMMIT);
     shared.budgets.committed(&live.unsettled);
-    for Logged { event, .. } in &changes.events {
+    for event in changes.events.iter().filter_map(Logged::whole) {
         if let EventBody::Ended { end } = &event.body {
             metrics::counter!("baton_sessions_ended_total", "reason" => end.reason.as_str())
                 .increment(1);
         }
     }
-    let said = changes.events.iter().map(|logged| &logged.event);
-    shared.transients.committed(said);
+    shared
+        .transients
+        .committed(changes.events.iter().filter_map(Logged::whole));
     if live.session.lifecycle == Lifecycle::Ended {
         shared.transients.ended(id);
     }
@@ -317,17 +318,20 @@ async fn store(shared: &Shared, live: &Live, changes: Changes, expected: Expecte
 
 /// Events as they are stored.
 fn entries(events: &[Logged]) -> Entries {
-    let came = events.iter().filter_map(|logged| logged.came.as_ref());
-    let mut entries = Entries::with_capacity(came.map(|came| came.len() + PLACE_BYTES).sum());
+    let sizes = events.iter().map(|event| event.placed().2.len());
+    let mut entries = Entries::with_capacity(sizes.map(|size| size + PLACE_BYTES).sum());
     let mut place = Vec::new();
-    for Logged { event, came } in events {
-        match came {
-            Some(came) => {
+    for logged in events {
+        match logged {
+            Logged::Whole { event, came } if came.is_empty() => {
+                entries.push(&wire::encode_event(event));
+            }
+            Logged::Whole { .. } | Logged::Kept { .. } => {
+                let (seq, time, came) = logged.placed();
                 place.clear();
-                wire::put_place(&mut place, event.seq, event.time);
+                wire::put_place(&mut place, seq, time);
                 entries.push_parts([&place, came]);
             }
-            None => entries.push(&wire::encode_event(event)),
         }
     }
     entries

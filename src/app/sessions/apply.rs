@@ -7,6 +7,7 @@ use super::writer::{self, Named};
 use crate::app::{budgets, prompts};
 use crate::base::{Error, Result};
 use crate::domain::event::Origin as EventOrigin;
+use crate::domain::link::RecordEvent;
 use crate::domain::prompt::{PromptRule, PromptState};
 use crate::domain::session::Refusal;
 use crate::domain::terminal::Output;
@@ -19,11 +20,7 @@ pub struct Stored {
     /// Its number.
     pub origin_seq: u64,
     /// What the driver made of it.
-    pub events: Vec<Event>,
-    /// Each event's encoding as it came; see [`Record::encoded`].
-    ///
-    /// [`Record::encoded`]: crate::domain::link::Record::encoded
-    pub encoded: Vec<Bytes>,
+    pub events: Vec<RecordEvent>,
     /// What it brought for the session's terminal.
     pub output: Option<Output>,
     /// How many bytes it counts as output.
@@ -53,9 +50,16 @@ pub(super) fn records(
         }
         let mut turn = None;
         let mut is_reported = false;
-        let mut encoded = record.encoded.into_iter();
         for event in record.events {
-            let came = encoded.next().unwrap_or_default();
+            let (event, came) = match event {
+                RecordEvent::Whole { event, came } => (event, came),
+                RecordEvent::Kept(came) => {
+                    super::lost::began(step)?;
+                    running(step)?;
+                    step.keep(came);
+                    continue;
+                }
+            };
             is_reported |= matches!(event.body, EventBody::UsageUpdated { .. });
             if let EventBody::TurnEnded {
                 is_error, reason, ..
@@ -85,7 +89,7 @@ pub(super) fn records(
 
 fn apply(
     step: &mut Step<'_>,
-    event: Event,
+    event: Box<Event>,
     came: Bytes,
     rules: &[PromptRule],
     named: &[Named],
@@ -109,7 +113,7 @@ fn apply(
                 step.live.session.model = model;
             }
         }
-        EventBody::ActivityChanged { .. } => step.activity_said(event),
+        EventBody::ActivityChanged { .. } => step.activity_said(*event),
         EventBody::InputChanged {
             input_id,
             state,
@@ -156,7 +160,7 @@ fn apply(
             prompt.requested_at = step.now;
             prompt.state = PromptState::Pending;
             prompt.answer = None;
-            prompts::requested(step, prompt, event, rules)?;
+            prompts::requested(step, prompt, *event, rules)?;
         }
         EventBody::PromptWithdrawn { prompt_id, reason } => {
             let (id, reason) = (*prompt_id, reason.clone());

@@ -6,7 +6,6 @@
 
 use super::index;
 use crate::app::access::Caller;
-use crate::app::link::contents_of;
 use crate::app::{App, failure, records};
 use crate::base::id::{PromptId, SessionId};
 use crate::base::{Error, Result};
@@ -163,7 +162,7 @@ impl App {
                 let batch = EventBatch::from_encoded(chunk.bytes);
                 for event in batch.events().map_err(Error::internal)? {
                     let event = event_from_pb(event)?;
-                    for content in contents_of(&event) {
+                    for content in event.contents() {
                         keys.insert(self.store().refer_op(stream, &content.sha256).key);
                     }
                 }

@@ -8,8 +8,9 @@ use crate::app::failure;
 use crate::app::records;
 use crate::base::id::{DaemonId, SessionId};
 use crate::base::{Code, Error, Result};
+use crate::domain::link::RecordEvent;
 use crate::domain::prompt::PromptRule;
-use crate::domain::{CommandResult, Session};
+use crate::domain::{CommandResult, EventBody, Session};
 use crate::store::{Origin, Stream};
 
 /// How often records are tried while other sessions change the conversation that they name.
@@ -175,7 +176,8 @@ impl Sessions {
                 let explained = record
                     .events
                     .iter()
-                    .any(|event| matches!(event.body, crate::domain::EventBody::Gap { .. }));
+                    .filter_map(RecordEvent::whole)
+                    .any(|event| matches!(event.body, EventBody::Gap { .. }));
                 if record.origin_seq != next + 1 && !explained {
                     return Err(Error::new(
                         Code::OutOfRange,

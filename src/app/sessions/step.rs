@@ -37,11 +37,41 @@ pub struct Step<'a> {
 
 /// An event for the session's log.
 #[derive(Clone, Debug)]
-pub struct Logged {
-    /// The event, with its number.
-    pub event: Event,
-    /// Its encoding without number and time, where it came so and was not changed.
-    pub came: Option<Bytes>,
+pub enum Logged {
+    /// One that somebody looks at when it is stored.
+    Whole {
+        /// The event, with its number.
+        event: Box<Event>,
+        /// Its encoding without number and time, where it came so and was not changed; else empty.
+        came: Bytes,
+    },
+    /// One that is [only kept](Event::is_only_kept).
+    Kept {
+        /// Its number.
+        seq: u64,
+        /// When it was accepted.
+        time: Timestamp,
+        /// Its encoding without them.
+        came: Bytes,
+    },
+}
+
+impl Logged {
+    /// The event, unless it is only kept.
+    pub fn whole(&self) -> Option<&Event> {
+        match self {
+            Logged::Whole { event, .. } => Some(event),
+            Logged::Kept { .. } => None,
+        }
+    }
+
+    /// Its number, its time, and its encoding without them, where it came so and was not changed; else empty.
+    pub fn placed(&self) -> (u64, Timestamp, &Bytes) {
+        match self {
+            Logged::Whole { event, came } => (event.seq, event.time, came),
+            Logged::Kept { seq, time, came } => (*seq, *time, came),
+        }
+    }
 }
 
 /// What the steps of one commit have gathered.
@@ -74,7 +104,7 @@ pub struct Changes {
 impl Changes {
     /// Adds the changes of a step that came after these.
     pub(super) fn absorb(&mut self, later: Changes) {
-        let came = later.events.iter().filter_map(|event| event.came.as_ref());
+        let came = later.events.iter().map(|event| event.placed().2);
         self.bytes += came.chain(&later.shown).map(Bytes::len).sum::<usize>();
         match self.events.is_empty() {
             true => self.events = later.events,
@@ -135,22 +165,29 @@ impl<'a> Step<'a> {
     }
 
     /// Adds an event, giving it the next number.
-    pub fn push(&mut self, event: Event) {
-        self.log(event, None);
+    pub fn push(&mut self, event: impl Into<Box<Event>>) {
+        self.push_as_it_came(event.into(), Bytes::new());
     }
 
-    /// Adds an event that a daemon sent as `came`.
-    pub fn push_as_it_came(&mut self, event: Event, came: Bytes) {
-        self.log(event, (!came.is_empty()).then_some(came));
-    }
-
-    fn log(&mut self, mut event: Event, came: Option<Bytes>) {
-        self.live.last_seq += 1;
-        event.seq = self.live.last_seq;
+    /// Adds an event that a daemon sent as `came`; empty if it is not to be stored so.
+    pub fn push_as_it_came(&mut self, mut event: Box<Event>, came: Bytes) {
+        event.seq = self.next_seq();
         event.time = self.now;
+        self.changes.events.push(Logged::Whole { event, came });
+    }
+
+    /// Adds an event that a daemon sent as `came` and that is [only kept](Event::is_only_kept).
+    pub fn keep(&mut self, came: Bytes) {
+        let (seq, time) = (self.next_seq(), self.now);
+        self.changes.events.push(Logged::Kept { seq, time, came });
+    }
+
+    /// The number of an event that is about to be added.
+    fn next_seq(&mut self) -> u64 {
+        self.live.last_seq += 1;
         self.live.session.last_event_at = self.now;
         self.changes.session_changed = true;
-        self.changes.events.push(Logged { event, came });
+        self.live.last_seq
     }
 
     /// Notes that the session's record changed.

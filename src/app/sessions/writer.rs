@@ -10,6 +10,7 @@ use super::{Sessions, Stored};
 use crate::app::{failure, records};
 use crate::base::id::SessionId;
 use crate::base::{Error, Result};
+use crate::domain::link::RecordEvent;
 use crate::domain::{EndInfo, EndReason, EventBody, Session};
 use crate::store::{Expect, RecordOp};
 
@@ -34,6 +35,7 @@ impl Sessions {
         let conversations = news
             .iter()
             .flat_map(|record| &record.events)
+            .filter_map(RecordEvent::whole)
             .filter_map(|event| match &event.body {
                 EventBody::Started {
                     provider_session_id,

@@ -35,8 +35,7 @@ impl Busy {
         let record = Stored {
             output: None,
             origin_seq: self.seq,
-            events: vec![Event::new(self.id, Origin::Harness, NOW, body)],
-            encoded: Vec::new(),
+            events: vec![Event::new(self.id, Origin::Harness, NOW, body).into()],
             bytes: BYTES,
             contents: Vec::new(),
         };

@@ -5,6 +5,7 @@ use crate::app::sessions::Stored;
 use crate::base::id::{CommandId, PromptId};
 use crate::base::json::Json;
 use crate::domain::daemon::Offer;
+use crate::domain::link::RecordEvent;
 use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState};
 use crate::domain::session::ActivitySource;
 use crate::domain::{
@@ -78,8 +79,7 @@ impl Rig {
         let record = Stored {
             output: None,
             origin_seq: seq,
-            events: events.collect(),
-            encoded: Vec::new(),
+            events: events.map(RecordEvent::from).collect(),
             bytes: 0,
             contents: Vec::new(),
         };

@@ -22,7 +22,7 @@ use crate::daemon::harness::registry::Registry;
 use crate::daemon::runner::client;
 use crate::daemon::uplink::Uplink;
 use crate::domain::command::CommandBody;
-use crate::domain::link::{Found, Position, QueryResult, Record, SessionReport};
+use crate::domain::link::{Found, Position, QueryResult, Record, RecordEvent, SessionReport};
 use crate::domain::live::{LiveText, Sent};
 use crate::domain::session::Mode;
 use crate::domain::terminal::Act;
@@ -328,7 +328,7 @@ impl Pump {
                 for transient in transients {
                     link.transient(transient);
                 }
-                for event in events {
+                for event in events.iter().filter_map(RecordEvent::whole) {
                     link.finished(self.id, &event.body);
                 }
             });
@@ -338,7 +338,7 @@ impl Pump {
             for transient in transients {
                 text.add(transient.body);
             }
-            for event in events {
+            for event in events.iter().filter_map(RecordEvent::whole) {
                 text.finished(&event.body);
             }
         }

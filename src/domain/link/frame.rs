@@ -9,7 +9,7 @@ use crate::base::id::{CommandId, DaemonId, SessionId};
 use crate::base::{Error, Timestamp};
 use crate::domain::daemon::{Directory, DirectoryQuery, Offer};
 use crate::domain::terminal::{Act, Output};
-use crate::domain::{Command, CommandResult, Event, Transient, worktree};
+use crate::domain::{Command, CommandResult, Event, EventBody, Transient, worktree};
 
 /// A place in a session's spool. The order is that of time: a higher epoch is a younger spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,16 +41,47 @@ pub struct Gap {
     pub reason: String,
 }
 
+/// An event of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordEvent {
+    /// One that was made here, or that is looked at on its way.
+    Whole {
+        /// The event.
+        event: Box<Event>,
+        /// Its own encoding as it came, where it says what the event says and may be stored as it is; else empty.
+        came: Bytes,
+    },
+    /// One that was found to be of the record's session and [only kept](Event::is_only_kept): its encoding as it came.
+    /// Most events are such, and what nobody looks at is not carried along.
+    Kept(Bytes),
+}
+
+impl RecordEvent {
+    /// The event, unless it is only kept.
+    pub fn whole(&self) -> Option<&Event> {
+        match self {
+            RecordEvent::Whole { event, .. } => Some(event),
+            RecordEvent::Kept(_) => None,
+        }
+    }
+}
+
+impl From<Event> for RecordEvent {
+    fn from(event: Event) -> Self {
+        RecordEvent::Whole {
+            event: Box::new(event),
+            came: Bytes::new(),
+        }
+    }
+}
+
 /// One record of a runner, with what a driver made of it. It is stored whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its number, from 1.
     pub origin_seq: u64,
     /// The events, without seq; none if there was nothing to say.
-    pub events: Vec<Event>,
-    /// Each event's own encoding as it came, where it says what the event says and may be stored as it is; empty for
-    /// any other. None at all where the record was made.
-    pub encoded: Vec<Bytes>,
+    pub events: Vec<RecordEvent>,
     /// What is missing before this one. It must name every missing record: `to_origin_seq + 1` is this
     /// record's number.
     pub gap: Option<Gap>,
@@ -63,6 +94,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether it says that the session has ended.
+    pub fn is_end(&self) -> bool {
+        let mut said = self.events.iter().filter_map(RecordEvent::whole);
+        said.any(|event| matches!(event.body, EventBody::Ended { .. }))
+    }
+
     /// What the record costs of a credit.
     pub fn cost(&self) -> Credit {
         Credit {

@@ -6,7 +6,6 @@ use super::credit::Credit;
 use super::frame::{ContentChunk, Position, Record, Records};
 use super::outgoing::follows;
 use crate::base::Timestamp;
-use crate::domain::EventBody;
 
 /// What became of a message of records.
 #[derive(Debug, Default)]
@@ -144,10 +143,7 @@ impl Incoming {
             }
             self.resetting = false;
             self.accepted = position;
-            self.ended = record
-                .events
-                .iter()
-                .any(|event| matches!(event.body, EventBody::Ended { .. }));
+            self.ended = record.is_end();
             self.used = self.used.plus(cost);
             self.waiting.push_back((position, cost));
             taken.records.push(record);

@@ -28,7 +28,7 @@ pub use credit::Credit;
 pub use daemon_link::{DaemonEvent, DaemonLink, Refused};
 pub use frame::{
     ContentAck, ContentChunk, Down, Found, Gap, Goodbye, Heartbeat, Hello, Position, Query,
-    QueryBody, QueryResult, Record, Records, SessionReport, SessionState, Up, Welcome,
+    QueryBody, QueryResult, Record, RecordEvent, Records, SessionReport, SessionState, Up, Welcome,
 };
 pub use lease::Lease;
 pub use limits::{DaemonLimits, ServerLimits};

@@ -752,7 +752,6 @@ mod tests {
             time: T,
             output: None,
             size_bytes: 10,
-            encoded: Vec::new(),
         }
     }
 
@@ -1034,7 +1033,7 @@ mod tests {
                 stderr_tail: String::new(),
             };
             let mut last = record(1, None);
-            last.events = vec![Event::new(id, Origin::Harness, T, EventBody::Ended { end })];
+            last.events = vec![Event::new(id, Origin::Harness, T, EventBody::Ended { end }).into()];
             records(id, 5, vec![last])
         };
         let report = |id: SessionId| {

@@ -64,7 +64,6 @@ pub fn frame(rng: &mut Rng, target: &Target, now: Timestamp) -> Up {
             records: vec![Record {
                 output: None,
                 origin_seq: 1,
-                encoded: Vec::new(),
                 events: Vec::new(),
                 gap: None,
                 time: now,

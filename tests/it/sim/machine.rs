@@ -496,7 +496,6 @@ impl Machine {
         let record = Record {
             output: None,
             origin_seq: position.origin_seq,
-            encoded: Vec::new(),
             events: spooled
                 .texts
                 .iter()
@@ -505,7 +504,7 @@ impl Machine {
                         kind: "sim".to_owned(),
                         text: text.clone(),
                     };
-                    Event::new(session, Origin::Harness, now, body)
+                    Event::new(session, Origin::Harness, now, body).into()
                 })
                 .collect(),
             gap: spooled.gap,

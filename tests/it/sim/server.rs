@@ -7,6 +7,8 @@ use baton::domain::EventBody;
 use baton::domain::command::{Command, CommandOutcome, CommandResult};
 use baton::domain::link::{Position, Records};
 
+use crate::support::said::said;
+
 /// What is kept of a session.
 #[derive(Clone)]
 pub struct Log {
@@ -179,7 +181,7 @@ impl Disk {
                 entries.push(format!("gap:{}", gap.reason));
             }
             for event in &record.events {
-                let EventBody::Notice { text, .. } = &event.body else {
+                let EventBody::Notice { text, .. } = &said(event).body else {
                     panic!("an event changed on its way: {event:?}");
                 };
                 entries.push(text.clone());

@@ -7,6 +7,7 @@ pub mod model_api;
 pub mod model_script;
 pub mod old_daemon;
 pub mod responses_api;
+pub mod said;
 pub mod sessions;
 pub mod stdio_agent;
 pub mod tls;

@@ -28,7 +28,6 @@ fn record(origin_seq: u64, size_bytes: u64) -> Record {
         time: T,
         output: None,
         size_bytes,
-        encoded: Vec::new(),
     }
 }
 

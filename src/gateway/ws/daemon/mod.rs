@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::bridge::Bridge;
@@ -24,7 +24,8 @@ use crate::app::App;
 use crate::app::access::Caller;
 use crate::base::id::DaemonId;
 use crate::base::{Code, Error, Result};
-use crate::relay::Endpoint;
+use crate::domain::link::Up;
+use crate::relay::DownFrames;
 
 /// The largest message that is taken of a daemon, in bytes: a batch of its agent's lines.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -61,6 +62,14 @@ impl Bridges {
     }
 }
 
+/// The link behind a socket.
+struct Link {
+    /// What the bridge says to the relay.
+    up: mpsc::Sender<Result<Box<Up>>>,
+    /// What the relay says.
+    down: DownFrames,
+}
+
 /// What is said on the socket of one daemon.
 pub struct Talk {
     app: App,
@@ -69,8 +78,8 @@ pub struct Talk {
     bridge: OwnedMutexGuard<Option<Bridge>>,
     newest: watch::Receiver<u64>,
     number: u64,
-    /// The relay's end, once the daemon has introduced itself.
-    endpoint: Option<Endpoint>,
+    /// There once the daemon has introduced itself.
+    link: Option<Link>,
     hello_by: Instant,
 }
 
@@ -103,7 +112,7 @@ impl Talk {
             bridge,
             newest,
             number,
-            endpoint: None,
+            link: None,
             hello_by: Instant::now() + HELLO_PATIENCE,
         })
     }
@@ -119,10 +128,10 @@ impl Talk {
     /// `false`: the relay takes no more for now.
     fn settle(&mut self) -> Result<bool> {
         let now = self.app.clock().now();
-        let (Some(endpoint), Some(bridge)) = (&self.endpoint, self.bridge.as_mut()) else {
+        let (Some(link), Some(bridge)) = (&self.link, self.bridge.as_mut()) else {
             return Ok(true);
         };
-        bridge.settle(now, &endpoint.frames)
+        bridge.settle(now, &link.up)
     }
 
     /// Waits for one thing. Dropping the wait loses nothing.
@@ -131,7 +140,7 @@ impl Talk {
         let deadline = self.bridge()?.next_deadline();
         let pause = deadline.map_or(IDLE, |at| at.saturating_since(now));
         let number = self.number;
-        let Some(endpoint) = &mut self.endpoint else {
+        let Some(link) = &mut self.link else {
             tokio::select! {
                 _ = self.newest.wait_for(|newest| *newest != number) => return Err(taken_over()),
                 () = sleep_until(self.hello_by) => return Err(Error::new(
@@ -143,8 +152,8 @@ impl Talk {
         let frame = tokio::select! {
             biased;
             _ = self.newest.wait_for(|newest| *newest != number) => return Err(taken_over()),
-            frame = endpoint.down.recv() => Some(frame),
-            room = endpoint.frames.reserve(), if is_full => {
+            frame = link.down.recv() => Some(frame),
+            room = link.up.reserve(), if is_full => {
                 drop(room);
                 None
             }
@@ -171,16 +180,17 @@ impl Talk {
         let now = self.app.clock().now();
         let said = match message::read(text)? {
             Said::Ping => return Ok(vec![Frame::must(json!({ "type": "pong" }))]),
-            Said::Connected(hello) if self.endpoint.is_none() => {
+            Said::Connected(hello) if self.link.is_none() => {
                 self.bridge()?.connected(now, *hello);
-                self.endpoint = Some(self.app.relay().open(self.daemon));
+                let (up, down) = self.app.relay().open_queued(self.daemon);
+                self.link = Some(Link { up, down });
                 return Ok(Vec::new());
             }
             Said::Connected(hello) => {
                 self.bridge()?.offers(hello.offer);
                 return Ok(Vec::new());
             }
-            Said::Of(..) if self.endpoint.is_none() => {
+            Said::Of(..) if self.link.is_none() => {
                 return Err(Error::state("daemon_connected comes first"));
             }
             Said::Of(session, said) => (session, said),

@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{SimClock, World};
+use crate::support::said::said;
 use baton::base::Clock as _;
 
 /// The record that says how a command ended.
@@ -83,7 +84,7 @@ impl Upper {
             }
             entries.extend(record.gap.iter().map(|_| Bytes::from_static(b"gap:")));
             for event in &record.events {
-                let EventBody::Notice { text, .. } = &event.body else {
+                let EventBody::Notice { text, .. } = &said(event).body else {
                     panic!("an event changed on its way: {event:?}");
                 };
                 if let Some(sha256) = text.strip_prefix("content:") {

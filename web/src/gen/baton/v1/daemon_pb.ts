@@ -118,7 +118,7 @@ export type Daemon = Message<"baton.v1.Daemon"> & {
   envNames: string[];
 
   /**
-   * Most living sessions.
+   * Most living sessions; 0 is no limit of its own.
    *
    * @generated from field: uint32 max_sessions = 14;
    */
