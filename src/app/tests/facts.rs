@@ -9,7 +9,8 @@ use crate::domain::link::RecordEvent;
 use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState};
 use crate::domain::session::ActivitySource;
 use crate::domain::{
-    Activity, Command, CommandBody, CommandOutcome, CommandResult, Daemon, PermissionMode, Prompt,
+    Activity, Block, Command, CommandBody, CommandOutcome, CommandResult, Daemon, PermissionMode,
+    Prompt,
 };
 use crate::store::{Outbox as _, Records as _};
 use crate::wire::EventBatch;
@@ -76,10 +77,15 @@ impl Rig {
         let events = bodies
             .into_iter()
             .map(|body| Event::new(id, Origin::Harness, NOW, body));
+        let events = events.map(RecordEvent::from).collect();
+        self.say_events(id, seq, events).await;
+    }
+
+    async fn say_events(&self, id: SessionId, seq: u64, events: Vec<RecordEvent>) {
         let record = Stored {
             output: None,
             origin_seq: seq,
-            events: events.map(RecordEvent::from).collect(),
+            events,
             bytes: 0,
             contents: Vec::new(),
         };
@@ -281,6 +287,59 @@ async fn a_deleted_session_does_not_take_its_successors_conversation_along() {
     assert_eq!(rig.holder("one").await, Some(new.id.to_string()));
     rig.app.delete_session(&caller, old).await.unwrap();
     assert_eq!(rig.holder("one").await, Some(new.id.to_string()));
+}
+
+/// An event that is carried as its bytes does to its session what it would do if it were looked at: nothing.
+#[tokio::test]
+async fn what_is_only_kept_does_nothing_where_it_is_looked_at() {
+    let text = || "said".to_owned();
+    let bodies = [
+        EventBody::ToolCall {
+            call_id: text(),
+            tool: text(),
+            input: None,
+            content: None,
+            parent_call_id: text(),
+        },
+        EventBody::ToolResult {
+            call_id: text(),
+            blocks: vec![Block::Text(text())],
+            is_error: false,
+        },
+        EventBody::PlanUpdated { items: Vec::new() },
+        EventBody::Output {
+            text: text(),
+            continues: false,
+        },
+        EventBody::Stderr {
+            text: text(),
+            continues: false,
+        },
+        EventBody::Notice {
+            kind: text(),
+            text: text(),
+        },
+    ];
+    for body in bodies {
+        let started = [1, 2].map(|n| session(n, 1, Lifecycle::Starting));
+        let rig = Rig::new(&started, sessions::Options::default()).await;
+        let [looked_at, kept] = started.map(|session| {
+            let event = Event::new(session.id, Origin::Harness, NOW, body.clone());
+            assert!(event.is_only_kept(), "{body:?}");
+            event
+        });
+        // What comes has no time; that of the epoch takes two bytes, first.
+        let (id, time) = (kept.session_id, Timestamp::EPOCH);
+        let came = crate::wire::encode_event(&Event { time, ..kept }).slice(2..);
+        rig.say_events(id, 1, vec![RecordEvent::Kept(came)]).await;
+        rig.say_events(looked_at.session_id, 1, vec![looked_at.into()])
+            .await;
+        let (looked_at, kept) = (rig.numbered(1).await, rig.numbered(2).await);
+        assert_eq!(kept.lifecycle, Lifecycle::Running);
+        assert_eq!(rig.log(kept.id).await, rig.log(looked_at.id).await);
+        let id = kept.id;
+        assert_eq!(kept, Session { id, ..looked_at });
+    }
 }
 
 #[tokio::test]

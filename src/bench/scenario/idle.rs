@@ -91,6 +91,10 @@ async fn rounds(bench: &Bench<'_>, of: Of, count: usize, point: &mut Point) -> R
         if of == Of::Daemons {
             enrolled = enroll(&stage.subject, count).await?;
         }
+        if of == Of::Kept {
+            // As many are stored before, so that the cache is full both times.
+            sessions(bench, &stage.subject, &stage, count, true).await?;
+        }
         if matches!(of, Of::Daemons | Of::Kept) {
             stage = anew(bench, stage).await?;
         }
