@@ -35,8 +35,8 @@ use crate::store::{self, Commit, Expect, SharedStore};
 
 /// How long a token's record may be used without reading it again.
 const CACHE_FOR: Duration = Duration::from_secs(15);
-/// How often the tokens of open streams are looked at again, besides at a revocation. Together with
-/// [`CACHE_FOR`] it stays within the promised 30 s.
+/// How often it is asked which tokens of open streams have changed or expired, besides at a revocation: within the
+/// promised 30 s.
 const RECHECK_EVERY: Duration = Duration::from_secs(10);
 /// Most records in the cache; when it is full it is emptied.
 const CACHE_SIZE: usize = 10_000;
