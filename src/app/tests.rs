@@ -2,6 +2,7 @@
 
 mod busy;
 mod facts;
+mod links;
 mod lots;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,9 +6,11 @@
 //! owns and polls; none is dropped half-way, also when the link ends.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -37,6 +39,8 @@ const OUTBOX_PAGE: usize = 100;
 const HANDOVER: Duration = Duration::from_secs(5);
 /// How long the last words to a daemon may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Most frames that are taken in one turn of the actor.
+const FRAMES_A_TURN: usize = 64;
 
 /// Frames from a daemon. An error (a malformed frame) ends the link with it; the end without Goodbye loses the link.
 pub type UpFrames = BoxStream<'static, Result<Box<Up>>>;
@@ -236,13 +240,43 @@ impl LinkJob {
             Wake::Done(done) => self.finished(done),
             Wake::Nudge => self.outbox_due = true,
             Wake::Ask(ask) => self.ask(*ask),
-            Wake::Frame(Some(Ok(frame))) => self.link.received(self.shared.clock.now(), *frame),
-            Wake::Frame(Some(Err(error))) => self.link.close(error),
-            Wake::Frame(None) => return false,
+            Wake::Frame(frame) => {
+                if !self.take(frame).await {
+                    return false;
+                }
+            }
             Wake::Tick => {}
         }
         self.link.tick(self.shared.clock.now());
         true
+    }
+
+    /// Takes what the transport brought, and what it has at hand behind that: a turn of the actor costs more than a small
+    /// frame. False: the transport is gone.
+    async fn take(&mut self, brought: Option<Result<Box<Up>>>) -> bool {
+        let now = self.shared.clock.now();
+        let mut brought = brought;
+        let mut taken = 0;
+        loop {
+            match brought {
+                Some(Ok(frame)) => self.link.received(now, *frame),
+                Some(Err(error)) => self.link.close(error),
+                None => {
+                    // What came before the end counts: the answer to a question does not come again.
+                    self.settle();
+                    return false;
+                }
+            }
+            taken += 1;
+            if taken == FRAMES_A_TURN || self.link.is_over() {
+                return true;
+            }
+            let frames = &mut self.frames;
+            match poll_fn(|task| Poll::Ready(frames.poll_next_unpin(task))).await {
+                Poll::Ready(next) => brought = next,
+                Poll::Pending => return true,
+            }
+        }
     }
 
     fn event(&mut self, event: ServerEvent) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::tests::Gen;
+use super::tests::{Gen, whole};
 use super::{
     EventBatch, agent, budget, common, daemon, event, field, input, link, link_v1, prompt, session,
     status, storage_v1, task, terminal, time, token, transient, v1, worktree,
@@ -497,19 +497,18 @@ fn judged(message: link_v1::ConnectRequest) -> Result<Up, Error> {
             .iter_mut()
             .flat_map(|record| &mut record.events)
         {
-            let (read, storable) = match event {
-                RecordEvent::Whole { event, came } => ((**event).clone(), came.clone()),
+            let read = whole(event);
+            let storable = match event {
+                RecordEvent::Whole { came, .. } => came,
                 RecordEvent::Kept(came) => {
-                    let read = v1::Event::decode(&came[..]).expect("what is kept is read");
-                    let read = event::event_from_pb(read).expect("what is kept is understood");
                     assert!(read.is_only_kept(), "{read:?} means something");
-                    (read, came.clone())
+                    came
                 }
             };
             if !storable.is_empty() {
                 let mut stored = Vec::new();
                 crate::wire::put_place(&mut stored, 7, NOW);
-                stored.extend_from_slice(&storable);
+                stored.extend_from_slice(storable);
                 let stored = v1::Event::decode(stored.as_slice()).expect("what is stored is read");
                 let placed = Event {
                     seq: 7,

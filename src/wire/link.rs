@@ -659,7 +659,8 @@ mod tests {
     use crate::domain::Block;
     use crate::domain::event::Role;
     use crate::domain::{CommandOutcome, Transient, event::TransientBody};
-    use crate::wire::event::{event_from_pb, event_to_pb};
+    use crate::wire::event::event_to_pb;
+    use crate::wire::tests::whole;
 
     fn session() -> SessionId {
         SessionId::from_bits(7)
@@ -770,7 +771,7 @@ mod tests {
             [RecordEvent::Whole { .. }, RecordEvent::Kept(_)]
         ));
         for event in events {
-            *event = read(event).into();
+            *event = whole(event).into();
         }
         assert_eq!(again, records);
     }
@@ -857,16 +858,7 @@ mod tests {
         assert_eq!(record.events[..2], [kept(), kept()]);
         let is_anew = |event: &RecordEvent| matches!(event, RecordEvent::Whole { came, .. } if came.is_empty());
         assert!(record.events[2..].iter().all(is_anew));
-        assert_eq!(read(&record.events[4]), read(&record.events[0]));
-    }
-
-    fn read(event: &RecordEvent) -> Event {
-        match event {
-            RecordEvent::Whole { event, .. } => (**event).clone(),
-            RecordEvent::Kept(came) => {
-                event_from_pb(v1::Event::decode(&came[..]).unwrap()).unwrap()
-            }
-        }
+        assert_eq!(whole(&record.events[4]), whole(&record.events[0]));
     }
 
     fn bytes_of(event: &v1::Event) -> Bytes {

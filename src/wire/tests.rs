@@ -15,6 +15,7 @@ use crate::domain::command::CommandOutcome;
 use crate::domain::daemon::Offer;
 use crate::domain::event::*;
 use crate::domain::harness::Login;
+use crate::domain::link::RecordEvent;
 use crate::domain::narrowing::Project;
 use crate::domain::prompt::*;
 use crate::domain::session::*;
@@ -538,6 +539,17 @@ fn prompt_question(g: &mut Gen) -> Question {
             description: g.text(),
         }),
         multi_select: g.yes(),
+    }
+}
+
+/// An event of a record, read where it is carried as it came.
+pub(super) fn whole(event: &RecordEvent) -> Event {
+    match event {
+        RecordEvent::Whole { event, .. } => (**event).clone(),
+        RecordEvent::Kept(came) => {
+            let read = v1::Event::decode(&came[..]).expect("what is kept is read");
+            event::event_from_pb(read).expect("what is kept is understood")
+        }
     }
 }
 

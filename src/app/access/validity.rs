@@ -119,10 +119,18 @@ impl Access {
 
     fn end_of(&self, pair: Pair) -> watch::Receiver<Option<Error>> {
         let mut state = self.inner.watched.state.lock();
+        if !state.ends.contains_key(&pair) {
+            // The first look is at what is stored: the job does not look at what changed before it knew of the pair.
+            let mut cache = self.inner.cache.lock();
+            [Some(pair.0), pair.1]
+                .into_iter()
+                .flatten()
+                .for_each(|id| cache.remove(id));
+        }
         let end = state.ends.entry(pair).or_default().end.subscribe();
         if !std::mem::replace(&mut state.has_job, true) {
             let revocations = self.inner.revocations.subscribe();
-            // Who waits looks for itself once, after this: so nothing is missed.
+            // Who waits looks at the store once, after this: so nothing is missed.
             let through = *self.inner.store.watch_revision().borrow();
             tokio::spawn(look_after(
                 Arc::downgrade(&self.inner),
@@ -137,12 +145,15 @@ impl Access {
     /// Answers with the revision to look from next; `None` if something was opened with none any more.
     async fn look(&self, since: u64) -> Option<u64> {
         let pairs = self.inner.watched.pairs();
+        if pairs.is_empty() {
+            return None;
+        }
         let through = *self.inner.store.watch_revision().borrow();
         let changed = match self.changed(since).await {
             Ok(changed) => changed,
             Err(error) => {
                 tracing::warn!(%error, "cannot look at tokens again");
-                return (!pairs.is_empty()).then_some(since);
+                return Some(since);
             }
         };
         let (mut next, now) = (through, self.inner.clock.now());
@@ -166,7 +177,7 @@ impl Access {
                 Ok(until) => self.inner.watched.look_again(*pair, until),
             }
         }
-        (!pairs.is_empty()).then_some(next)
+        Some(next)
     }
 
     /// The tokens whose records have changed since a revision, or are gone since; they are read anew from now on.
@@ -315,5 +326,18 @@ mod tests {
         let told = told.expect("it is noticed within 30 s");
         assert_eq!(told.code(), Code::Unauthenticated);
         assert!((&mut others).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_opened_with_a_token_that_went_without_a_word_before() {
+        let (access, admin) = first_admin().await;
+        let gone = viewer(&access, &admin).await;
+        let commit = Commit {
+            ops: vec![records::remove(records::token_key(gone.token_id))],
+            ..Commit::default()
+        };
+        access.inner.store.commit(commit).await.expect("stored");
+        let told = access.watch_validity(&gone).now_or_never();
+        assert_eq!(told.map(|told| told.code()), Some(Code::Unauthenticated));
     }
 }

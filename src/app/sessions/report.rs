@@ -168,7 +168,7 @@ impl Sessions {
             let stored = step.live.origin;
             let fresh_spool = stored.epoch != epoch;
             let mut next = if fresh_spool { 0 } else { stored.seq };
-            let mut news = Vec::new();
+            let mut news = Vec::with_capacity(records.len());
             for record in records {
                 if record.origin_seq <= next {
                     continue;

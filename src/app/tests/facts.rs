@@ -5,12 +5,12 @@ use crate::app::sessions::Stored;
 use crate::base::id::{CommandId, PromptId};
 use crate::base::json::Json;
 use crate::domain::daemon::Offer;
+use crate::domain::event::EventKind;
 use crate::domain::link::RecordEvent;
 use crate::domain::prompt::{AnswerDelivery, PromptKind, PromptState};
 use crate::domain::session::ActivitySource;
 use crate::domain::{
-    Activity, Block, Command, CommandBody, CommandOutcome, CommandResult, Daemon, PermissionMode,
-    Prompt,
+    Activity, Command, CommandBody, CommandOutcome, CommandResult, Daemon, PermissionMode, Prompt,
 };
 use crate::store::{Outbox as _, Records as _};
 use crate::wire::EventBatch;
@@ -289,45 +289,23 @@ async fn a_deleted_session_does_not_take_its_successors_conversation_along() {
     assert_eq!(rig.holder("one").await, Some(new.id.to_string()));
 }
 
-/// An event that is carried as its bytes does to its session what it would do if it were looked at: nothing.
+/// An event that is carried as its bytes does to its session what it would do if it were looked at: nothing. Whatever its
+/// kind is.
 #[tokio::test]
 async fn what_is_only_kept_does_nothing_where_it_is_looked_at() {
-    let text = || "said".to_owned();
-    let bodies = [
-        EventBody::ToolCall {
-            call_id: text(),
-            tool: text(),
-            input: None,
-            content: None,
-            parent_call_id: text(),
-        },
-        EventBody::ToolResult {
-            call_id: text(),
-            blocks: vec![Block::Text(text())],
-            is_error: false,
-        },
-        EventBody::PlanUpdated { items: Vec::new() },
-        EventBody::Output {
-            text: text(),
-            continues: false,
-        },
-        EventBody::Stderr {
-            text: text(),
-            continues: false,
-        },
-        EventBody::Notice {
-            kind: text(),
-            text: text(),
-        },
-    ];
-    for body in bodies {
+    let mut g = crate::wire::Gen::new(11);
+    let mut seen = BTreeSet::new();
+    for kind in EventKind::ALL.iter().flat_map(|kind| [kind; 8]) {
+        let body = g.event(*kind).body;
         let started = [1, 2].map(|n| session(n, 1, Lifecycle::Starting));
+        let [looked_at, kept] = started
+            .each_ref()
+            .map(|session| Event::new(session.id, Origin::Harness, NOW, body.clone()));
+        if !looked_at.is_only_kept() {
+            continue;
+        }
+        seen.insert(*kind);
         let rig = Rig::new(&started, sessions::Options::default()).await;
-        let [looked_at, kept] = started.map(|session| {
-            let event = Event::new(session.id, Origin::Harness, NOW, body.clone());
-            assert!(event.is_only_kept(), "{body:?}");
-            event
-        });
         // What comes has no time; that of the epoch takes two bytes, first.
         let (id, time) = (kept.session_id, Timestamp::EPOCH);
         let came = crate::wire::encode_event(&Event { time, ..kept }).slice(2..);
@@ -340,6 +318,15 @@ async fn what_is_only_kept_does_nothing_where_it_is_looked_at() {
         let id = kept.id;
         assert_eq!(kept, Session { id, ..looked_at });
     }
+    let known = [
+        EventKind::ToolCall,
+        EventKind::ToolResult,
+        EventKind::PlanUpdated,
+        EventKind::Output,
+        EventKind::Stderr,
+        EventKind::Notice,
+    ];
+    assert!(known.iter().all(|kind| seen.contains(kind)), "{seen:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::outgoing::follows;
 use crate::base::Timestamp;
 
 /// What became of a message of records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Taken {
     /// The records to store, in order.
     pub(super) records: Vec<Record>,
@@ -109,25 +109,26 @@ impl Incoming {
 
     /// Takes what comes next of `records`; `bound` is the most that may wait.
     pub(super) fn take(&mut self, message: Records, bound: Credit) -> Taken {
-        let mut taken = Taken::default();
+        let mut reset = None;
         let (epoch, previous) = (message.origin_epoch, message.previous);
-        for record in message.records {
+        let mut records = message.records;
+        records.retain(|record| {
             let position = Position::new(epoch, record.origin_seq);
             if position <= self.accepted {
                 // What is stored already is acknowledged again, or the sender would keep it.
                 self.ack_due |= position <= self.stored;
-                continue;
+                return false;
             }
             if self.reset_at.is_some() || self.overrun {
-                continue;
+                return false;
             }
             let skips = epoch != self.accepted.origin_epoch && previous > self.accepted;
-            if skips || !follows(self.accepted, position, &record) {
+            if skips || !follows(self.accepted, position, record) {
                 if !self.resetting {
                     self.resetting = true;
-                    taken.reset = Some("records are missing before the one that came");
+                    reset = Some("records are missing before the one that came");
                 }
-                continue;
+                return false;
             }
             let cost = record.cost();
             // One record always passes, however much content is being staged: an overrun is settled when
@@ -139,16 +140,16 @@ impl Incoming {
             };
             if !bound.admits(waits, cost) {
                 self.overrun = true;
-                continue;
+                return false;
             }
             self.resetting = false;
             self.accepted = position;
             self.ended = record.is_end();
             self.used = self.used.plus(cost);
             self.waiting.push_back((position, cost));
-            taken.records.push(record);
-        }
-        taken
+            true
+        });
+        Taken { records, reset }
     }
 
     /// Takes a piece of content if it comes next. What does not is dropped, and said once.
