@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, params, params_from_iter, types::Value,
+};
 
 use super::{Hit, Query};
 use crate::base::Timestamp;
@@ -90,6 +92,14 @@ impl Index {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         Self::prepare(connection)
+    }
+
+    /// A further connection to an index that is open, which only reads. What is being written holds it up for no moment,
+    /// and it sees nothing of that before it is whole.
+    pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        Ok(Index { connection })
     }
 
     pub(super) fn in_memory() -> rusqlite::Result<Self> {
@@ -268,5 +278,16 @@ impl Index {
             });
         }
         Ok(hits)
+    }
+
+    /// A further text of the only session, in a transaction that is still open.
+    #[cfg(test)]
+    pub(super) fn writing(&mut self, doc: &Doc) -> rusqlite::Result<rusqlite::Transaction<'_>> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute(
+            "INSERT INTO docs (session, seq, time, kind, text) SELECT session, ?1, time, kind, ?2 FROM docs",
+            params![doc.seq as i64, doc.text],
+        )?;
+        Ok(transaction)
     }
 }

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::app::failure;
 use crate::app::records;
 use crate::base::{Error, Result};
-use crate::store::{self, Stream};
+use crate::store::{self, Chunk, Stream};
 use crate::wire::{EventBatch, event::event_from_pb};
 
 /// How many bytes of a log are indexed as one.
@@ -20,37 +20,36 @@ const SESSIONS: usize = 200;
 /// How long it waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// Indexes until told to stop: what has changed is gathered for `every`, unless somebody searches.
+/// Indexes until told to stop: what has changed, before the start too, is gathered for `every`, unless somebody searches.
 pub async fn run(app: App, every: Duration, stop: CancellationToken) {
     let mut wake = app.store().watch_revision();
+    let mut pause = every;
     loop {
-        wake.mark_unchanged();
-        let pause = match catch_up(&app).await {
-            Ok(()) => every,
-            Err(error) => {
-                tracing::error!(?error, "the search index fell behind; it is tried again");
-                AFTER_FAILURE
-            }
-        };
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = async {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = app.search().wanted.notified() => {}
-                }
-                wake.changed().await
-            } => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
+            () = app.search().wanted.notified() => {}
+        }
+        wake.mark_unchanged();
+        if let Err(error) = catch_up(&app).await {
+            tracing::error!(?error, "the search index fell behind; it is tried again");
+            pause = AFTER_FAILURE;
+            continue;
+        }
+        pause = every;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = wake.changed() => if changed.is_err() { return },
         }
     }
 }
 
 async fn catch_up(app: &App) -> Result<()> {
     let newest = *app.store().watch_revision().borrow();
-    let mut through = app.search().with(|index| index.through()).await?;
+    let mut through = app.search().make(|index| index.through()).await?;
     if through > newest {
         // The store was restored from a backup, or is another: what the index says is not true of it.
-        app.search().with(|index| index.clear()).await?;
+        app.search().make(|index| index.clear()).await?;
         through = 0;
     }
     loop {
@@ -73,7 +72,7 @@ async fn catch_up(app: &App) -> Result<()> {
                 Some(_) => index_session(app, id).await?,
                 None => {
                     app.search()
-                        .with(move |index| index.forget(&id, None))
+                        .make(move |index| index.forget(&id, None))
                         .await?
                 }
             }
@@ -86,7 +85,7 @@ async fn catch_up(app: &App) -> Result<()> {
 
 async fn note(app: &App, through: u64) -> Result<()> {
     app.search()
-        .with(move |index| index.set_through(through))
+        .make(move |index| index.set_through(through))
         .await?;
     app.search().through.send_replace(through);
     Ok(())
@@ -99,7 +98,7 @@ async fn index_session(app: &App, id: String) -> Result<()> {
     let session = id.clone();
     let mut after = app
         .search()
-        .with(move |index| index.progress(&session))
+        .make(move |index| index.progress(&session))
         .await?;
     loop {
         let chunks = match app.store().read(&stream, after, BATCH_BYTES).await {
@@ -107,7 +106,7 @@ async fn index_session(app: &App, id: String) -> Result<()> {
             Err(store::Error::Truncated { head, .. }) => {
                 let session = id.clone();
                 app.search()
-                    .with(move |index| index.forget(&session, Some(head.first_seq)))
+                    .make(move |index| index.forget(&session, Some(head.first_seq)))
                     .await?;
                 after = head.first_seq.saturating_sub(1);
                 continue;
@@ -116,7 +115,7 @@ async fn index_session(app: &App, id: String) -> Result<()> {
                 // The log was made anew and is shorter: index it from its beginning.
                 let session = id.clone();
                 app.search()
-                    .with(move |index| index.forget(&session, None))
+                    .make(move |index| index.forget(&session, None))
                     .await?;
                 after = 0;
                 continue;
@@ -124,33 +123,39 @@ async fn index_session(app: &App, id: String) -> Result<()> {
             Err(store::Error::NoStream { .. } | store::Error::Corrupt { .. }) => return Ok(()),
             Err(error) => return Err(failure::from_store(error)),
         };
-        if chunks.is_empty() {
+        let Some(last) = chunks.last() else {
             return Ok(());
-        }
-        let mut docs = Vec::new();
-        for chunk in chunks {
-            after = chunk.last_seq;
-            let events = EventBatch::from_encoded(chunk.bytes)
-                .events()
-                .map_err(Error::internal)?;
-            for event in events {
-                // An event of a newer version that this one cannot read has no text to it.
-                let Ok(event) = event_from_pb(event) else {
-                    continue;
-                };
-                if let Some(text) = text_of(&event) {
-                    docs.push(Doc {
-                        seq: event.seq,
-                        time: event.time,
-                        kind: event.body.kind(),
-                        text,
-                    });
-                }
-            }
-        }
+        };
+        after = last.last_seq;
+        let docs = app.search().aside(move || docs(chunks)).await??;
         let session = id.clone();
         app.search()
-            .with(move |index| index.add(&session, &docs, after))
+            .make(move |index| index.add(&session, &docs, after))
             .await?;
     }
+}
+
+/// The texts of a part of a log.
+fn docs(chunks: Vec<Chunk>) -> Result<Vec<Doc>> {
+    let mut docs = Vec::new();
+    for chunk in chunks {
+        let events = EventBatch::from_encoded(chunk.bytes)
+            .events()
+            .map_err(Error::internal)?;
+        for event in events {
+            // An event of a newer version that this one cannot read has no text to it.
+            let Ok(event) = event_from_pb(event) else {
+                continue;
+            };
+            if let Some(text) = text_of(&event) {
+                docs.push(Doc {
+                    seq: event.seq,
+                    time: event.time,
+                    kind: event.body.kind(),
+                    text,
+                });
+            }
+        }
+    }
+    Ok(docs)
 }
