@@ -88,7 +88,12 @@ fn the_whole_path_and_durable_ingest() {
 #[test]
 fn logs_are_replayed_and_servers_started_with_them() {
     let report = bench(&["replay", "--only", "10000 events"]);
-    measured(&report, 3, &["baton"]);
+    // Cold is measured where the system lets its caches go: for root.
+    let is_root = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/proc/sys/vm/drop_caches")
+        .is_ok();
+    measured(&report, 8, if is_root { &["baton"] } else { &[] });
     let report = bench(&["startup", "--only", "1000 stored"]);
     measured(
         &report,

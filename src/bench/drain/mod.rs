@@ -163,7 +163,7 @@ impl Readers {
     /// Connects `count` readers, and returns when all follow.
     pub async fn open(target: &Target, count: usize) -> Result<Self> {
         let mut readers = Readers::nobody(count);
-        let first = (!target.tail).then_some(0);
+        let first = (!target.tail && target.after == 0).then_some(0);
         for at in 1..=count {
             readers.add(target, first);
             if at % AT_ONCE == 0 || at == count {

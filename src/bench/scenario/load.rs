@@ -13,6 +13,7 @@ use crate::bench::publish::{BareStream, Machine, OlderDaemon, Publisher};
 use crate::bench::run::Bench;
 use crate::bench::stamp;
 use crate::bench::subject::{Kind, Subject, data_dir};
+use crate::wire::v1;
 
 /// Events that may be under way to the slowest reader when everybody goes as fast as they can.
 const WINDOW: u64 = 4_096;
@@ -192,6 +193,17 @@ impl Stage {
         let numbers = self.next..self.next + events;
         self.next = numbers.end;
         bring(&mut self.publisher, numbers, bytes).await
+    }
+
+    /// The newest seq of Baton's session.
+    pub async fn head(&self) -> Result<u64> {
+        let request = v1::ListEventsRequest {
+            session_id: self.session.clone(),
+            page_size: 1,
+            ..Default::default()
+        };
+        let client = self.subject.client().await?;
+        Ok(client.list_events(request).await?.head_seq)
     }
 
     /// What a reader of its session reads.

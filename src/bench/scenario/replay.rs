@@ -1,4 +1,4 @@
-//! A long log from its start.
+//! A long log: from its start, and its last part; from memory, and from the disk.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,16 @@ use anyhow::{Context as _, Result};
 
 use super::figure::{CPU_PER_EVENT, EVENTS};
 use super::load::Stage;
+use crate::bench::disk;
 use crate::bench::drain::{Readers, Target, Transport};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
 use crate::bench::subject::{Kind, Subject};
+
+const ALL: [Transport; 3] = [Transport::Grpc, Transport::Sse, Transport::Ws];
+const UNTIL: &str = "until all are read, ms";
+/// Events of a log's last part.
+const TAIL: u64 = 1_000;
 
 /// Logs of two lengths over gRPC, server-sent events and WebSocket.
 pub async fn replay(bench: &Bench<'_>) {
@@ -24,9 +30,67 @@ pub async fn replay(bench: &Bench<'_>) {
     }
 }
 
+/// What is read of a server's session.
+struct Part {
+    transport: Transport,
+    session: String,
+    /// Behind which seq; over gRPC only.
+    after: u64,
+    events: u64,
+}
+
+impl Part {
+    async fn read(&self, subject: &Subject) -> Result<Taken> {
+        let mut target = Target::of(subject, self.transport, &self.session);
+        target.after = self.after;
+        read(subject, &target, self.events).await
+    }
+}
+
+/// What a read took.
+struct Taken {
+    wall: Duration,
+    cpu: Duration,
+    events: u64,
+}
+
+impl Taken {
+    fn add_to(&self, point: &mut Point, name: &str) {
+        let events = self.events as f64;
+        point.add(EVENTS, name, events / self.wall.as_secs_f64());
+        point.add(CPU_PER_EVENT, name, self.cpu.as_secs_f64() * 1e6 / events);
+        point.add(UNTIL, name, self.wall.as_secs_f64() * 1e3);
+    }
+}
+
 async fn log(bench: &Bench<'_>, events: u64) -> Result<()> {
     let mut stage = Stage::set(bench, Kind::Baton).await?;
     stage.fill(bench.plan.event_bytes, events).await?;
+    let part = |transport, after, events| Part {
+        transport,
+        session: stage.session.clone(),
+        after,
+        events,
+    };
+    let wholes = ALL.map(|transport| (events.to_string(), part(transport, 0, events)));
+    // The log's last events are the reader's, no change of the link.
+    let after = stage.head().await?.saturating_sub(TAIL);
+    let tail = part(Transport::Grpc, after, TAIL);
+    let tail = (format!("the last {TAIL} of {events}"), tail);
+    warm(bench, &stage.subject, &wholes, &tail).await?;
+    let parts: Vec<_> = wholes.into_iter().chain([tail]).collect();
+    cold(bench, stage.into_subject(), &parts).await
+}
+
+/// Beside what the same costs elsewhere.
+async fn warm(
+    bench: &Bench<'_>,
+    subject: &Subject,
+    wholes: &[(String, Part)],
+    (tail_name, tail): &(String, Part),
+) -> Result<()> {
+    let bare = Subject::start(Kind::Bare, bench.plan, bench.machine)?;
+    let events = wholes.first().map_or(0, |(_, part)| part.events);
     let older = match bench.plan.baselines.is_some() && events <= 100_000 {
         true => {
             let subject = Subject::older(bench.plan, bench.machine, "normal", true)?;
@@ -36,15 +100,14 @@ async fn log(bench: &Bench<'_>, events: u64) -> Result<()> {
         }
         false => None,
     };
-    let bare = Subject::start(Kind::Bare, bench.plan, bench.machine)?;
-    for transport in [Transport::Grpc, Transport::Sse, Transport::Ws] {
+    for (name, part) in wholes {
+        let transport = part.transport;
         let mut point = Point::new(
             "replay",
-            format!("{}, {events} events, warm", transport.name()),
+            format!("{}, {name} events, warm", transport.name()),
         );
         for round in bench.plan.rounds() {
-            let target = Target::of(&stage.subject, transport, &stage.session);
-            let ours = read(&stage.subject, &target, events).await?;
+            let ours = part.read(subject).await?;
             let mut theirs = Vec::new();
             if transport == Transport::Grpc {
                 let mut target = Target::of(&bare, transport, "");
@@ -56,9 +119,8 @@ async fn log(bench: &Bench<'_>, events: u64) -> Result<()> {
                 theirs.push(("older design", read(&older.subject, &target, events).await?));
             }
             if round > 0 {
-                for (name, (rate, cpu)) in std::iter::once(("baton", ours)).chain(theirs) {
-                    point.add(EVENTS, name, rate);
-                    point.add(CPU_PER_EVENT, name, cpu);
+                for (name, taken) in std::iter::once(("baton", ours)).chain(theirs) {
+                    taken.add_to(&mut point, name);
                 }
             }
         }
@@ -76,11 +138,42 @@ async fn log(bench: &Bench<'_>, events: u64) -> Result<()> {
         }
         bench.done(point);
     }
+    let transport = tail.transport.name();
+    let mut point = Point::new("replay", format!("{transport}, {tail_name} events, warm"));
+    for round in bench.plan.rounds() {
+        let taken = tail.read(subject).await?;
+        if round > 0 {
+            taken.add_to(&mut point, "baton");
+        }
+    }
+    bench.done(point);
     Ok(())
 }
 
-/// Reads everything; events a second, and processor time of each in microseconds.
-async fn read(subject: &Subject, target: &Target, events: u64) -> Result<(f64, f64)> {
+/// Each on a server that was just started, of whose files the system has nothing in memory.
+async fn cold(bench: &Bench<'_>, subject: Subject, parts: &[(String, Part)]) -> Result<()> {
+    let mut dir = subject.stop()?.context("a data directory")?;
+    for (name, part) in parts {
+        let transport = part.transport.name();
+        let mut point = Point::new("replay", format!("{transport}, {name} events, cold"));
+        for _ in 0..bench.plan.rounds {
+            if !disk::drop_caches() {
+                point
+                    .notes
+                    .push("caches could not be dropped: not measured".to_owned());
+                break;
+            }
+            let subject = Subject::baton(bench.plan, bench.machine, dir, &[])?;
+            part.read(&subject).await?.add_to(&mut point, "baton");
+            dir = subject.stop()?.context("a data directory")?;
+        }
+        bench.done(point);
+    }
+    Ok(())
+}
+
+/// Reads everything.
+async fn read(subject: &Subject, target: &Target, events: u64) -> Result<Taken> {
     let (cpu, begun) = (subject.process.cpu()?, Instant::now());
     let mut readers = Readers::open(target, 1).await?;
     tokio::time::timeout(Duration::from_secs(120), readers.reach(events))
@@ -89,8 +182,5 @@ async fn read(subject: &Subject, target: &Target, events: u64) -> Result<(f64, f
     let wall = begun.elapsed();
     let cpu = subject.process.cpu()?.saturating_sub(cpu);
     readers.close().await?;
-    Ok((
-        events as f64 / wall.as_secs_f64(),
-        cpu.as_secs_f64() * 1e6 / events as f64,
-    ))
+    Ok(Taken { wall, cpu, events })
 }

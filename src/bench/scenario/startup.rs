@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use super::load::Stage;
+use crate::bench::disk;
 use crate::bench::drain::{Connection, Target, Transport};
 use crate::bench::report::Point;
 use crate::bench::run::Bench;
@@ -61,7 +62,7 @@ async fn rounds(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()>
     stage.fill(bench.plan.event_bytes, events).await?;
     let session = stage.session.clone();
     // Its log's last event is the reader's, not a change of the link.
-    let head = first_seq(&stage).await?;
+    let head = stage.head().await?;
     let mut dir = into_dir(stage.into_subject(), false)?;
     let bare = Subject::start(Kind::Bare, bench.plan, bench.machine)?;
     for _ in 0..bench.plan.rounds.min(3) {
@@ -77,7 +78,7 @@ async fn rounds(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()>
                 stage.fill(bench.plan.event_bytes, 1_000).await?;
                 dir = into_dir(stage.into_subject(), true)?;
             }
-            if cold && !drop_caches() {
+            if cold && !disk::drop_caches() {
                 point
                     .notes
                     .push("caches could not be dropped: warm only".to_owned());
@@ -102,19 +103,6 @@ async fn rounds(bench: &Bench<'_>, events: u64, point: &mut Point) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// The newest seq of the session.
-async fn first_seq(stage: &Stage) -> Result<u64> {
-    let client = stage.subject.client().await?;
-    let listed = client
-        .list_events(crate::wire::v1::ListEventsRequest {
-            session_id: stage.session.clone(),
-            page_size: 1,
-            ..Default::default()
-        })
-        .await?;
-    Ok(listed.head_seq)
 }
 
 /// Readers that come one after the other: how long each waits for its first event, on one connection for all and on a
@@ -164,12 +152,6 @@ fn into_dir(subject: Subject, kill: bool) -> Result<TempDir> {
         subject.stop()?
     };
     dir.context("a data directory")
-}
-
-/// Lets go of everything that the system has read from its disks. Only root may.
-fn drop_caches() -> bool {
-    nix::unistd::sync();
-    std::fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
 
 fn goals(point: &mut Point, events: u64, before: Option<f64>) {
